@@ -1,0 +1,1 @@
+"""SE(3)-Transformers for molecules and point clouds."""

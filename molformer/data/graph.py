@@ -1,0 +1,91 @@
+"""GraphBatch: several structures as tensors, one after another.
+
+Graph b owns the nodes ptr[b]:ptr[b+1]. Edges may be given; where they are not, a model makes the radius graph it
+needs, on the device of the positions. Letters: N nodes, E edges, B graphs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from molformer.data.structure import Structure
+
+
+@dataclass(frozen=True, eq=False)
+class GraphBatch:
+    """Graphs of a batch.
+
+    Args:
+        numbers: atomic numbers (N,).
+        pos: positions (N, 3), Å.
+        ptr: first node of each graph and N (B+1,).
+        batch: graph of each node (N,).
+        charge: total charge of each graph (B,), e.
+        src: sending nodes (E,), or None to have a model make the edges.
+        dst: receiving nodes (E,), or None.
+        labels: values by label name, (B, …) or (N, …), NaN where missing.
+
+    Example:
+        >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+        >>> GraphBatch.from_structures([water, water]).batch
+        tensor([0, 0, 0, 1, 1, 1])
+    """
+
+    numbers: Tensor
+    pos: Tensor
+    ptr: Tensor
+    batch: Tensor
+    charge: Tensor
+    src: Tensor | None = None
+    dst: Tensor | None = None
+    labels: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def from_structures(cls, structures: Sequence[Structure], dtype: torch.dtype = torch.float32) -> Self:
+        """Collate structures; labels that the first one has are taken from all of them."""
+        sizes = np.array([len(structure) for structure in structures])
+        labels = {}
+        for name, first in structures[0].labels.items():
+            values = [structure.labels[name] for structure in structures]
+            per_node = first.shape[:1] == (sizes[0],) and all(
+                value.shape[:1] == (size,) for value, size in zip(values, sizes, strict=True)
+            )
+            labels[name] = torch.from_numpy(np.concatenate(values) if per_node else np.stack(values))
+        return cls(
+            numbers=torch.from_numpy(np.concatenate([structure.numbers for structure in structures])),
+            pos=torch.from_numpy(np.concatenate([structure.pos for structure in structures])).to(dtype),
+            ptr=torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])),
+            batch=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
+            charge=torch.tensor([structure.charge for structure in structures], dtype=dtype),
+            labels=labels,
+        )
+
+    @property
+    def num_graphs(self) -> int:
+        """B."""
+        return len(self.ptr) - 1
+
+    @property
+    def sizes(self) -> Tensor:
+        """Nodes of each graph (B,)."""
+        return self.ptr.diff()
+
+    def sum_over_graphs(self, x: Tensor) -> Tensor:
+        """Sum of node values (N, …) in each graph: (B, …)."""
+        return x.new_zeros(self.num_graphs, *x.shape[1:]).index_add_(0, self.batch, x)
+
+    def mean_over_graphs(self, x: Tensor) -> Tensor:
+        """Mean of node values (N, …) in each graph: (B, …)."""
+        return self.sum_over_graphs(x) / self.sizes.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+
+    def to(self, device: torch.device | str) -> "GraphBatch":
+        """The same batch on another device."""
+        moved = {
+            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        labels = {name: value.to(device, non_blocking=True) for name, value in self.labels.items()}
+        return replace(self, **moved, labels=labels)

@@ -1,0 +1,366 @@
+"""StructureStore: structures and labels in one safetensors file, ragged and memory-mapped.
+
+Per-atom arrays of all structures stand one after another; structure i owns the rows ptr[i]:ptr[i+1]. The header
+carries a manifest (JSON): format version, counts, labels with units and kinds, source and a hash of the content.
+A store is read without loading it, by many processes at once, and nothing is ever unpickled.
+
+Letters: n structures, A atoms of all of them together.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from molformer.data.structure import Label, Structure
+from molformer.elements import SYMBOLS
+from molformer.errors import InputError, StoreError
+
+FORMAT = 1
+"""Version of the store format; readers refuse what is newer than they are."""
+
+_MANIFEST = "molformer.store"
+_SAFETENSORS_NAME = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8", "int8": "I8"}
+_COPY_BYTES = 1 << 20
+
+
+class StructureStore(Sequence[Structure]):
+    """A read-only sequence of structures in a file.
+
+    Args:
+        path: a file written by `StoreWriter`.
+
+    Raises:
+        StoreError: the file is missing, damaged, not a store, or of a newer format.
+
+    Example:
+        >>> import tempfile
+        >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], labels={"gap": 9.2})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = write_store(f"{folder}/water", [water], [Label("gap", "eV", "intensive")])
+        ...     store[0].formula, float(store[0].labels["gap"]), store.path.name
+        ('H2O', 9.2, 'water.safetensors')
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = store_path(path)
+        if not self.path.is_file():
+            raise StoreError(f"there is no store at '{self.path}'")
+        try:
+            with safe_open(self.path, framework="np") as file:
+                manifest = (file.metadata() or {}).get(_MANIFEST)
+        except (SafetensorError, OSError) as error:
+            raise StoreError(f"'{self.path}' is damaged or not a store: {error}") from None
+        if manifest is None:
+            raise StoreError(f"'{self.path}' is a safetensors file but not a molformer store")
+        self.manifest: dict[str, Any] = json.loads(manifest)
+        if self.manifest["format"] > FORMAT:
+            raise StoreError(
+                f"'{self.path}' has store format {self.manifest['format']}, this version reads up to {FORMAT}: "
+                "install a newer molformer"
+            )
+        self._columns = _memory_map(self.path)
+        self.labels = {entry["name"]: Label(**entry) for entry in self.manifest["labels"]}
+
+    def __len__(self) -> int:
+        return int(self.manifest["structures"])
+
+    def __getitem__(self, index: int) -> Structure:  # type: ignore[override]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"structure {index} of a store of {len(self)}")
+        index %= len(self)
+        rows = self.rows(index)
+        values = {
+            name: self._columns[f"label.{name}"][rows if label.per_node else index]
+            for name, label in self.labels.items()
+        }
+        return Structure(
+            numbers=self._columns["numbers"][rows],
+            pos=self._columns["pos"][rows],
+            charge=int(self._columns["charge"][index]),
+            spin=int(self._columns["spin"][index]),
+            smiles=self._text("smiles", index),
+            name=self._text("name", index),
+            geometry=self.manifest["geometries"][int(self._columns["geometry"][index])],
+            group=int(self._columns["group"][index]),
+            labels=values,
+        )
+
+    def __getstate__(self) -> str:
+        return str(self.path)  # a worker process maps the file anew
+
+    def __setstate__(self, path: str) -> None:
+        self.__init__(path)  # type: ignore[misc]
+
+    def rows(self, index: int) -> slice:
+        """Rows of the per-atom columns that belong to structure `index`."""
+        ptr = self._columns["ptr"]
+        return slice(int(ptr[index]), int(ptr[index + 1]))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Atoms of each structure (n,)."""
+        return np.diff(self._columns["ptr"])
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Group of each structure (n,); a structure without one is a group of its own."""
+        groups = np.array(self._columns["group"])
+        alone = groups < 0
+        groups[alone] = groups.max(initial=-1) + 1 + np.arange(alone.sum())
+        return groups
+
+    @property
+    def elements(self) -> list[int]:
+        """Atomic numbers that occur, ascending."""
+        return [SYMBOLS.index(symbol) for symbol in self.manifest["elements"]]
+
+    def column(self, name: str) -> np.ndarray:
+        """A whole column, memory-mapped: `pos` (A, 3), `numbers` (A,), `ptr` (n+1,) or a label by its name.
+
+        Raises:
+            StoreError: the store has no such label.
+        """
+        if name in self._columns:
+            return self._columns[name]
+        return self._columns[f"label.{self.label(name).name}"]
+
+    def label(self, name: str) -> Label:
+        """Unit and kind of a label.
+
+        Raises:
+            StoreError: the store has no such label.
+        """
+        if name not in self.labels:
+            known = ", ".join(self.labels) or "none"
+            raise StoreError(f"'{self.path}' has no label '{name}'; its labels: {known}")
+        return self.labels[name]
+
+    def verify(self) -> None:
+        """Compare the content with the hash in the manifest.
+
+        Raises:
+            StoreError: they differ: the file was damaged after it was written.
+        """
+        digest = hashlib.sha256()
+        with open(self.path, "rb") as file:
+            file.seek(8 + struct.unpack("<Q", file.read(8))[0])
+            while block := file.read(_COPY_BYTES):
+                digest.update(block)
+        if digest.hexdigest() != self.manifest["sha256"]:
+            raise StoreError(f"the content of '{self.path}' differs from its hash: the file is damaged")
+
+    def _text(self, name: str, index: int) -> str:
+        ptr = self._columns[f"{name}.ptr"]
+        return bytes(self._columns[f"{name}.utf8"][int(ptr[index]) : int(ptr[index + 1])]).decode()
+
+
+class StoreWriter:
+    """Writes a store structure by structure in constant memory; the file appears, whole, when the block ends.
+
+    Args:
+        path: the store to be; `.safetensors` is added if it is not there.
+        labels: the labels kept; a structure that lacks one gets NaN.
+        source: where the data come from, kept in the manifest.
+        precision: numpy type of the positions and per-atom labels.
+
+    Raises:
+        StoreError: the folder cannot be written.
+        InputError: a label of a structure has the wrong shape.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        labels: Iterable[Label] = (),
+        source: str = "",
+        precision: str = "float32",
+    ) -> None:
+        self.path = store_path(path)
+        self.labels = {label.name: label for label in labels}
+        self.source = source
+        self._atoms = self._structures = 0
+        self._elements: set[int] = set()
+        self._geometries: list[str] = []
+        self._text_bytes = {"smiles": 0, "name": 0}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+        except OSError as error:
+            raise StoreError(f"cannot write a store to '{self.path.parent}': {error.strerror}") from None
+        self._columns = {
+            "ptr": _Column(self._folder, "ptr", "int64"),
+            "smiles.ptr": _Column(self._folder, "smiles.ptr", "int64"),
+            "name.ptr": _Column(self._folder, "name.ptr", "int64"),
+            "group": _Column(self._folder, "group", "int64"),
+            "pos": _Column(self._folder, "pos", precision, (3,)),
+            "numbers": _Column(self._folder, "numbers", "uint8"),
+            "charge": _Column(self._folder, "charge", "int8"),
+            "spin": _Column(self._folder, "spin", "uint8"),
+            "geometry": _Column(self._folder, "geometry", "uint8"),
+            "smiles.utf8": _Column(self._folder, "smiles.utf8", "uint8"),
+            "name.utf8": _Column(self._folder, "name.utf8", "uint8"),
+        }
+        for label in self.labels.values():
+            dtype = precision if label.per_node else "float64"
+            key = f"label.{label.name}"
+            self._columns[key] = _Column(self._folder, key, dtype, label.shape)
+        for key in ("ptr", "smiles.ptr", "name.ptr"):
+            self._columns[key].append(np.zeros(1))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self, structure: Structure) -> None:
+        """Append one structure."""
+        values = {label.name: self._label_value(structure, label) for label in self.labels.values()}
+        self._atoms += len(structure)
+        self._structures += 1
+        self._elements.update(structure.numbers.tolist())
+        if structure.geometry not in self._geometries:
+            self._geometries.append(structure.geometry)
+        rows: dict[str, Any] = {
+            "ptr": [self._atoms],
+            "group": [structure.group],
+            "pos": structure.pos,
+            "numbers": structure.numbers,
+            "charge": [structure.charge],
+            "spin": [structure.spin],
+            "geometry": [self._geometries.index(structure.geometry)],
+        }
+        for name in ("smiles", "name"):
+            text = getattr(structure, name).encode()
+            self._text_bytes[name] += len(text)
+            rows[f"{name}.utf8"] = np.frombuffer(text, dtype=np.uint8)
+            rows[f"{name}.ptr"] = [self._text_bytes[name]]
+        for name, value in values.items():
+            rows[f"label.{name}"] = value if self.labels[name].per_node else value[None]
+        for key, value in rows.items():
+            self._columns[key].append(value)
+
+    def _label_value(self, structure: Structure, label: Label) -> np.ndarray:
+        shape = (len(structure), *label.shape) if label.per_node else label.shape
+        value = structure.labels.get(label.name)
+        if value is None:
+            return np.full(shape, np.nan)
+        if value.shape != shape:
+            raise InputError(
+                f"{structure.where}: label '{label.name}' has shape {value.shape}, a label of kind "
+                f"'{label.kind}' needs {shape}"
+            )
+        return value
+
+    def _finish(self) -> None:
+        # Widest type first, so that every column starts at a multiple of its item size.
+        columns = sorted(self._columns.items(), key=lambda item: -item[1].dtype.itemsize)
+        digest = hashlib.sha256()
+        header: dict[str, Any] = {}
+        offset = 0
+        for key, column in columns:
+            column.close()
+            end = offset + column.path.stat().st_size
+            shape = (column.count, *column.shape)
+            dtype = _SAFETENSORS_NAME[column.dtype.name]
+            header[key] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, end]}
+            offset = end
+            for block in _blocks(column.path):
+                digest.update(block)
+        manifest = {
+            "format": FORMAT,
+            "structures": self._structures,
+            "atoms": self._atoms,
+            "elements": [SYMBOLS[number] for number in sorted(self._elements)],
+            "labels": [label.to_dict() for label in self.labels.values()],
+            "geometries": self._geometries,
+            "source": self.source,
+            "sha256": digest.hexdigest(),
+        }
+        header["__metadata__"] = {_MANIFEST: json.dumps(manifest, ensure_ascii=False)}
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        whole = self._folder / "store"
+        with open(whole, "wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            for _, column in columns:
+                for block in _blocks(column.path):
+                    file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(whole, self.path)
+
+
+def write_store(
+    path: str | os.PathLike[str],
+    structures: Iterable[Structure],
+    labels: Iterable[Label] = (),
+    source: str = "",
+) -> StructureStore:
+    """Write structures to a store and open it; see `StoreWriter`."""
+    with StoreWriter(path, labels, source) as writer:
+        for structure in structures:
+            writer.add(structure)
+    return StructureStore(path)
+
+
+def store_path(path: str | os.PathLike[str]) -> Path:
+    """The file of a store, whose `.safetensors` may be left out."""
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
+
+
+class _Column:
+    """One column on its way to the store: a growing file of raw values."""
+
+    def __init__(self, folder: Path, name: str, dtype: str, shape: tuple[int, ...] = ()) -> None:
+        self.path = folder / name.replace("/", "%")
+        self.dtype = np.dtype(dtype)
+        self.shape = shape
+        self.count = 0
+        self._file: IO[bytes] = open(self.path, "wb")
+
+    def append(self, rows: Any) -> None:
+        values = np.ascontiguousarray(rows, dtype=self.dtype)
+        self.count += len(values)
+        self._file.write(values.data if values.size else b"")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _blocks(path: Path) -> Iterable[bytes]:
+    with open(path, "rb") as file:
+        while block := file.read(_COPY_BYTES):
+            yield block
+
+
+def _memory_map(path: Path) -> dict[str, np.ndarray]:
+    """Read-only views of all arrays of a safetensors file that has been checked already."""
+    with open(path, "rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    dtypes = {short: np.dtype(name) for name, short in _SAFETENSORS_NAME.items()}
+    whole = np.memmap(path, dtype=np.uint8, mode="r", offset=0)
+    columns = {}
+    for key, entry in header.items():
+        start, end = (8 + length + offset for offset in entry["data_offsets"])
+        columns[key] = whole[start:end].view(dtypes[entry["dtype"]]).reshape(entry["shape"])
+    return columns

@@ -1,0 +1,139 @@
+"""One molecule or point cloud, and the description of a label.
+
+Positions are in Å, labels in the units that their `Label` names. Arrays are numpy: a structure is what a reader
+makes and a store keeps; tensors begin with `GraphBatch`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from molformer import units
+from molformer.elements import MAX_NUMBER, formula
+from molformer.errors import InputError
+
+LabelKind = Literal["intensive", "extensive", "vector", "charges", "forces"]
+"""What a label is, and so how a model forms it.
+
+- intensive: one number that does not grow with the molecule, such as an orbital energy.
+- extensive: one number that is a sum over atoms, such as a total energy.
+- vector: three numbers that turn with the molecule and do not move with it, such as a dipole.
+- charges: one number an atom, their sum is the total charge.
+- forces: three numbers an atom, minus the gradient of an energy.
+"""
+
+
+@dataclass(frozen=True)
+class Label:
+    """Name, unit and kind of one labelled property.
+
+    Args:
+        name: as in the data set, for instance `gap`.
+        unit: a unit that `molformer.units` knows; empty for a pure number.
+        kind: see `LabelKind`.
+
+    Raises:
+        InputError: the kind is not known.
+        UnitError: the unit is not known.
+
+    Example:
+        >>> Label("gap", "eV", "intensive").per_node
+        False
+    """
+
+    name: str
+    unit: str
+    kind: LabelKind
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(LabelKind):
+            raise InputError(
+                f"label '{self.name}': kind '{self.kind}' is not one of {', '.join(get_args(LabelKind))}"
+            )
+        object.__setattr__(self, "unit", units.canonical(self.unit))
+
+    @property
+    def per_node(self) -> bool:
+        """Whether there is one value an atom (True) or one a structure (False)."""
+        return self.kind in ("charges", "forces")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one value: () for a number, (3,) for a vector."""
+        return (3,) if self.kind in ("vector", "forces") else ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """A molecule: atoms, their positions and what is known about it.
+
+    Args:
+        numbers: atomic numbers (n,); any sequence of integers.
+        pos: positions (n, 3), Å; anything that numpy takes as an array.
+        charge: total charge, e.
+        spin: multiplicity 2S+1.
+        smiles: the molecule as written by the user or the data set.
+        name: title or row of the source, used in messages.
+        geometry: where the positions come from: `given`, or the policy that made them.
+        group: structures of one group (geometries of one molecule) stay on one side of a split.
+        labels: values by label name; numbers (), vectors (3,), per atom (n,) or (n, 3); NaN where missing.
+
+    Raises:
+        InputError: shapes do not fit, a position is not finite, or a number is not an element.
+
+    Example:
+        >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+        >>> water.formula, len(water)
+        ('H2O', 3)
+    """
+
+    numbers: np.ndarray
+    pos: np.ndarray
+    charge: int = 0
+    spin: int = 1
+    smiles: str = ""
+    name: str = ""
+    geometry: str = "given"
+    group: int = -1
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "numbers", np.asarray(self.numbers, dtype=np.int64))
+        object.__setattr__(self, "pos", np.asarray(self.pos, dtype=np.float64))
+        labels = {name: np.asarray(value, dtype=np.float64) for name, value in self.labels.items()}
+        object.__setattr__(self, "labels", labels)
+        self._check()
+
+    def _check(self) -> None:
+        where = f"{self.where}: " if self.where else ""
+        if self.numbers.ndim != 1 or self.pos.shape != (len(self.numbers), 3):
+            raise InputError(
+                f"{where}atomic numbers of shape {self.numbers.shape} and positions of shape {self.pos.shape} "
+                "do not describe one molecule; expected (n,) and (n, 3)"
+            )
+        if len(self.numbers) == 0:
+            raise InputError(f"{where}the molecule has no atoms")
+        if self.numbers.min() < 0 or self.numbers.max() > MAX_NUMBER:
+            raise InputError(f"{where}atomic numbers must lie between 0 and {MAX_NUMBER}")
+        if not np.isfinite(self.pos).all():
+            atom = int(np.argwhere(~np.isfinite(self.pos))[0, 0])
+            raise InputError(f"{where}the position of atom {atom + 1} is not a finite number")
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def where(self) -> str:
+        """The source of the structure, for messages."""
+        return self.name or self.smiles
+
+    @property
+    def formula(self) -> str:
+        """Sum formula in Hill order."""
+        return formula(self.numbers.tolist())

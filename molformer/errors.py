@@ -1,0 +1,41 @@
+"""Errors that a user can cause.
+
+Every message says what is wrong, where (file, row, SMILES) and what to do about it, in one line; the command
+line prints it as it is and ends with status 2. Anything else that is raised is a defect of this package.
+"""
+
+
+class MolformerError(Exception):
+    """Base of all errors that are the input's fault and not the program's."""
+
+
+class InputError(MolformerError):
+    """A molecule, file or array that cannot be read as what it claims to be."""
+
+
+class ConformerError(MolformerError):
+    """A molecule for which no 3-D geometry could be made."""
+
+
+class UnsupportedElementError(MolformerError):
+    """A molecule with an element that the model never saw in training."""
+
+
+class StoreError(MolformerError):
+    """A structure store that is missing, damaged, foreign or lacks a label."""
+
+
+class ModelError(MolformerError):
+    """A model folder that is missing, incomplete or of an unknown format."""
+
+
+class ConfigError(MolformerError):
+    """A configuration with an unknown key, a wrong type or values that contradict each other."""
+
+
+class UnitError(MolformerError):
+    """An unknown unit, or a conversion between different physical quantities."""
+
+
+class TrainingError(MolformerError):
+    """A training run that cannot go on, such as one whose loss is no longer finite."""

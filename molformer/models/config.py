@@ -1,0 +1,90 @@
+"""The numbers that describe an SE(3)-Transformer, and presets of them."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from molformer.errors import ConfigError
+from molformer.nn.so2 import Group
+from molformer.so3 import MAX_LMAX
+
+ConvolutionName = Literal["separable", "full"]
+
+
+@dataclass(frozen=True)
+class SE3TransformerConfig:
+    """Size and symmetry of an encoder.
+
+    Args:
+        lmax: highest degree of the features; 1 to 3 is usual, 6 the most.
+        channels: channels of each degree; 16 to 256.
+        num_layers: Transformer blocks; 2 to 12.
+        num_heads: attention heads, a divisor of `channels`.
+        cutoff: radius of the graph, Å; 4 to 6.
+        basis_size: Bessel functions of an edge's length; 8 to 32.
+        edge_features: width of the edge network; 32 to 128.
+        feed_forward: hidden channels of the feed-forward network, as a multiple of `channels`.
+        convolution: `separable` (fast) or `full` (the paper's kernel).
+        radial: radial functions that the `full` kernel combines; 16 to 64.
+        group: `SE(3)` tells mirror images apart, `E(3)` does not and costs half.
+
+    Raises:
+        ConfigError: a value is out of range; the message names it.
+    """
+
+    lmax: int = 2
+    channels: int = 64
+    num_layers: int = 4
+    num_heads: int = 8
+    cutoff: float = 5.0
+    basis_size: int = 16
+    edge_features: int = 64
+    feed_forward: int = 2
+    convolution: ConvolutionName = "separable"
+    radial: int = 32
+    group: Group = "SE(3)"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lmax <= MAX_LMAX:
+            raise ConfigError(f"lmax is {self.lmax}; choose 0 to {MAX_LMAX}")
+        counts = ("channels", "num_layers", "num_heads", "basis_size", "edge_features", "feed_forward", "radial")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.channels % self.num_heads:
+            raise ConfigError(
+                f"channels ({self.channels}) must be a multiple of num_heads ({self.num_heads}): "
+                "every head takes the same share"
+            )
+        if not self.cutoff > 0:
+            raise ConfigError(f"cutoff is {self.cutoff} Å; it must be positive")
+        for name, choices in (("convolution", get_args(ConvolutionName)), ("group", get_args(Group))):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and YAML."""
+        return asdict(self)
+
+
+PRESETS = {
+    "tiny": SE3TransformerConfig(lmax=1, channels=32, num_layers=3, num_heads=4, edge_features=32),
+    "small": SE3TransformerConfig(lmax=2, channels=64, num_layers=4, num_heads=8),
+    "base": SE3TransformerConfig(lmax=3, channels=128, num_layers=6, num_heads=8, edge_features=128),
+    "paper": SE3TransformerConfig(lmax=3, channels=32, num_layers=7, num_heads=8, convolution="full"),
+}
+"""Configurations by name: `tiny` trains in minutes on a laptop, `base` wants a GPU, `paper` is the paper's size."""
+
+
+def preset(name: str) -> SE3TransformerConfig:
+    """A configuration by its name.
+
+    Raises:
+        ConfigError: there is no such preset.
+
+    Example:
+        >>> preset("small").channels
+        64
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"there is no preset '{name}'; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

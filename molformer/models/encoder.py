@@ -1,0 +1,98 @@
+"""SE3Transformer: from atoms and positions to equivariant features of every atom.
+
+x ← x + Attention(Norm(x)), x ← x + FeedForward(Norm(x)), as in a pre-norm Transformer, with the equivariant
+attention of Fuchs et al. 2020 (arXiv 2006.10503).
+Letters: N nodes, M = (lmax+1)² components, C channels.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from molformer.data.graph import GraphBatch
+from molformer.data.neighbours import radius_edges
+from molformer.elements import MAX_NUMBER
+from molformer.models.config import SE3TransformerConfig
+from molformer.nn.attention import SE3Attention
+from molformer.nn.edges import EdgeEmbedding, Edges
+from molformer.nn.feed_forward import GatedFeedForward
+from molformer.nn.norm import EquivariantRMSNorm
+from molformer.nn.so2 import EdgeConvolution, FullConvolution, SeparableConvolution
+from molformer.so3 import num_components
+
+
+class SE3TransformerBlock(nn.Module):
+    """Attention and feed-forward, each on normalised features and added to the residual stream."""
+
+    def __init__(self, config: SE3TransformerConfig) -> None:
+        super().__init__()
+        lmax, channels = config.lmax, config.channels
+        self.norm_1 = EquivariantRMSNorm(lmax, channels)
+        self.attention = SE3Attention(lmax, channels, config.num_heads, _convolution(config))
+        self.norm_2 = EquivariantRMSNorm(lmax, channels)
+        self.feed_forward = GatedFeedForward(lmax, channels, config.feed_forward * channels)
+
+    def forward(self, x: Tensor, edges: Edges) -> Tensor:
+        """Features (N, M, C) → (N, M, C)."""
+        x = x + self.attention(self.norm_1(x), edges)
+        return x + self.feed_forward(self.norm_2(x))
+
+
+class SE3Transformer(nn.Module):
+    """The encoder: equivariant features of every node.
+
+    Args:
+        config: sizes; a preset by `molformer.models.config.preset`.
+
+    Example:
+        >>> from molformer.data.structure import Structure
+        >>> encoder = SE3Transformer(SE3TransformerConfig(lmax=2, channels=16, num_layers=1))
+        >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+        >>> encoder(GraphBatch.from_structures([water])).shape
+        torch.Size([3, 9, 16])
+    """
+
+    def __init__(self, config: SE3TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.species = nn.Embedding(MAX_NUMBER + 1, config.channels)
+        self.edges = EdgeEmbedding(config.lmax, config.cutoff, config.basis_size, config.edge_features)
+        self.blocks = nn.ModuleList(SE3TransformerBlock(config) for _ in range(config.num_layers))
+        self.norm = EquivariantRMSNorm(config.lmax, config.channels)
+
+    def forward(self, graph: GraphBatch, x: Tensor | None = None) -> Tensor:
+        """Node features of a batch of graphs.
+
+        Args:
+            graph: nodes of B graphs, with edges or without.
+            x: equivariant input features (N, M, C) to be added to those of the species.
+
+        Returns:
+            Features (N, M, C); component (l, m) at index l² + l + m.
+        """
+        edges = self.embed_edges(graph)
+        features = self.embed_nodes(graph.numbers)
+        if x is not None:
+            features = features + x
+        for block in self.blocks:
+            features = block(features, edges)
+        return self.norm(features)
+
+    def embed_nodes(self, numbers: Tensor) -> Tensor:
+        """Atomic numbers (N,) to features (N, M, C) that are zero but for degree 0."""
+        scalars = self.species(numbers)[:, None]
+        return functional.pad(scalars, (0, 0, 0, num_components(self.config.lmax) - 1))
+
+    def embed_edges(self, graph: GraphBatch) -> Edges:
+        """Frames, radial features and envelopes of all edges."""
+        src, dst = graph.src, graph.dst
+        if src is None or dst is None:
+            src, dst = radius_edges(graph.pos, graph.ptr, self.config.cutoff)
+        edge_vec = (graph.pos[dst] - graph.pos[src]).to(self.species.weight.dtype)
+        return self.edges(graph.numbers, src, dst, edge_vec)
+
+
+def _convolution(config: SE3TransformerConfig) -> EdgeConvolution:
+    sizes = (config.lmax, config.channels, 2 * config.channels, config.edge_features, config.group)
+    if config.convolution == "full":
+        return FullConvolution(*sizes, radial=config.radial)
+    return SeparableConvolution(*sizes)

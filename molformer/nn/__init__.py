@@ -1,0 +1,10 @@
+"""Equivariant layers on node features (N, (lmax+1)², C) and edges; no files, no training."""
+
+from molformer.nn.attention import SE3Attention, smooth_softmax
+from molformer.nn.edges import EdgeEmbedding, Edges
+from molformer.nn.feed_forward import GatedFeedForward
+from molformer.nn.linear import DegreeLinear
+from molformer.nn.norm import EquivariantRMSNorm
+from molformer.nn.radial import BesselBasis, PolynomialEnvelope
+from molformer.nn.readout import ChargesHead, ExtensiveHead, Head, ScalarHead, VectorHead
+from molformer.nn.so2 import EdgeConvolution, FullConvolution, SeparableConvolution

@@ -1,0 +1,106 @@
+"""What all layers share about the edges of a batch, computed once a forward.
+
+Directions become frames, lengths and the species at both ends become the edge features from which every layer makes
+its radial functions. Letters: N nodes, E edges, M = (lmax+1)² components, C channels, F edge features.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from molformer.elements import MAX_NUMBER
+from molformer.nn.radial import BesselBasis, PolynomialEnvelope
+from molformer.so3 import edge_frames
+
+ZERO_LENGTH = 1e-6
+"""Å. A shorter edge has no direction; it carries no message."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Edges src → dst with their frames.
+
+    Args:
+        src: sending nodes (E,).
+        dst: receiving nodes (E,).
+        num_nodes: N.
+        frames: Wigner matrices (E, M, M) into the edge frames, rows sorted by |m|; see `so3.edge_frames`.
+        features: functions of length and species (E, F).
+        envelope: weight (E,) of each edge, 1 at short range and 0 at the cutoff.
+    """
+
+    src: Tensor
+    dst: Tensor
+    num_nodes: int
+    frames: Tensor
+    features: Tensor
+    envelope: Tensor
+
+    def turn_in(self, x: Tensor) -> Tensor:
+        """Features (E, M, C) into the frames of their edges."""
+        return torch.bmm(self.frames.to(x.dtype), x)
+
+    def turn_back(self, x: Tensor) -> Tensor:
+        """Features (E, M, C) from the frames of their edges into the common frame."""
+        return torch.bmm(self.frames.to(x.dtype).transpose(1, 2), x)
+
+    def sum_at_dst(self, x: Tensor) -> Tensor:
+        """Sum of the messages (E, …) that each node receives: (N, …)."""
+        return x.new_zeros(self.num_nodes, *x.shape[1:]).index_add_(0, self.dst, x)
+
+
+class EdgeEmbedding(nn.Module):
+    """From edge vectors and species to `Edges`.
+
+    Args:
+        lmax: highest degree of the features that will be turned.
+        cutoff: Å.
+        basis_size: number of Bessel functions.
+        features: F.
+
+    Example:
+        >>> embed = EdgeEmbedding(lmax=2, cutoff=5.0, basis_size=8, features=16)
+        >>> numbers, ends = torch.tensor([6, 8]), torch.tensor([0, 1])
+        >>> edges = embed(numbers, ends, ends.flip(0), torch.tensor([[1.2, 0.0, 0.0], [-1.2, 0.0, 0.0]]))
+        >>> edges.frames.shape, edges.features.shape
+        (torch.Size([2, 9, 9]), torch.Size([2, 16]))
+    """
+
+    def __init__(self, lmax: int, cutoff: float, basis_size: int, features: int) -> None:
+        super().__init__()
+        self.lmax = lmax
+        self.basis = BesselBasis(cutoff, basis_size)
+        self.envelope = PolynomialEnvelope(cutoff)
+        self.from_basis = nn.Linear(basis_size, features)
+        self.from_src = nn.Embedding(MAX_NUMBER + 1, features)
+        self.from_dst = nn.Embedding(MAX_NUMBER + 1, features)
+        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(features, features), nn.SiLU())
+
+    def forward(self, numbers: Tensor, src: Tensor, dst: Tensor, edge_vec: Tensor) -> Edges:
+        """Embed edges.
+
+        Args:
+            numbers: species (N,).
+            src: sending nodes (E,).
+            dst: receiving nodes (E,).
+            edge_vec: pos[dst] - pos[src] (E, 3), Å.
+        """
+        square = edge_vec.square().sum(-1)
+        zero = square < ZERO_LENGTH**2
+        # The replacement is chosen before the root, so that no gradient passes through a root of zero.
+        axis = torch.tensor([0.0, 1.0, 0.0], dtype=edge_vec.dtype, device=edge_vec.device)
+        length = torch.where(zero, 1.0, square).sqrt()
+        direction = torch.where(zero[:, None], axis, edge_vec / length[:, None])
+        with torch.autocast(edge_vec.device.type, enabled=False):
+            frames = edge_frames(direction, self.lmax)
+            basis = self.basis(length)
+        first = self.from_basis(basis) + self.from_src(numbers)[src] + self.from_dst(numbers)[dst]
+        return Edges(
+            src=src,
+            dst=dst,
+            num_nodes=len(numbers),
+            frames=frames,
+            features=self.mix(first),
+            envelope=self.envelope(length).masked_fill(zero, 0.0),
+        )

@@ -1,0 +1,162 @@
+"""The kernel of the SE(3)-Transformer in the edge's frame, where SO(3) is reduced to SO(2).
+
+With the edge along the polar axis the kernel W^{lk}(x) of Fuchs et al. 2020 (arXiv 2006.10503), equation 8, couples
+order m with ±m alone (Passaro & Zitnick 2023, arXiv 2302.03655):
+    [y_+m; y_-m] = [[a_m, -b_m], [b_m, a_m]] [x_+m; x_-m],     y_0 = a_0 x_0.
+With reflections among the symmetries (E(3), natural parity) the b are absent.
+
+Letters: E edges, M = (lmax+1)² components sorted by |m|, C channels in, D channels out, F edge features,
+n_m = lmax+1-m degrees that have order m, P = (lmax+1)(lmax+2)/2 pairs (l, |m|), R radial functions.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from math import sqrt
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from molformer.nn.edges import Edges
+
+Group = Literal["SE(3)", "E(3)"]
+
+
+class EdgeConvolution(nn.Module, ABC):
+    """A kernel applied to features that have been turned into the frames of their edges.
+
+    Args:
+        lmax: highest degree of input and output.
+        in_channels: C.
+        out_channels: D.
+        edge_features: F.
+        group: `SE(3)`, or `E(3)` to be equivariant under reflections too.
+        radial: R, number of weight matrices among which the edge features choose; 1 if they do not.
+    """
+
+    def __init__(
+        self, lmax: int, in_channels: int, out_channels: int, edge_features: int, group: Group, radial: int
+    ) -> None:
+        super().__init__()
+        self.lmax = lmax
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.edge_features = edge_features
+        self.group = group
+        self.a = nn.ParameterList()
+        self.b = nn.ParameterList()
+        for m in range(lmax + 1):
+            rows, columns = (lmax + 1 - m) * in_channels, (lmax + 1 - m) * out_channels
+            mixes = m > 0 and group == "SE(3)"
+            scale = 1 / sqrt(radial * rows * (2 if mixes else 1))
+            self.a.append(nn.Parameter(torch.randn(radial, rows, columns) * scale))
+            if mixes:
+                self.b.append(nn.Parameter(torch.randn(radial, rows, columns) * scale))
+
+    @abstractmethod
+    def forward(self, x: Tensor, edges: Edges) -> Tensor:
+        """Apply the kernel in the frames: (E, M, C) → (E, M, D)."""
+
+    def matrices(self, m: int) -> Tensor:
+        """The weights for order m, applied from the right.
+
+        Returns:
+            (R, n_0·C, n_0·D) for m = 0 and for E(3), where +m and -m are rows of their own;
+            (R, 2·n_m·C, 2·n_m·D) for m > 0 of SE(3), which takes [x_+m, x_-m].
+        """
+        a = self.a[m]
+        if m == 0 or self.group == "E(3)":
+            return a
+        b = self.b[m - 1]
+        return torch.cat([torch.cat([a, b], dim=-1), torch.cat([-b, a], dim=-1)], dim=-2)
+
+    def orders(self, x: Tensor) -> Iterator[Tensor]:
+        """The rows that are mixed with each other, for each |m|: (E, r, n_m, C) with r = 1 for m = 0, else 2."""
+        start = 0
+        for m in range(self.lmax + 1):
+            rows, degrees = (2 if m else 1), self.lmax + 1 - m
+            yield x[:, start : start + rows * degrees].unflatten(1, (rows, degrees))
+            start += rows * degrees
+
+    def rows_of(self, part: Tensor) -> Tensor:
+        """Lay out the rows (E, r, n_m, C) of one order as `matrices` takes them: (E·r or E, …)."""
+        return part.flatten(2) if self.group == "E(3)" else part.flatten(1).unsqueeze(1)
+
+    def extra_repr(self) -> str:
+        """Sizes, for printing."""
+        return f"lmax={self.lmax}, {self.in_channels} → {self.out_channels}, group={self.group}"
+
+
+class SeparableConvolution(EdgeConvolution):
+    """Edge features scale the inputs per (l, |m|, channel); one map for all edges mixes degrees and channels.
+
+    Example:
+        >>> SeparableConvolution(lmax=2, in_channels=8, out_channels=4, edge_features=16, group="SE(3)")
+        SeparableConvolution(
+          lmax=2, 8 → 4, group=SE(3)
+          (a): ParameterList(
+        ...
+    """
+
+    def __init__(self, lmax: int, in_channels: int, out_channels: int, edge_features: int, group: Group) -> None:
+        super().__init__(lmax, in_channels, out_channels, edge_features, group, radial=1)
+        pairs = (lmax + 1) * (lmax + 2) // 2
+        self.scale = nn.Linear(edge_features, pairs * in_channels)
+        nn.init.normal_(self.scale.weight, std=1 / sqrt(edge_features))
+        nn.init.ones_(self.scale.bias)
+
+    def forward(self, x: Tensor, edges: Edges) -> Tensor:
+        """Apply the kernel in the frames: (E, M, C) → (E, M, D)."""
+        scales = self.scale(edges.features).unflatten(-1, (-1, self.in_channels))  # (E, P, C)
+        outputs = []
+        start = 0
+        for m, part in enumerate(self.orders(x)):
+            degrees = self.lmax + 1 - m
+            scaled = part * scales[:, None, start : start + degrees]  # (E, r, n_m, C)
+            start += degrees
+            y = self.rows_of(scaled) @ self.matrices(m)[0]
+            outputs.append(y.reshape(len(x), -1, self.out_channels))
+        return torch.cat(outputs, dim=1)
+
+
+class FullConvolution(EdgeConvolution):
+    """The paper's kernel: a radial function of its own for every (l, k, J) and every pair of channels.
+
+    All radial functions are combinations of R shared ones, h_e, so that y = Σ_r h_er (W_r x_e) is the product of
+    (h_e ⊗ x_e) with one matrix, in chunks of edges, and the kernel of an edge is never written out.
+
+    Example:
+        >>> conv = FullConvolution(lmax=1, in_channels=4, out_channels=4, edge_features=16, group="E(3)", radial=8)
+        >>> [tuple(weight.shape) for weight in conv.a]
+        [(8, 8, 8), (8, 4, 4)]
+    """
+
+    CHUNK = 1024
+    """Edges worked on at a time: what is written out between the two products stays small."""
+
+    def __init__(
+        self, lmax: int, in_channels: int, out_channels: int, edge_features: int, group: Group, radial: int = 32
+    ) -> None:
+        super().__init__(lmax, in_channels, out_channels, edge_features, group, radial)
+        self.trunk = nn.Sequential(nn.Linear(edge_features, radial), nn.SiLU())
+
+    def forward(self, x: Tensor, edges: Edges) -> Tensor:
+        """Apply the kernel in the frames: (E, M, C) → (E, M, D)."""
+        h = self.trunk(edges.features)  # (E, R)
+        matrices = [self.matrices(m).flatten(0, 1) for m in range(self.lmax + 1)]
+        if len(x) <= self.CHUNK:
+            return self._apply(x, h, *matrices)
+        chunks = zip(x.split(self.CHUNK), h.split(self.CHUNK), strict=True)
+        if not torch.is_grad_enabled():
+            return torch.cat([self._apply(*chunk, *matrices) for chunk in chunks])
+        # Recomputed in the backward, so that (h ⊗ x) of one chunk only is ever in memory.
+        return torch.cat([checkpoint(self._apply, *chunk, *matrices, use_reentrant=False) for chunk in chunks])
+
+    def _apply(self, x: Tensor, h: Tensor, *matrices: Tensor) -> Tensor:
+        outputs = []
+        for part, matrix in zip(self.orders(x), matrices, strict=True):
+            rows = self.rows_of(part)  # (E, r, n·C)
+            product = torch.einsum("er,esk->esrk", h, rows).flatten(2)  # (E, r, R·n·C)
+            outputs.append((product @ matrix).reshape(len(x), -1, self.out_channels))
+        return torch.cat(outputs, dim=1)

@@ -1,0 +1,58 @@
+"""Wigner matrices: how the components of a feature turn when space turns.
+
+Y_l(R x) = D^l(R) Y_l(x), by the recursion D^{l+1} = Cᵀ (D^l ⊗ R) C with C the coupling of l and 1 to l+1. Used for
+arbitrary rotations (tests, checks, turning whole structures); the frames of edges have a faster form of their own.
+"""
+
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from molformer.so3.components import num_components
+from molformer.so3.coupling import wigner_3j
+
+
+def wigner_blocks(rotation: Tensor, lmax: int) -> list[Tensor]:
+    """D^0 … D^lmax of rotations.
+
+    Args:
+        rotation: matrices (..., 3, 3) of determinant 1, for degree 1 in the order (x, y, z).
+        lmax: highest degree.
+
+    Returns:
+        lmax+1 tensors (..., 2l+1, 2l+1).
+    """
+    blocks = [torch.ones_like(rotation[..., :1, :1]), rotation]
+    for degree in range(1, lmax):
+        coupling = torch.as_tensor(wigner_3j(degree, 1, degree + 1) * sqrt(2 * degree + 3)).to(rotation)
+        blocks.append(torch.einsum("aui,bvj,...ab,...uv->...ij", coupling, coupling, blocks[-1], rotation))
+    return blocks[: lmax + 1]
+
+
+def wigner_matrix(rotation: Tensor, lmax: int) -> Tensor:
+    """All degrees in one block-diagonal matrix (..., M, M), to be applied to features (..., M, C).
+
+    Example:
+        >>> turn = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
+        >>> wigner_matrix(turn, 2).shape
+        torch.Size([9, 9])
+    """
+    size = num_components(lmax)
+    matrix = rotation.new_zeros(*rotation.shape[:-2], size, size)
+    for degree, block in enumerate(wigner_blocks(rotation, lmax)):
+        start, stop = degree**2, (degree + 1) ** 2
+        matrix[..., start:stop, start:stop] = block
+    return matrix
+
+
+def random_rotation(generator: torch.Generator | None = None, dtype: torch.dtype = torch.float64) -> Tensor:
+    """A rotation matrix (3, 3) drawn uniformly from SO(3), from a random unit quaternion."""
+    quaternion = torch.randn(4, generator=generator, dtype=torch.float64)
+    w, x, y, z = (quaternion / quaternion.norm()).tolist()
+    matrix = [
+        [w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z],
+    ]
+    return torch.tensor(matrix, dtype=dtype)

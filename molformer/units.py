@@ -1,0 +1,102 @@
+"""Units: each one's physical dimension and its size in the units used inside (Å, eV, e, Debye).
+
+Conversions happen in readers and predictors, nowhere else. Constants: CODATA 2018.
+"""
+
+import re
+
+from molformer.errors import UnitError
+
+HARTREE = 27.211386245988  # eV
+BOHR = 0.529177210903  # Å
+E_ANGSTROM = 4.803204712570263  # Debye in one e·Å
+CALORIE = 4.184  # J
+KJ_MOL = 0.010364269656262175  # eV
+KCAL_MOL = CALORIE * KJ_MOL
+WAVENUMBER = 1.2398419843320026e-4  # eV
+
+_SIZES: dict[str, dict[str, float]] = {
+    "number": {"": 1.0, "1": 1.0},
+    "energy": {
+        "eV": 1.0,
+        "meV": 1e-3,
+        "Ha": HARTREE,
+        "mHa": 1e-3 * HARTREE,
+        "kcal/mol": KCAL_MOL,
+        "kJ/mol": KJ_MOL,
+        "cm^-1": WAVENUMBER,
+    },
+    "length": {"Å": 1.0, "nm": 10.0, "pm": 0.01, "a0": BOHR},
+    "force": {
+        "eV/Å": 1.0,
+        "meV/Å": 1e-3,
+        "Ha/a0": HARTREE / BOHR,
+        "kcal/mol/Å": KCAL_MOL,
+        "kJ/mol/Å": KJ_MOL,
+        "kJ/mol/nm": 0.1 * KJ_MOL,
+    },
+    "dipole": {"D": 1.0, "e·Å": E_ANGSTROM, "e·a0": E_ANGSTROM * BOHR},
+    "charge": {"e": 1.0},
+    "area": {"Å^2": 1.0, "a0^2": BOHR**2},
+    "volume": {"Å^3": 1.0, "a0^3": BOHR**3},
+    "heat capacity": {"eV/K": 1.0, "cal/mol/K": 1e-3 * KCAL_MOL, "J/mol/K": 1e-3 * KJ_MOL},
+    "frequency": {"GHz": 1.0, "MHz": 1e-3},
+}
+
+_ALIASES = {
+    "debye": "D",
+    "hartree": "Ha",
+    "eh": "Ha",
+    "ev": "eV",
+    "mev": "meV",
+    "angstrom": "Å",
+    "ang": "Å",
+    "bohr": "a0",
+    "dimensionless": "",
+}
+
+_DIMENSION = {unit: (dimension, size) for dimension, units in _SIZES.items() for unit, size in units.items()}
+
+
+def canonical(unit: str) -> str:
+    """The spelling of a unit that this package prints.
+
+    Raises:
+        UnitError: the unit is not known.
+
+    Example:
+        >>> canonical("Hartree/Bohr")
+        'Ha/a0'
+    """
+    text = unit.strip().replace("**", "^").replace("²", "^2").replace("³", "^3").replace("*", "·")
+    parts = re.split(r"([·/^])", text)
+    spelled = "".join(_ALIASES.get(part.lower(), part) for part in parts)
+    if spelled not in _DIMENSION:
+        known = ", ".join(name for name in _DIMENSION if name)
+        raise UnitError(f"unknown unit '{unit}'; known units: {known}")
+    return spelled
+
+
+def dimension(unit: str) -> str:
+    """The physical quantity that a unit measures, such as 'energy'."""
+    return _DIMENSION[canonical(unit)][0]
+
+
+def factor(source: str, target: str) -> float:
+    """Number by which a value in `source` units is multiplied to be in `target` units.
+
+    Raises:
+        UnitError: a unit is unknown, or the two measure different quantities.
+
+    Example:
+        >>> round(factor("Ha", "eV"), 6)
+        27.211386
+    """
+    (source_dimension, source_size) = _DIMENSION[canonical(source)]
+    (target_dimension, target_size) = _DIMENSION[canonical(target)]
+    if source_dimension != target_dimension:
+        raise UnitError(
+            f"cannot convert '{source}' ({source_dimension}) to '{target}' ({target_dimension}): "
+            f"choose a unit of {source_dimension}: {', '.join(_SIZES[source_dimension])}"
+        )
+    return source_size / target_size
