@@ -6,7 +6,12 @@ line prints it as it is and ends with status 2. Anything else that is raised is 
 
 
 class MolformerError(Exception):
-    """Base of all errors that are the input's fault and not the program's."""
+    """Base of all errors that are the input's fault and not the program's.
+
+    `status` is what a prediction's row says where this error is the reason that it has no value.
+    """
+
+    status = "invalid_input"
 
 
 class InputError(MolformerError):
@@ -16,9 +21,13 @@ class InputError(MolformerError):
 class ConformerError(MolformerError):
     """A molecule for which no 3-D geometry could be made."""
 
+    status = "embedding_failed"
+
 
 class UnsupportedElementError(MolformerError):
     """A molecule with an element that the model never saw in training."""
+
+    status = "unsupported_element"
 
 
 class StoreError(MolformerError):

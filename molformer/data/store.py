@@ -14,6 +14,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -106,7 +107,7 @@ class StructureStore(Sequence[Structure]):
         ptr = self._columns["ptr"]
         return slice(int(ptr[index]), int(ptr[index + 1]))
 
-    @property
+    @cached_property
     def sizes(self) -> np.ndarray:
         """Atoms of each structure (n,)."""
         return np.diff(self._columns["ptr"])

@@ -1,0 +1,3 @@
+"""Predictions from trained models."""
+
+from molformer.inference.predictor import Prediction, Predictor, Value

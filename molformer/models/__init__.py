@@ -1,0 +1,5 @@
+"""Assembled networks and their configurations."""
+
+from molformer.models.config import PRESETS, SE3TransformerConfig, preset
+from molformer.models.encoder import SE3Transformer
+from molformer.models.property import Domain, PropertyModel

@@ -28,25 +28,34 @@ class Head(nn.Module, ABC):
 
     scale: Tensor
     references: Tensor
+    size: Tensor
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
         self.net = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, outputs))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("references", torch.zeros(MAX_NUMBER + 1, dtype=torch.float64))
+        self.register_buffer("size", torch.ones((), dtype=torch.float64))
 
     @abstractmethod
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values in the target's unit, float64."""
 
-    def set_statistics(self, scale: float, references: Tensor) -> None:
-        """Set the target's typical deviation and its reference per element (MAX_NUMBER+1,), in its unit."""
+    def set_statistics(self, scale: float, references: Tensor, size: float) -> None:
+        """Tell the head what its target looks like.
+
+        Args:
+            scale: typical deviation of the target from its references, in its unit.
+            references: value of each element (MAX_NUMBER+1,), in the target's unit.
+            size: typical number of nodes of a graph.
+        """
         self.scale.fill_(scale)
         self.references.copy_(references)
+        self.size.fill_(size)
 
 
 class ScalarHead(Head):
-    """One intensive number a graph: a mean of node values, plus the target's mean over the training set.
+    """One intensive number a graph: a mean of node values and of references of the elements.
 
     Args:
         channels: C.
@@ -70,11 +79,10 @@ class ScalarHead(Head):
 class ExtensiveHead(Head):
     """One extensive number a graph: a sum of node values and of references of the elements.
 
+    The network's part of a node is in units of scale / size, so that a graph's is of the order of the scale.
+
     Args:
         channels: C.
-
-    The sum of the network's part is in units of scale/√n for each of the n nodes, so that its spread does not
-    depend on the size of the molecule at the start of training.
     """
 
     def __init__(self, channels: int) -> None:
@@ -82,7 +90,8 @@ class ExtensiveHead(Head):
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (B,)."""
-        return graph.sum_over_graphs(self.references[graph.numbers] + self.scale * self.net(x[:, 0])[:, 0].double())
+        y = self.net(x[:, 0])[:, 0].double()
+        return graph.sum_over_graphs(self.references[graph.numbers] + self.scale / self.size * y)
 
 
 class VectorHead(Head):

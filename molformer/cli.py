@@ -1,0 +1,123 @@
+"""The command line: `molformer train`, `molformer predict`. The only module that prints.
+
+Heavy imports stand inside the commands, so that `molformer --help` answers at once.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from molformer.errors import InputError, MolformerError
+from molformer.version import __version__
+
+if TYPE_CHECKING:
+    from molformer.inference.predictor import Prediction
+    from molformer.training.run import TrainingResult
+
+app = typer.Typer(
+    help="SE(3)-Transformers for molecules: train on your data, predict from SMILES and XYZ.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        console.print(__version__)
+        raise typer.Exit
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    context: typer.Context,
+    config: Annotated[str, typer.Argument(help="YAML file of settings, such as configs/quickstart.yaml.")],
+) -> None:
+    """Train a model: molformer train CONFIG [--key value ...].
+
+    Every key of the config can be set again on the command line, for instance --epochs 20 --targets "[gap, homo]".
+    """
+    from molformer.training.arguments import read_configs
+    from molformer.training.progress import RunProgress
+    from molformer.training.run import train as run
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    encoder, training = read_configs(config, context.args)
+    console.print(f"Training on {training.data}: {', '.join(training.targets)}", highlight=False)
+    result = run(encoder, training, RunProgress(console))
+    _print_errors(result)
+
+
+@app.command()
+def predict(
+    inputs: Annotated[list[str], typer.Argument(help="SMILES, or files: .xyz, .smi.", metavar="INPUT...")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Model folder or run folder.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV file instead of a table.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Give a row with a status to an input that fails, and go on.")
+    ] = False,
+) -> None:
+    """Predict properties of molecules from SMILES and XYZ files."""
+    from molformer.inference.predictor import Predictor
+    from molformer.inference.table import write_csv
+
+    predictor = Predictor.load(model, device)
+    if output is not None and not output.resolve().parent.is_dir():
+        raise InputError(f"cannot write '{output}': its folder does not exist")
+    predictions = predictor.predict(inputs, strict=not keep_going)
+    if output is None:
+        _print_predictions(predictions)
+    else:
+        write_csv(output, predictions, predictor.model.targets)
+        console.print(f"Wrote {len(predictions)} rows to {output}", highlight=False)
+
+
+def _print_errors(result: "TrainingResult") -> None:
+    table = Table(title=f"Test errors after {result.epochs} epochs, {result.seconds:.0f} s", title_justify="left")
+    for name in ("target", "unit", "n"):
+        table.add_column(name)
+    for name in ("MAE", "RMSE", "MAE composition", "MAE mean", "× better than composition"):
+        table.add_column(name, justify="right")
+    for row in result.errors:
+        gain = f"{row.mae_composition / row.mae:.1f}" if row.mae else ""
+        numbers = [f"{value:.4g}" for value in (row.mae, row.rmse, row.mae_composition, row.mae_mean)]
+        table.add_row(row.target.name, row.target.unit, str(row.count), *numbers, gain)
+    console.print(table)
+    console.print(f"Model folder: {result.model}", highlight=False)
+
+
+def _print_predictions(predictions: "list[Prediction]") -> None:
+    from molformer.inference.table import cells, columns
+
+    targets = next((prediction.values for prediction in predictions if prediction.values), {})
+    table = Table()
+    for name in ("input", "formula", *columns(targets), "status"):
+        table.add_column(name, overflow="fold", justify="left" if name in ("input", "formula", "status") else "right")
+    for prediction in predictions:
+        formula = prediction.structure.formula if prediction.structure else ""
+        status = f"{prediction.status}: {prediction.message}" if prediction.message else prediction.status
+        table.add_row(prediction.name, formula, *cells(prediction.values, targets), status)
+    console.print(table)
+
+
+def main() -> Any:
+    """Run the command line; a user's error is one line on standard error and status 2."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("molformer").setLevel(logging.INFO)
+    try:
+        return app()
+    except MolformerError as error:
+        print(f"molformer: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("molformer: interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(2)

@@ -1,0 +1,92 @@
+"""What a target looks like on the training part: references of the elements and the deviation that is left.
+
+An extensive target is fitted by least squares on the number of atoms of each element, an intensive one on their
+fractions, charges by the mean of each element. These fits are also the composition baseline that a model has to beat.
+Letters: n structures, Z = MAX_NUMBER + 1 element slots.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from molformer.data.store import StructureStore
+from molformer.data.structure import Label
+from molformer.elements import MAX_NUMBER
+from molformer.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TargetStatistics:
+    """Statistics of one target on a training set.
+
+    Args:
+        references: value of each element (Z,), in the target's unit.
+        scale: root mean square of what the references leave, in the target's unit.
+        size: mean number of atoms.
+    """
+
+    references: np.ndarray
+    scale: float
+    size: float
+
+
+def target_statistics(store: StructureStore, indices: np.ndarray, label: Label) -> TargetStatistics:
+    """Statistics of a label over the structures `indices`, missing labels left out.
+
+    Raises:
+        ConfigError: none of these structures has the label.
+    """
+    values, numbers = labelled_values(store, indices, label)
+    if len(values) == 0:
+        raise ConfigError(f"no structure of the training part has a value of '{label.name}': choose another target")
+    references = np.zeros(MAX_NUMBER + 1)
+    if label.kind in ("extensive", "intensive"):
+        design = composition(store, indices, label)
+        references[store.elements] = np.linalg.lstsq(design, values, rcond=None)[0]
+        rest = values - design @ references[store.elements]
+    elif label.kind == "charges":
+        for element in store.elements:
+            chosen = numbers == element
+            references[element] = values[chosen].mean() if chosen.any() else 0.0
+        rest = values - references[numbers]
+    else:
+        rest = values
+    scale = float(np.sqrt(np.mean(rest**2)))
+    return TargetStatistics(references, scale if scale > 0 else 1.0, float(store.sizes[indices].mean()))
+
+
+def labelled_values(store: StructureStore, indices: np.ndarray, label: Label) -> tuple[np.ndarray, np.ndarray]:
+    """Values of a label that are not missing, and for labels per atom the atomic number of each."""
+    column = store.column(label.name)
+    if not label.per_node:
+        values = column[indices].astype(np.float64)
+        return values[present(values)], np.empty(0, dtype=np.int64)
+    rows = atom_rows(store, indices)
+    values = column[rows].astype(np.float64)
+    kept = present(values)
+    return values[kept], store.column("numbers")[rows][kept].astype(np.int64)
+
+
+def composition(store: StructureStore, indices: np.ndarray, label: Label) -> np.ndarray:
+    """Atoms of each element of the store (n, elements) where the label is not missing; fractions if intensive."""
+    rows = indices[present(store.column(label.name)[indices])]
+    sizes = store.sizes[rows]
+    slot = np.full(MAX_NUMBER + 1, -1)
+    slot[store.elements] = np.arange(len(store.elements))
+    counts = np.zeros((len(rows), len(store.elements)))
+    owner = np.repeat(np.arange(len(rows)), sizes)
+    np.add.at(counts, (owner, slot[store.column("numbers")[atom_rows(store, rows)]]), 1.0)
+    return counts / sizes[:, None] if label.kind == "intensive" else counts
+
+
+def atom_rows(store: StructureStore, indices: np.ndarray) -> np.ndarray:
+    """Rows of the per-atom columns that belong to structures, one structure after another."""
+    ptr = store.column("ptr")
+    sizes = store.sizes[indices]
+    ends = np.cumsum(sizes)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(ptr[indices] - (ends - sizes), sizes)
+
+
+def present(values: np.ndarray) -> np.ndarray:
+    """Which values are there: not NaN in any component."""
+    return np.isfinite(values.reshape(len(values), -1)).all(axis=1)

@@ -1,0 +1,203 @@
+"""PropertyModel: an encoder and one head for each target; what is trained, saved and used to predict.
+
+The folder it is saved to holds `model.safetensors` and `config.json`; nothing in it is ever unpickled.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from molformer.data.graph import GraphBatch
+from molformer.data.structure import Label
+from molformer.errors import ConfigError, ModelError
+from molformer.models.config import SE3TransformerConfig
+from molformer.models.encoder import SE3Transformer
+from molformer.nn.readout import ChargesHead, ExtensiveHead, Head, Pooling, ScalarHead, VectorHead
+from molformer.version import __version__
+
+FORMAT = 1
+"""Version of the model folder; what is newer is refused."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a model was trained on.
+
+    Args:
+        elements: atomic numbers that occurred.
+        max_atoms: size of the largest structure.
+        geometries: where the geometries came from, by `Structure.geometry`.
+    """
+
+    elements: tuple[int, ...] = ()
+    max_atoms: int = 0
+    geometries: tuple[str, ...] = ()
+
+
+class PropertyModel(nn.Module):
+    """Predicts the targets of a batch of graphs in their units.
+
+    Args:
+        config: of the encoder.
+        targets: name, unit and kind of each target; `forces` are minus the gradient of the target `energy`.
+        pooling: how intensive targets are read out, `mean` or `attention`.
+        domain: what it was trained on.
+
+    Raises:
+        ConfigError: the targets contradict each other.
+
+    Example:
+        >>> config = SE3TransformerConfig(lmax=1, channels=8, num_layers=1)
+        >>> list(PropertyModel(config, [Label("gap", "eV", "intensive")]).heads)
+        ['gap']
+    """
+
+    def __init__(
+        self,
+        config: SE3TransformerConfig,
+        targets: Sequence[Label],
+        pooling: Pooling = "attention",
+        domain: Domain | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.targets = tuple(targets)
+        self.pooling = pooling
+        self.domain = domain or Domain()
+        self._check_targets()
+        self.encoder = SE3Transformer(config)
+        heads = {target.name: _head(target, config, pooling) for target in targets if target.kind != "forces"}
+        self.heads: nn.ModuleDict = nn.ModuleDict(heads)
+
+    def forward(self, graph: GraphBatch) -> dict[str, Tensor]:
+        """Values of every target, in its unit.
+
+        Args:
+            graph: N nodes of B graphs, positions in Å.
+
+        Returns:
+            By target name: (B,) for scalars, (B, 3) for vectors, (N,) for charges, (N, 3) for forces.
+        """
+        forces = [target.name for target in self.targets if target.kind == "forces"]
+        if not forces:
+            return self._values(graph)
+        with torch.enable_grad():
+            pos = graph.pos if graph.pos.requires_grad else graph.pos.detach().requires_grad_()
+            values = self._values(replace(graph, pos=pos))
+            gradient = torch.autograd.grad(values["energy"].sum(), pos, create_graph=self.training)[0]
+        values[forces[0]] = -gradient
+        return values
+
+    def _values(self, graph: GraphBatch) -> dict[str, Tensor]:
+        x = self.encoder(graph)
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.encoder.species.weight.dtype)
+            return {name: head(x, graph) for name, head in self.heads.items()}
+
+    def scale(self, target: Label) -> Tensor:
+        """Typical deviation of a target from its references, in its unit; forces take the energy's per atom."""
+        if target.kind == "forces":
+            energy = self.head("energy")
+            return energy.scale / energy.size.sqrt()
+        return self.head(target.name).scale
+
+    def head(self, name: str) -> Head:
+        """The head of a target."""
+        head = self.heads[name]
+        assert isinstance(head, Head)
+        return head
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model folder; each file appears whole or not at all.
+
+        Raises:
+            ModelError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        config = {
+            "format": FORMAT,
+            "molformer": __version__,
+            "encoder": self.config.to_dict(),
+            "targets": [target.to_dict() for target in self.targets],
+            "pooling": self.pooling,
+            "domain": asdict(self.domain),
+        }
+        weights, text = folder / ".model.safetensors.part", folder / ".config.json.part"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            text.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            weights.write_bytes(save({key: value.contiguous() for key, value in self.state_dict().items()}))
+            os.replace(text, folder / "config.json")
+            os.replace(weights, folder / "model.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"cannot write the model folder '{folder}': {error}") from None
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read a model folder.
+
+        Raises:
+            ModelError: it is missing, incomplete, damaged or of a newer format.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise ModelError(f"there is no model folder at '{folder}'")
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise ModelError(f"'{folder}' is not a model folder: it has no {name}")
+        config = _read_config(folder / "config.json")
+        try:
+            model = cls(
+                SE3TransformerConfig(**config["encoder"]),
+                [Label(**target) for target in config["targets"]],
+                config["pooling"],
+                Domain(**{key: tuple(v) if isinstance(v, list) else v for key, v in config["domain"].items()}),
+            )
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"the model folder '{folder}' is damaged or does not fit its config: {reason}") from None
+        return model.eval()
+
+    def _check_targets(self) -> None:
+        names = [target.name for target in self.targets]
+        if not names:
+            raise ConfigError("a model needs at least one target")
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ConfigError(f"target '{min(repeated)}' is named twice")
+        kinds = {target.name: target.kind for target in self.targets}
+        if list(kinds.values()).count("forces") > 1:
+            raise ConfigError("only one target can be of kind 'forces'")
+        if "forces" in kinds.values() and kinds.get("energy") != "extensive":
+            raise ConfigError("forces are minus the gradient of the target 'energy': add 'energy' to the targets")
+        vectors = [name for name, kind in kinds.items() if kind == "vector"]
+        if vectors and self.config.lmax < 1:
+            raise ConfigError(f"target '{vectors[0]}' is a vector, which needs lmax of at least 1")
+
+
+def _head(target: Label, config: SE3TransformerConfig, pooling: Pooling) -> Head:
+    if target.kind == "intensive":
+        return ScalarHead(config.channels, pooling)
+    heads = {"extensive": ExtensiveHead, "vector": VectorHead, "charges": ChargesHead}
+    return heads[target.kind](config.channels)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        version = config["format"]
+    except (ValueError, KeyError, TypeError):
+        raise ModelError(f"'{path}' is not the configuration of a molformer model") from None
+    if version > FORMAT:
+        raise ModelError(
+            f"'{path}' has model format {version}, this version reads up to {FORMAT}: install a newer molformer"
+        )
+    return config

@@ -1,0 +1,88 @@
+"""The settings of a training run, flat, as they stand in a YAML file."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from molformer.errors import ConfigError
+from molformer.nn.readout import Pooling
+
+LossName = Literal["mae", "mse", "huber"]
+Precision = Literal["32", "64", "bf16-mixed"]
+WandbMode = Literal["auto", "online", "offline", "off"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Data, targets and optimisation of a run; the encoder has a config of its own.
+
+    Args:
+        data: the structure store to learn from.
+        targets: names of its labels to learn, several at once.
+        run: folder that the run writes; it must not hold another run.
+        split: share of the molecules in training, validation and test.
+        seed: of the split, the initial weights and the order of the batches.
+        pooling: readout of intensive targets, `attention` or `mean`.
+        batch_size: molecules a step; 16 to 256.
+        epochs: passes over the training part.
+        learning_rate: highest rate of AdamW, after the warm-up; 1e-4 to 3e-3.
+        weight_decay: of matrices; norms and biases are left alone; 0 to 0.1.
+        warmup: share of the steps in which the rate rises, before its cosine to zero; 0 to 0.2.
+        gradient_clip: largest norm of the gradient; 1 to 100.
+        ema_decay: of the averaged weights, which are the ones that count; 0 turns it off.
+        patience: epochs without a better validation loss before the run stops.
+        loss: `mae`, `mse` or `huber`, each in units of the target's scale.
+        target_weights: weight of a target's loss, 1 where it is not named.
+        precision: `32`, `64`, or `bf16-mixed`, which keeps frames and readouts in float32.
+        device: `auto`, `cpu` or `cuda`.
+        workers: processes that prepare batches.
+        wandb: `auto` is online with a key and offline without; `online`, `offline` or `off` decide.
+
+    Raises:
+        ConfigError: a value is out of range; the message names it.
+    """
+
+    data: str = ""
+    targets: list[str] = field(default_factory=list)
+    run: str = "runs/default"
+    split: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1])
+    seed: int = 0
+    pooling: Pooling = "attention"
+    batch_size: int = 32
+    epochs: int = 100
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    gradient_clip: float = 10.0
+    ema_decay: float = 0.999
+    patience: int = 30
+    loss: LossName = "mae"
+    target_weights: dict[str, float] = field(default_factory=dict)
+    precision: Precision = "32"
+    device: str = "auto"
+    workers: int = 0
+    wandb: WandbMode = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ConfigError("no data: set `data` to a structure store")
+        if not self.targets:
+            raise ConfigError("no targets: set `targets` to the names of labels of the store")
+        for name in ("batch_size", "epochs", "patience"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name, low, high in (("learning_rate", 0, 1), ("warmup", 0, 1), ("ema_decay", 0, 1), ("weight_decay", 0, 10)):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between {low} and {high}")
+        if not self.gradient_clip > 0:
+            raise ConfigError(f"gradient_clip is {self.gradient_clip}; it must be positive")
+        for name, choices in (
+            ("loss", get_args(LossName)),
+            ("precision", get_args(Precision)),
+            ("wandb", get_args(WandbMode)),
+            ("pooling", get_args(Pooling)),
+            ("device", ("auto", "cpu", "cuda")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}")
+        if unknown := set(self.target_weights) - set(self.targets):
+            raise ConfigError(f"target_weights names '{min(unknown)}', which is not among the targets")

@@ -1,0 +1,46 @@
+"""Losses in units of each target's scale, averaged over the labels that are there.
+
+A missing label (NaN) is replaced before any arithmetic, so that it changes neither the value nor a gradient.
+Letters: n rows (graphs or nodes).
+"""
+
+import torch
+from torch import Tensor
+
+from molformer.training.config import LossName
+
+
+def masked_loss(prediction: Tensor, label: Tensor, scale: Tensor, loss: LossName) -> Tensor:
+    """Mean loss of one target over its labelled rows; zero if there are none.
+
+    The error of a vector is its length, so that the loss does not depend on the frame.
+
+    Args:
+        prediction: (n,) or (n, 3).
+        label: the same shape, NaN where missing.
+        scale: typical deviation of the target, in the same unit.
+        loss: `mae`, `mse` or `huber` (quadratic below one scale).
+
+    Returns:
+        A number without unit.
+
+    Example:
+        >>> label = torch.tensor([1.0, float("nan")])
+        >>> masked_loss(torch.tensor([3.0, 9.0]), label, torch.tensor(2.0), "mae").item()
+        1.0
+    """
+    there = label.isfinite()
+    error = torch.where(there, prediction - torch.where(there, label, 0.0), 0.0) / scale
+    if error.ndim > 1:
+        there = there.all(-1)
+        square = torch.where(there, error.square().sum(-1), 0.0)
+        size = (square + 1e-12).sqrt() if loss != "mse" else square
+    else:
+        square, size = error.square(), error.abs()
+    if loss == "mse":
+        values = square
+    elif loss == "mae":
+        values = size
+    else:
+        values = torch.where(size < 1, 0.5 * square, size - 0.5)
+    return torch.where(there, values, 0.0).sum() / there.sum().clamp(min=1)

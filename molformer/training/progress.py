@@ -1,0 +1,80 @@
+"""RunProgress: one bar for the whole run, with losses, speed and the time that is left."""
+
+import time
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class RunProgress(Callback):
+    """Shows a progress bar on a terminal, and a line an epoch elsewhere.
+
+    Args:
+        console: where to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._molecules = 0
+        self._start = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar."""
+        size = sum(parameter.numel() for parameter in pl_module.parameters())
+        steps = int(trainer.estimated_stepping_batches)
+        self.console.print(f"{size:,} parameters, {trainer.max_epochs} epochs, {steps} steps", highlight=False)
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f} %"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self._task = self._bar.add_task("epoch 1", total=steps, completed=trainer.global_step)
+            self._bar.start()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start counting."""
+        self._molecules, self._start = 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Advance the bar."""
+        self._molecules += batch.num_graphs
+        if self._bar is not None:
+            self._bar.update(self._task, completed=trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the epoch; validation has run by now."""
+        metrics = trainer.callback_metrics
+        speed = self._molecules / (time.perf_counter() - self._start)
+        text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        for name in ("train/loss", "val/loss"):
+            if name in metrics:
+                text += f"  {name} {float(metrics[name]):.4f}"
+        text += f"  {speed:.0f} molecules/s"
+        if self._bar is not None:
+            self._bar.update(self._task, description=text)
+        else:
+            self.console.print(text, highlight=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the bar, so that the message stands on a line of its own."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
