@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from molformer.nn.edges import Edges
+from molformer.so3 import num_components
 
 Group = Literal["SE(3)", "E(3)"]
 
@@ -80,8 +81,13 @@ class EdgeConvolution(nn.Module, ABC):
             start += rows * degrees
 
     def rows_of(self, part: Tensor) -> Tensor:
-        """Lay out the rows (E, r, n_m, C) of one order as `matrices` takes them: (E·r or E, …)."""
+        """Lay out (E, r, n_m, C) as the rows that `matrices` takes: (E, 1, r·n_m·C), for E(3) (E, r, n_m·C)."""
         return part.flatten(2) if self.group == "E(3)" else part.flatten(1).unsqueeze(1)
+
+    def joined(self, parts: list[Tensor]) -> Tensor:
+        """Put the orders' outputs (E, 1 or r, …) together again: (E, M, D)."""
+        whole = torch.cat([part.flatten(1) for part in parts], dim=1)
+        return whole.view(-1, num_components(self.lmax), self.out_channels)
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
@@ -115,9 +121,8 @@ class SeparableConvolution(EdgeConvolution):
             degrees = self.lmax + 1 - m
             scaled = part * scales[:, None, start : start + degrees]  # (E, r, n_m, C)
             start += degrees
-            y = self.rows_of(scaled) @ self.matrices(m)[0]
-            outputs.append(y.reshape(len(x), -1, self.out_channels))
-        return torch.cat(outputs, dim=1)
+            outputs.append(self.rows_of(scaled) @ self.matrices(m)[0])
+        return self.joined(outputs)
 
 
 class FullConvolution(EdgeConvolution):
@@ -146,17 +151,17 @@ class FullConvolution(EdgeConvolution):
         h = self.trunk(edges.features)  # (E, R)
         matrices = [self.matrices(m).flatten(0, 1) for m in range(self.lmax + 1)]
         if len(x) <= self.CHUNK:
-            return self._apply(x, h, *matrices)
+            return self._convolve(x, h, *matrices)
         chunks = zip(x.split(self.CHUNK), h.split(self.CHUNK), strict=True)
         if not torch.is_grad_enabled():
-            return torch.cat([self._apply(*chunk, *matrices) for chunk in chunks])
+            return torch.cat([self._convolve(*chunk, *matrices) for chunk in chunks])
         # Recomputed in the backward, so that (h ⊗ x) of one chunk only is ever in memory.
-        return torch.cat([checkpoint(self._apply, *chunk, *matrices, use_reentrant=False) for chunk in chunks])
+        return torch.cat([checkpoint(self._convolve, *chunk, *matrices, use_reentrant=False) for chunk in chunks])
 
-    def _apply(self, x: Tensor, h: Tensor, *matrices: Tensor) -> Tensor:
+    def _convolve(self, x: Tensor, h: Tensor, *matrices: Tensor) -> Tensor:
         outputs = []
         for part, matrix in zip(self.orders(x), matrices, strict=True):
             rows = self.rows_of(part)  # (E, r, n·C)
             product = torch.einsum("er,esk->esrk", h, rows).flatten(2)  # (E, r, R·n·C)
-            outputs.append((product @ matrix).reshape(len(x), -1, self.out_channels))
-        return torch.cat(outputs, dim=1)
+            outputs.append(product @ matrix)
+        return self.joined(outputs)

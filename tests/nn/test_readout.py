@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from molformer.nn import ChargesHead, ExtensiveHead, ScalarHead, VectorHead
+from tests.helpers import moved, random_graph, rotation_and_matrix, turned
+
+CHANNELS = 8
+
+
+@pytest.fixture
+def x():
+    return torch.randn(10, 9, CHANNELS, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_intensive_value_of_two_copies_is_that_of_one(x, pooling):
+    head = moved(ScalarHead(CHANNELS, pooling)).double()
+    graph, single = random_graph((5, 5)), random_graph((5,))
+    same = torch.cat([x[:5], x[:5]])
+    assert torch.allclose(head(same, graph), head(x[:5], single).expand(2), atol=1e-12)
+
+
+def test_extensive_value_is_the_sum_of_nodes_and_references(x):
+    head = moved(ExtensiveHead(CHANNELS)).double()
+    graph = random_graph((6, 4))
+    references = torch.arange(119).double()
+    without = head(x, graph)
+    head.set_statistics(1.0, references, 1.0)
+    by_element = torch.stack([references[graph.numbers[:6]].sum(), references[graph.numbers[6:]].sum()])
+    assert torch.allclose(head(x, graph) - without, by_element, atol=1e-9)
+
+
+def test_vector_turns_with_the_molecule_and_does_not_move_with_it(x):
+    head = moved(VectorHead(CHANNELS)).double()
+    graph = random_graph((6, 4))
+    rotation, matrix = rotation_and_matrix(2)
+    value = head(x, graph)
+    assert value.shape == (2, 3)
+    assert torch.allclose(head(matrix @ x, turned(graph, rotation, shift=3.0)), value @ rotation.T, atol=1e-10)
+
+
+def test_charges_add_up_to_the_total_charge(x):
+    head = moved(ChargesHead(CHANNELS)).double()
+    graph = random_graph((6, 4))
+    graph.charge.copy_(torch.tensor([1.0, -2.0]))
+    assert torch.allclose(graph.sum_over_graphs(head(x, graph)), graph.charge, atol=1e-10)
+
+
+def test_total_energies_keep_their_digits_in_a_float32_network(x):
+    head = ExtensiveHead(CHANNELS)
+    head.set_statistics(0.0, torch.full((119,), -1234.5678901234), 1.0)
+    energy = head(x.float(), random_graph((6, 4), torch.float32))
+    assert energy.dtype == torch.float64
+    assert torch.allclose(energy, torch.tensor([-1234.5678901234 * 6, -1234.5678901234 * 4]).double(), atol=1e-8)

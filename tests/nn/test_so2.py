@@ -1,0 +1,98 @@
+from math import sqrt
+
+import pytest
+import torch
+
+from molformer.nn import FullConvolution, SeparableConvolution
+from molformer.so3 import edge_frames, kernel_to_frame, num_components, spherical_harmonics, wigner_3j
+from molformer.so3.components import degree_slice
+from tests.helpers import embedded_edges, moved, random_graph
+
+LMAX, IN, OUT, FEATURES = 3, 3, 2, 16
+
+
+def materialised(kernel, h, directions):
+    """The paper's kernel of every edge, Σ_J φ_J Σ_m Y_Jm Q_Jm, from the weights of a convolution: (E, M·OUT, M·IN)."""
+    weights = {}  # numbers in the frame of each pair of degrees, (E, IN, OUT) for a_0, √2 a_1, √2 b_1, …
+    for m in range(LMAX + 1):
+        size = LMAX + 1 - m
+        parts = [kernel.a[m]] + ([kernel.b[m - 1]] if m and kernel.group == "SE(3)" else [])
+        for is_b, part in enumerate(parts):
+            per_edge = torch.einsum("er,rio->eio", h, part).unflatten(1, (size, IN)).unflatten(3, (size, OUT))
+            for k in range(m, LMAX + 1):
+                for l in range(m, LMAX + 1):
+                    scale = sqrt(2) if m else 1.0
+                    weights[l, k, m, is_b] = scale * per_edge[:, k - m, :, l - m]
+    harmonics = spherical_harmonics(directions, 2 * LMAX)
+    size = num_components(LMAX)
+    whole = torch.zeros(len(h), size, OUT, size, IN, dtype=h.dtype)
+    zero = torch.zeros(len(h), IN, OUT, dtype=h.dtype)
+    for l in range(LMAX + 1):
+        for k in range(LMAX + 1):
+            numbers = [weights[l, k, 0, 0]]
+            for m in range(1, min(l, k) + 1):
+                numbers += [weights[l, k, m, 0], weights.get((l, k, m, 1), zero)]
+            phi = torch.einsum("nj,neio->jeio", torch.as_tensor(kernel_to_frame(l, k)), torch.stack(numbers))
+            for index, J in enumerate(range(abs(l - k), l + k + 1)):
+                angular = torch.einsum("em,abm->eab", harmonics[:, degree_slice(J)], torch.as_tensor(wigner_3j(l, k, J)))
+                whole[:, degree_slice(l), :, degree_slice(k)] += torch.einsum("eio,eab->eaobi", phi[index], angular)
+    return whole.flatten(3).flatten(1, 2)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("group", ["SE(3)", "E(3)"])
+def test_full_convolution_equals_the_materialised_kernel(group):
+    graph = random_graph((5,))
+    edges = embedded_edges(graph, LMAX, FEATURES)
+    kernel = moved(FullConvolution(LMAX, IN, OUT, FEATURES, group, radial=4))
+    vectors = graph.pos[edges.dst] - graph.pos[edges.src]
+    directions = torch.nn.functional.normalize(vectors, dim=-1)
+    x = torch.randn(len(vectors), num_components(LMAX), IN)
+    result = edges.turn_back(kernel(edges.turn_in(x), edges))
+    expected = materialised(kernel, kernel.trunk(edges.features), directions) @ x.flatten(1)[:, :, None]
+    assert torch.allclose(result.flatten(1), expected[:, :, 0], atol=1e-11)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("group", ["SE(3)", "E(3)"])
+def test_separable_convolution_is_a_full_one_with_scaled_inputs(group):
+    """With scales that do not depend on the edge it is the same linear map in every frame."""
+    graph = random_graph((5,))
+    edges = embedded_edges(graph, LMAX, FEATURES)
+    separable = moved(SeparableConvolution(LMAX, IN, OUT, FEATURES, group))
+    full = FullConvolution(LMAX, IN, OUT, FEATURES, group, radial=1)
+    with torch.no_grad():
+        separable.scale.weight.zero_()
+        separable.scale.bias.fill_(2.0)
+        for ours, theirs in zip(full.parameters(), separable.parameters(), strict=False):
+            if ours.shape == theirs.shape:
+                ours.copy_(theirs)
+        h = full.trunk(edges.features)
+    x = torch.randn(len(edges.src), num_components(LMAX), IN)
+    scaled = full(x, edges) / h[:, :, None] * 2.0
+    assert torch.allclose(separable(x, edges), scaled, atol=1e-10)
+
+
+@pytest.mark.usefixtures("float64")
+def test_chunks_change_neither_values_nor_gradients():
+    graph = random_graph((8,))
+    edges = embedded_edges(graph, 2, FEATURES)
+    kernel = moved(FullConvolution(2, IN, OUT, FEATURES, "SE(3)", radial=4))
+    x = torch.randn(len(edges.src), 9, IN, requires_grad=True)
+    whole = kernel(x, edges)
+    expected = torch.autograd.grad(whole.square().sum(), [x, *kernel.parameters()], retain_graph=True)
+    kernel.CHUNK = 7
+    chunked = kernel(x, edges)
+    result = torch.autograd.grad(chunked.square().sum(), [x, *kernel.parameters()])
+    assert torch.allclose(chunked, whole, atol=1e-12)
+    assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(result, expected, strict=True))
+
+
+def test_group_e3_has_no_mixing_weights():
+    conv = SeparableConvolution(2, IN, OUT, FEATURES, "E(3)")
+    assert len(conv.b) == 0
+    assert len(conv.a) == 3
+
+
+def test_a_frame_is_made_for_each_edge():
+    assert edge_frames(torch.eye(3), 2).shape == (3, 9, 9)
