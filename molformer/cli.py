@@ -4,6 +4,7 @@ Heavy imports stand inside the commands, so that `molformer --help` answers at o
 """
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,11 +47,12 @@ def train(
     Every key of the config can be set again on the command line, for instance --epochs 20 --targets "[gap, homo]".
     """
     from molformer.training.arguments import read_configs
+
+    encoder, training = read_configs(config, context.args)
+
     from molformer.training.progress import RunProgress
     from molformer.training.run import train as run
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    encoder, training = read_configs(config, context.args)
     console.print(f"Training on {training.data}: {', '.join(training.targets)}", highlight=False)
     result = run(encoder, training, RunProgress(console))
     _print_errors(result)
@@ -111,6 +113,8 @@ def _print_predictions(predictions: "list[Prediction]") -> None:
 
 def main() -> Any:
     """Run the command line; a user's error is one line on standard error and status 2."""
+    # Some processors advertise AMX and then die in a bfloat16 product; read when torch is imported.
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("molformer").setLevel(logging.INFO)
     try:

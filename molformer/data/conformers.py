@@ -8,6 +8,7 @@ doi 10.1021/acs.jcim.0c00025; MMFF94: Halgren 1996; UFF, where MMFF94 has no par
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
@@ -15,6 +16,8 @@ from molformer.data.structure import Structure
 from molformer.errors import ConfigError, ConformerError, InputError
 
 GeometryMethod = Literal["etkdg", "etkdg+mmff"]
+
+_GEOMETRY = "_molformer_geometry"  # property of an RDKit molecule that says how its conformer was made
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,8 @@ def embed(mol: Chem.Mol, policy: ConformerPolicy, name: str) -> Chem.Mol:
                     f"'{name}' could not be embedded in 3-D ({_failure(parameters)}): "
                     "give its coordinates in an XYZ file"
                 )
-        if policy.method == "etkdg+mmff":
-            _relax(mol, policy.max_iterations, name)
-    mol.SetProp("_geometry", policy.method)
+        relaxed = f"+{_relax(mol, policy.max_iterations, name)}" if policy.method == "etkdg+mmff" else ""
+    mol.SetProp(_GEOMETRY, f"etkdg{relaxed}")
     return mol
 
 
@@ -130,27 +132,29 @@ def structure_of(mol: Chem.Mol, smiles: str = "", name: str = "") -> Structure:
     """The structure of an RDKit molecule that has a conformer."""
     radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
     return Structure(
-        numbers=[atom.GetAtomicNum() for atom in mol.GetAtoms()],
+        numbers=np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]),
         pos=mol.GetConformer().GetPositions(),
         charge=Chem.GetFormalCharge(mol),
         spin=radicals + 1,
         smiles=smiles,
         name=name,
-        geometry=mol.GetProp("_geometry") if mol.HasProp("_geometry") else "given",
+        geometry=mol.GetProp(_GEOMETRY) if mol.HasProp(_GEOMETRY) else "given",
     )
 
 
-def _relax(mol: Chem.Mol, max_iterations: int, name: str) -> None:
+def _relax(mol: Chem.Mol, max_iterations: int, name: str) -> str:
+    """Relax the conformer in place; the name of the force field that could do it."""
     if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-        status = rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=max_iterations)
+        field, status = "mmff", rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=max_iterations)
     elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
-        status = rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=max_iterations)
+        field, status = "uff", rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=max_iterations)
     else:
         raise ConformerError(
             f"'{name}' has atoms that neither MMFF94 nor UFF has parameters for: give its coordinates in an XYZ file"
         )
     if status < 0:
         raise ConformerError(f"the force field could not be set up for '{name}'")
+    return field
 
 
 def _failure(parameters: rdDistGeom.EmbedParameters) -> str:

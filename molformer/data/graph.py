@@ -15,7 +15,7 @@ from torch import Tensor
 from molformer.data.structure import Structure
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class GraphBatch:
     """Graphs of a batch.
 

@@ -107,8 +107,10 @@ def _read_xyz(path: Path, text: str) -> Iterator[Entry]:
         except KeyError as error:
             yield Entry(str(path), error=InputError(f"'{path}': {error} is not a chemical symbol"))
             return
-        except (XYZError, ValueError, IndexError) as error:
-            reason = str(error).removeprefix("ase.io.extxyz: ").strip()
+        except (XYZError, ValueError, IndexError, RuntimeError) as error:  # ASE raises any of these
+            reason = (
+                str(error).removeprefix("ase.io.extxyz: ").replace("generator raised StopIteration", "it ends early")
+            )
             yield Entry(str(path), error=InputError(f"'{path}' is not a complete XYZ file: {reason}"))
             return
         else:

@@ -228,6 +228,8 @@ class StoreWriter:
             if kind is None:
                 self._finish()
         finally:
+            for column in self._columns.values():
+                column.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, structure: Structure) -> None:
@@ -335,7 +337,7 @@ class _Column:
         self.dtype = np.dtype(dtype)
         self.shape = shape
         self.count = 0
-        self._file: IO[bytes] = open(self.path, "wb")
+        self._file: IO[bytes] = open(self.path, "wb")  # noqa: SIM115 - closed by the writer
 
     def append(self, rows: Any) -> None:
         values = np.ascontiguousarray(rows, dtype=self.dtype)

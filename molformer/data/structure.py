@@ -49,9 +49,7 @@ class Label:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(LabelKind):
-            raise InputError(
-                f"label '{self.name}': kind '{self.kind}' is not one of {', '.join(get_args(LabelKind))}"
-            )
+            raise InputError(f"label '{self.name}': kind '{self.kind}' is not one of {', '.join(get_args(LabelKind))}")
         object.__setattr__(self, "unit", units.canonical(self.unit))
 
     @property

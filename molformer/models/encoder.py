@@ -87,7 +87,7 @@ class SE3Transformer(nn.Module):
         src, dst = graph.src, graph.dst
         if src is None or dst is None:
             src, dst = radius_edges(graph.pos, graph.ptr, self.config.cutoff)
-        edge_vec = (graph.pos[dst] - graph.pos[src]).to(self.species.weight.dtype)
+        edge_vec = (graph.pos.index_select(0, dst) - graph.pos.index_select(0, src)).to(self.species.weight.dtype)
         return self.edges(graph.numbers, src, dst, edge_vec)
 
 

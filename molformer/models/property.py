@@ -5,8 +5,8 @@ The folder it is saved to holds `model.safetensors` and `config.json`; nothing i
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,6 +40,19 @@ class Domain:
     elements: tuple[int, ...] = ()
     max_atoms: int = 0
     geometries: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, for JSON and checkpoints."""
+        return {
+            "elements": list(self.elements),
+            "max_atoms": self.max_atoms,
+            "geometries": list(self.geometries),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Inverse of `to_dict`."""
+        return cls(tuple(values["elements"]), int(values["max_atoms"]), tuple(values["geometries"]))
 
 
 class PropertyModel(nn.Module):
@@ -128,7 +141,7 @@ class PropertyModel(nn.Module):
             "encoder": self.config.to_dict(),
             "targets": [target.to_dict() for target in self.targets],
             "pooling": self.pooling,
-            "domain": asdict(self.domain),
+            "domain": self.domain.to_dict(),
         }
         weights, text = folder / ".model.safetensors.part", folder / ".config.json.part"
         try:
@@ -159,7 +172,7 @@ class PropertyModel(nn.Module):
                 SE3TransformerConfig(**config["encoder"]),
                 [Label(**target) for target in config["targets"]],
                 config["pooling"],
-                Domain(**{key: tuple(v) if isinstance(v, list) else v for key, v in config["domain"].items()}),
+                Domain.from_dict(config["domain"]),
             )
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
@@ -186,8 +199,11 @@ class PropertyModel(nn.Module):
 def _head(target: Label, config: SE3TransformerConfig, pooling: Pooling) -> Head:
     if target.kind == "intensive":
         return ScalarHead(config.channels, pooling)
-    heads = {"extensive": ExtensiveHead, "vector": VectorHead, "charges": ChargesHead}
-    return heads[target.kind](config.channels)
+    if target.kind == "extensive":
+        return ExtensiveHead(config.channels)
+    if target.kind == "vector":
+        return VectorHead(config.channels)
+    return ChargesHead(config.channels)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -31,9 +31,9 @@ def smooth_softmax(logits: Tensor, edges: Edges) -> Tensor:
     nodes = edges.dst[:, None].expand_as(logits)
     largest = logits.new_zeros(edges.num_nodes, logits.shape[1])
     largest = largest.scatter_reduce(0, nodes, logits.detach(), "amax")  # at least 0, the constant's logit
-    weight = edges.envelope[:, None] * torch.exp(logits - largest[edges.dst])
+    weight = edges.envelope[:, None] * torch.exp(logits - largest.index_select(0, edges.dst))
     total = torch.exp(-largest) + edges.sum_at_dst(weight)
-    return weight / total[edges.dst]
+    return weight / total.index_select(0, edges.dst)
 
 
 class SE3Attention(nn.Module):
@@ -59,14 +59,14 @@ class SE3Attention(nn.Module):
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
-        keys, values = self.convolution(edges.turn_in(x[edges.src]), edges).chunk(2, dim=-1)
+        keys, values = self.convolution(edges.turn_in(x.index_select(0, edges.src)), edges).chunk(2, dim=-1)
         weights = self.weights(x, keys, edges)
         messages = edges.turn_back(self._by_head(values).mul(weights[:, None, :, None]).flatten(2))
         return self.output(edges.sum_at_dst(messages)) + self.self_interaction(x)
 
     def weights(self, x: Tensor, keys: Tensor, edges: Edges) -> Tensor:
         """Attention weights α (E, H) from features (N, M, C) and keys (E, M, C) in the edge frames."""
-        queries = edges.turn_in(self.query(x)[edges.dst])
+        queries = edges.turn_in(self.query(x).index_select(0, edges.dst))
         products = (queries * keys).sum(1).unflatten(-1, (self.num_heads, -1)).sum(-1)  # (E, H)
         size = keys.shape[1] * keys.shape[2] // self.num_heads
         with torch.autocast(x.device.type, enabled=False):

@@ -95,12 +95,12 @@ class EdgeEmbedding(nn.Module):
         with torch.autocast(edge_vec.device.type, enabled=False):
             frames = edge_frames(direction, self.lmax)
             basis = self.basis(length)
-        first = self.from_basis(basis) + self.from_src(numbers)[src] + self.from_dst(numbers)[dst]
+        ends = self.from_src(numbers).index_select(0, src) + self.from_dst(numbers).index_select(0, dst)
         return Edges(
             src=src,
             dst=dst,
             num_nodes=len(numbers),
             frames=frames,
-            features=self.mix(first),
+            features=self.mix(self.from_basis(basis) + ends),
             envelope=self.envelope(length).masked_fill(zero, 0.0),
         )

@@ -26,6 +26,8 @@ class GatedFeedForward(nn.Module):
         torch.Size([3, 9, 8])
     """
 
+    higher: Tensor
+
     def __init__(self, lmax: int, channels: int, hidden: int) -> None:
         super().__init__()
         self.expand = DegreeLinear(lmax, channels, hidden, bias=True)
@@ -41,4 +43,4 @@ class GatedFeedForward(nn.Module):
         if self.gate is None:
             return self.reduce(scalars)
         gates = torch.sigmoid(self.gate(x[:, 0])).unflatten(-1, (-1, y.shape[-1]))  # (N, lmax, D)
-        return self.reduce(torch.cat([scalars, y[:, 1:] * gates[:, self.higher]], dim=1))
+        return self.reduce(torch.cat([scalars, y[:, 1:] * gates.index_select(1, self.higher)], dim=1))

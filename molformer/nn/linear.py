@@ -26,6 +26,8 @@ class DegreeLinear(nn.Module):
         torch.Size([5, 9, 16])
     """
 
+    degrees: Tensor
+
     def __init__(self, lmax: int, in_channels: int, out_channels: int, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(lmax + 1, in_channels, out_channels) / sqrt(in_channels))
@@ -34,7 +36,7 @@ class DegreeLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (N, M, C) to (N, M, D)."""
-        y = torch.einsum("nmc,mcd->nmd", x, self.weight[self.degrees])
+        y = torch.einsum("nmc,mcd->nmd", x, self.weight.index_select(0, self.degrees))
         if self.bias is None:
             return y
         return torch.cat([y[:, :1] + self.bias, y[:, 1:]], dim=1)

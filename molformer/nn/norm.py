@@ -24,6 +24,9 @@ class EquivariantRMSNorm(nn.Module):
         tensor(1.0000, grad_fn=<SelectBackward0>)
     """
 
+    degrees: Tensor
+    share: Tensor
+
     def __init__(self, lmax: int, channels: int, eps: float = 1e-6) -> None:
         super().__init__()
         degrees = torch.tensor(degree_of_component(lmax))
@@ -35,4 +38,4 @@ class EquivariantRMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise features (N, M, C)."""
         square = torch.einsum("nmc,nmc,m->n", x, x, self.share.to(x.dtype)) / x.shape[-1]
-        return x * torch.rsqrt(square + self.eps)[:, None, None] * self.gain[self.degrees]
+        return x * torch.rsqrt(square + self.eps)[:, None, None] * self.gain.index_select(0, self.degrees)

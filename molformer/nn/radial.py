@@ -22,6 +22,8 @@ class BesselBasis(nn.Module):
         torch.Size([2, 8])
     """
 
+    order: Tensor
+
     def __init__(self, cutoff: float, size: int) -> None:
         super().__init__()
         self.cutoff = cutoff

@@ -27,8 +27,8 @@ def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
         (2·l1+1, 2·l2+1, 2·l3+1) of norm 1 whose first entry that is not zero is positive.
 
     Example:
-        >>> wigner_3j(1, 1, 0)[:, :, 0].round(4).tolist()
-        [[0.5774, 0.0, 0.0], [0.0, 0.5774, 0.0], [0.0, 0.0, 0.5774]]
+        >>> wigner_3j(1, 1, 0)[:, :, 0].diagonal().round(4).tolist()
+        [0.5774, 0.5774, 0.5774]
     """
     if not abs(l2 - l3) <= l1 <= l2 + l3:
         return np.zeros((2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1))

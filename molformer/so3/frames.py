@@ -39,7 +39,8 @@ def edge_frames(direction: Tensor, lmax: int) -> Tensor:
         (E, M, M): rows in the order of `frame_order`, columns in the usual order. The transpose turns back.
 
     Example:
-        >>> edge_frames(torch.tensor([[1.0, 0.0, 0.0]]), 1) @ torch.tensor([0.0, 1.0, 0.0, 0.0])
+        >>> frames = edge_frames(torch.tensor([[1.0, 0.0, 0.0]]), 1)
+        >>> (frames @ torch.tensor([0.0, 1.0, 0.0, 0.0])).round()  # the degree-1 feature x, now at m = 0
         tensor([[0., 1., 0., 0.]])
     """
     if lmax == 0:

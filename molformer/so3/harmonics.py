@@ -28,7 +28,7 @@ def spherical_harmonics(vectors: Tensor, lmax: int) -> Tensor:
     square = x * x + y * y + z * z
     cos, sin = [torch.ones_like(x)], [torch.zeros_like(x)]  # r^m sin(theta)^m times cos and sin of m phi
     for _ in range(lmax):
-        cos, sin = cos + [z * cos[-1] - x * sin[-1]], sin + [x * cos[-1] + z * sin[-1]]
+        cos, sin = [*cos, z * cos[-1] - x * sin[-1]], [*sin, x * cos[-1] + z * sin[-1]]
     legendre = _legendre_derivatives(y, square, lmax)
     components = []
     for degree in range(lmax + 1):

@@ -1,0 +1,1 @@
+"""Training: configs, the Lightning task, callbacks, the run and its evaluation."""

@@ -76,10 +76,9 @@ def _parse(values: dict[str, Any], overrides: Sequence[str]) -> Namespace:
     parser.add_class_arguments(TrainingConfig)
     with contextlib.redirect_stderr(io.StringIO()):
         try:
-            chosen = parser.parse_args(list(overrides), defaults=False)
-            name = chosen.get("preset", values.get("preset", "small"))
-            parser.set_defaults(preset(name).to_dict())
-            return parser.parse_object(chosen, cfg_base=parser.parse_object(values))
+            chosen = values | parser.parse_args(list(overrides), defaults=False).as_dict()
+            parser.set_defaults(preset(chosen.get("preset", "small")).to_dict())
+            return parser.parse_object(chosen)
         except (ArgumentError, SystemExit) as error:
             raise ConfigError(f"bad setting: {_plain(str(error))}") from None
 

@@ -63,9 +63,7 @@ def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> dict
     return {name: (np.concatenate(predictions[name]), np.concatenate(labels[name])) for name in names}
 
 
-def evaluate(
-    predicted: dict[str, tuple[np.ndarray, np.ndarray]], data: MoleculeDataModule
-) -> list[TargetErrors]:
+def evaluate(predicted: dict[str, tuple[np.ndarray, np.ndarray]], data: MoleculeDataModule) -> list[TargetErrors]:
     """Errors of every target on the test part, beside the baselines.
 
     Args:

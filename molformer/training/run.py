@@ -19,6 +19,7 @@ from urllib.parse import urlparse
 
 import lightning
 import numpy as np
+import yaml
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.callbacks.weight_averaging import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -41,6 +42,9 @@ _EXPECTED_WARNINGS = (
     ".*number of training batches .* is smaller than the logging interval.*",
     ".*GPU available but not used.*",
     ".*Checkpoint directory .* exists and is not empty.*",  # the run folder holds the run's config already
+    ".*Experiment logs directory .* exists and is not empty.*",  # likewise
+    ".*overridden `transfer_batch_to_device` in `LightningModule`.*",  # meant so
+    ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning on a newer torch
 )
 
 
@@ -89,17 +93,18 @@ def train(encoder: SE3TransformerConfig, training: TrainingConfig, progress: Cal
         geometries=tuple(data.store.manifest["geometries"]),
     )
     task = PropertyTask(
-        encoder.to_dict(), [target.to_dict() for target in data.targets], asdict(training), _plain(domain)
+        encoder.to_dict(), [target.to_dict() for target in data.targets], asdict(training), domain.to_dict()
     )
     task.set_statistics(data.statistics())
     _start_folder(folder, encoder, training, data)
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     best = BestModel(folder / "model")
-    trainer = _trainer(folder, training, best, progress)
     start = time.perf_counter()
     with warnings.catch_warnings():
         for message in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
+        trainer = _trainer(folder, training, best, progress)
         trainer.fit(task, data)
     seconds = time.perf_counter() - start
     if best.epoch < 0:
@@ -178,29 +183,15 @@ def _start_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "split.json").write_text(json.dumps(data.split.to_dict()))
-        (folder / "config.yaml").write_text(_yaml(encoder, training), encoding="utf-8")
+        settings = yaml.safe_dump(asdict(training) | encoder.to_dict(), sort_keys=False, allow_unicode=True)
+        (folder / "config.yaml").write_text(settings, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write the run folder '{folder}': {error.strerror}") from None
-
-
-def _yaml(encoder: SE3TransformerConfig, training: TrainingConfig) -> str:
-    import yaml
-
-    return yaml.safe_dump(asdict(training) | encoder.to_dict(), sort_keys=False, allow_unicode=True)
 
 
 def _elements(data: MoleculeDataModule) -> list[int]:
     numbers = data.store.column("numbers")[atom_rows(data.store, data.split.train)]
     return [int(number) for number in np.unique(numbers)]
-
-
-def _plain(domain: Domain) -> dict[str, list[int] | list[str] | int]:
-    """A domain as lists and numbers, which a checkpoint can hold without pickled objects."""
-    return {
-        "elements": list(domain.elements),
-        "max_atoms": domain.max_atoms,
-        "geometries": list(domain.geometries),
-    }
 
 
 def _write_predictions(

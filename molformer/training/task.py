@@ -27,7 +27,7 @@ class PropertyTask(LightningModule):
         encoder: fields of a `SE3TransformerConfig`.
         targets: fields of a `Label` each.
         training: fields of a `TrainingConfig`.
-        domain: fields of a `Domain`.
+        domain: of a `Domain`, see `Domain.to_dict`.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class PropertyTask(LightningModule):
         encoder: Mapping[str, Any],
         targets: Sequence[Mapping[str, Any]],
         training: Mapping[str, Any],
-        domain: Mapping[str, Any] | None = None,
+        domain: Mapping[str, Any],
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -44,7 +44,7 @@ class PropertyTask(LightningModule):
             SE3TransformerConfig(**encoder),
             [Label(**target) for target in targets],
             self.training_config.pooling,
-            Domain(**(domain or {})),
+            Domain.from_dict(domain),
         )
 
     def set_statistics(self, statistics: Mapping[str, TargetStatistics]) -> None:

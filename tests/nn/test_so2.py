@@ -1,3 +1,4 @@
+import itertools
 from math import sqrt
 
 import pytest
@@ -20,22 +21,22 @@ def materialised(kernel, h, directions):
         for is_b, part in enumerate(parts):
             per_edge = torch.einsum("er,rio->eio", h, part).unflatten(1, (size, IN)).unflatten(3, (size, OUT))
             for k in range(m, LMAX + 1):
-                for l in range(m, LMAX + 1):
+                for out in range(m, LMAX + 1):
                     scale = sqrt(2) if m else 1.0
-                    weights[l, k, m, is_b] = scale * per_edge[:, k - m, :, l - m]
+                    weights[out, k, m, is_b] = scale * per_edge[:, k - m, :, out - m]
     harmonics = spherical_harmonics(directions, 2 * LMAX)
     size = num_components(LMAX)
     whole = torch.zeros(len(h), size, OUT, size, IN, dtype=h.dtype)
     zero = torch.zeros(len(h), IN, OUT, dtype=h.dtype)
-    for l in range(LMAX + 1):
-        for k in range(LMAX + 1):
-            numbers = [weights[l, k, 0, 0]]
-            for m in range(1, min(l, k) + 1):
-                numbers += [weights[l, k, m, 0], weights.get((l, k, m, 1), zero)]
-            phi = torch.einsum("nj,neio->jeio", torch.as_tensor(kernel_to_frame(l, k)), torch.stack(numbers))
-            for index, J in enumerate(range(abs(l - k), l + k + 1)):
-                angular = torch.einsum("em,abm->eab", harmonics[:, degree_slice(J)], torch.as_tensor(wigner_3j(l, k, J)))
-                whole[:, degree_slice(l), :, degree_slice(k)] += torch.einsum("eio,eab->eaobi", phi[index], angular)
+    for out, k in itertools.product(range(LMAX + 1), repeat=2):
+        numbers = [weights[out, k, 0, 0]]
+        for m in range(1, min(out, k) + 1):
+            numbers += [weights[out, k, m, 0], weights.get((out, k, m, 1), zero)]
+        phi = torch.einsum("nj,neio->jeio", torch.as_tensor(kernel_to_frame(out, k)), torch.stack(numbers))
+        for index, J in enumerate(range(abs(out - k), out + k + 1)):
+            coupling = torch.as_tensor(wigner_3j(out, k, J))
+            angular = torch.einsum("em,abm->eab", harmonics[:, degree_slice(J)], coupling)
+            whole[:, degree_slice(out), :, degree_slice(k)] += torch.einsum("eio,eab->eaobi", phi[index], angular)
     return whole.flatten(3).flatten(1, 2)
 
 

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import torch
+
+from molformer.data.datamodule import MoleculeDataModule, StoreDataset
+from molformer.data.graph import GraphBatch
+from molformer.data.neighbours import radius_edges
+from molformer.data.store import write_store
+from molformer.data.structure import Label
+from tests.helpers import random_graph, random_structure
+
+
+@pytest.mark.parametrize("cutoff", [0.5, 2.0, 100.0])
+def test_edges_are_those_of_a_tree_search(cutoff):
+    from scipy.spatial import cKDTree
+
+    graph = random_graph((9, 1, 14))
+    src, dst = radius_edges(graph.pos, graph.ptr, cutoff)
+    expected = set()
+    for start, end in zip(graph.ptr[:-1].tolist(), graph.ptr[1:].tolist(), strict=True):
+        for a, b in cKDTree(graph.pos[start:end].numpy()).query_pairs(cutoff):
+            expected |= {(start + a, start + b), (start + b, start + a)}
+    assert set(zip(src.tolist(), dst.tolist(), strict=True)) == expected
+    assert len(src) == len(expected)
+    assert (dst.diff() >= 0).all()
+
+
+def test_sums_and_means_over_graphs():
+    graph = random_graph((3, 2))
+    x = torch.arange(5.0)
+    assert graph.sum_over_graphs(x).tolist() == [3.0, 7.0]
+    assert graph.mean_over_graphs(x[:, None]).tolist() == [[1.0], [3.5]]
+    assert graph.sizes.tolist() == [3, 2]
+
+
+def test_a_batch_cut_from_a_store_equals_the_collated_structures(tmp_path):
+    labels = [Label("gap", "eV", "intensive"), Label("forces", "eV/Å", "forces")]
+    members = [
+        random_structure(n, seed=n, charge=n, labels={"gap": n, "forces": np.full((n, 3), n)}) for n in (3, 5, 2, 4)
+    ]
+    store = write_store(tmp_path / "set", members, labels)
+    batch = StoreDataset(store, np.array([2, 0, 3]), labels).__getitems__([0, 2])
+    expected = GraphBatch.from_structures([members[2], members[3]])
+    for name in ("numbers", "pos", "ptr", "batch", "charge"):
+        assert torch.allclose(getattr(batch, name), getattr(expected, name)), name
+    for name in ("gap", "forces"):
+        assert torch.allclose(batch.labels[name].double(), expected.labels[name])
+
+
+def test_batches_cover_the_parts_and_come_in_a_seeded_order(tmp_path):
+    members = [random_structure(3, seed=n, labels={"gap": n}) for n in range(40)]
+    path = write_store(tmp_path / "set", members, [Label("gap", "eV", "intensive")]).path
+    data = MoleculeDataModule(str(path), ["gap"], batch_size=4)
+    first = [batch.labels["gap"].tolist() for batch in data.train_dataloader()]
+    again = [batch.labels["gap"].tolist() for batch in data.train_dataloader()]
+    assert first == again
+    assert sorted(np.concatenate(first)) == data.split.train.tolist()
+    assert first != sorted(first)
+    test = [batch.labels["gap"].tolist() for batch in data.test_dataloader()]
+    assert np.concatenate(test).tolist() == data.split.test.tolist()

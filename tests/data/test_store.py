@@ -1,0 +1,136 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from molformer.data.store import StructureStore, write_store
+from molformer.data.structure import Label, Structure
+from molformer.errors import InputError, StoreError
+from tests.helpers import random_structure
+
+LABELS = [
+    Label("gap", "eV", "intensive"),
+    Label("dipole", "D", "vector"),
+    Label("charges", "e", "charges"),
+    Label("forces", "eV/Å", "forces"),
+]
+
+
+def structures():
+    for index, atoms in enumerate((3, 1, 7)):
+        random = np.random.default_rng(index)
+        labels = {
+            "gap": random.normal(),
+            "dipole": random.normal(size=3),
+            "charges": random.normal(size=atoms),
+            "forces": random.normal(size=(atoms, 3)),
+        }
+        named = {"smiles": "Cé", "name": f"row {index}", "group": 5}
+        yield random_structure(atoms, seed=index, charge=index - 1, spin=index + 1, labels=labels, **named)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return write_store(tmp_path / "set", structures(), LABELS, source="made here")
+
+
+def test_round_trip(store):
+    assert len(store) == 3
+    for read, written in zip(store, structures(), strict=True):
+        assert np.array_equal(read.numbers, written.numbers)
+        assert np.allclose(read.pos, written.pos, atol=1e-6)
+        for field in ("charge", "spin", "smiles", "name", "geometry", "group"):
+            assert getattr(read, field) == getattr(written, field)
+        for name, value in written.labels.items():
+            assert np.allclose(read.labels[name], value, atol=1e-6)
+    assert store[-1].name == "row 2"
+    assert store.manifest["source"] == "made here"
+    assert store.sizes.tolist() == [3, 1, 7]
+
+
+def test_a_missing_label_is_nan(tmp_path):
+    store = write_store(tmp_path / "set", [random_structure(2)], LABELS)
+    assert np.isnan(store[0].labels["gap"])
+    assert np.isnan(store[0].labels["forces"]).all()
+    assert store[0].labels["forces"].shape == (2, 3)
+
+
+def test_same_content_same_hash(tmp_path, store):
+    again = write_store(tmp_path / "again", structures(), LABELS)
+    assert again.manifest["sha256"] == store.manifest["sha256"]
+    other = write_store(tmp_path / "other", list(structures())[:2], LABELS)
+    assert other.manifest["sha256"] != store.manifest["sha256"]
+
+
+def test_a_failed_write_leaves_the_old_store_and_nothing_else(tmp_path, store):
+    before = store.path.read_bytes()
+
+    def broken():
+        yield random_structure(2)
+        raise RuntimeError("the source broke")
+
+    with pytest.raises(RuntimeError, match="the source broke"):
+        write_store(store.path, broken(), LABELS)
+    assert store.path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["set.safetensors"]
+
+
+def test_damage_is_detected(tmp_path, store):
+    content = store.path.read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(content[:-10])
+    with pytest.raises(StoreError, match="damaged or not a store"):
+        StructureStore(tmp_path / "cut")
+    (tmp_path / "flipped.safetensors").write_bytes(content[:-10] + b"0123456789")
+    with pytest.raises(StoreError, match="differs from its hash"):
+        StructureStore(tmp_path / "flipped").verify()
+    store.verify()
+
+
+def test_foreign_and_missing_files_are_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    with pytest.raises(StoreError, match="there is no store at"):
+        StructureStore(tmp_path / "nothing")
+    (tmp_path / "text.safetensors").write_text("hello")
+    with pytest.raises(StoreError, match="damaged or not a store"):
+        StructureStore(tmp_path / "text")
+    save_file({"x": np.zeros(3)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(StoreError, match="not a molformer store"):
+        StructureStore(tmp_path / "foreign")
+
+
+def test_a_newer_format_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("molformer.data.store.FORMAT", 2)
+    path = write_store(tmp_path / "set", [random_structure(2)]).path
+    monkeypatch.setattr("molformer.data.store.FORMAT", 1)
+    with pytest.raises(StoreError, match="install a newer molformer"):
+        StructureStore(path)
+
+
+def test_a_label_of_the_wrong_shape_is_refused(tmp_path):
+    wrong = random_structure(3, labels={"dipole": np.zeros(2)}, name="row 9")
+    with pytest.raises(InputError, match=r"row 9: label 'dipole' has shape \(2,\)"):
+        write_store(tmp_path / "set", [wrong], LABELS)
+
+
+def test_an_unknown_label_is_named_with_the_known_ones(store):
+    with pytest.raises(StoreError, match="has no label 'energy'; its labels: gap, dipole"):
+        store.label("energy")
+
+
+def test_a_worker_process_opens_the_file_anew(store):
+    again = pickle.loads(pickle.dumps(store))
+    assert again[1].name == "row 1"
+
+
+def test_structures_without_a_group_are_alone(tmp_path):
+    members = [random_structure(2, group=group) for group in (0, -1, 0, -1)]
+    groups = write_store(tmp_path / "set", members).groups
+    assert groups[0] == groups[2]
+    assert len(set(groups)) == 3
+
+
+def test_an_unwritable_folder_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write a store to"):
+        write_store(tmp_path / "file" / "set", [Structure([1], [[0, 0, 0]])])

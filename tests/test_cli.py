@@ -1,0 +1,125 @@
+"""The command line as a user meets it, in a process of its own."""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from molformer.data.structure import Label
+from molformer.models import Domain, PropertyModel
+from tests.helpers import moved, small_config
+
+ENVIRONMENT = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+
+
+def molformer(*arguments, cwd=None):
+    command = [sys.executable, "-m", "molformer", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    targets = [Label("gap", "eV", "intensive"), Label("dipole", "D", "vector"), Label("charges", "e", "charges")]
+    folder = tmp_path_factory.mktemp("model")
+    moved(PropertyModel(small_config(), targets, domain=Domain((1, 6, 8), 20, ("given",)))).save(folder)
+    return folder
+
+
+@pytest.fixture
+def water(tmp_path):
+    path = tmp_path / "water.xyz"
+    path.write_text("3\n\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n")
+    return path
+
+
+def test_help_comes_at_once_and_names_the_commands():
+    start = time.perf_counter()
+    result = molformer("--help")
+    assert time.perf_counter() - start < 1.5  # well under a second on an idle machine
+    assert result.returncode == 0
+    assert "train" in result.stdout
+    assert "predict" in result.stdout
+
+
+def test_heavy_packages_are_not_imported_for_help():
+    code = "import sys, molformer.cli; print([m for m in ('torch', 'rdkit', 'lightning', 'wandb') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_a_table_on_the_screen(model, water):
+    result = molformer("predict", "CCO", water, "--model", model)
+    assert result.returncode == 0, result.stderr
+    assert "gap (eV)" in result.stdout
+    assert "|dipole| (D)" in result.stdout
+    assert "C2H6O" in result.stdout
+
+
+def test_a_csv_file_with_a_row_for_each_input(model, water, tmp_path):
+    out = tmp_path / "out.csv"
+    result = molformer("predict", "CCO", "nonsense", water, "--model", model, "-o", out, "--keep-going")
+    assert result.returncode == 0, result.stderr
+    with open(out, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["ok", "invalid_input", "ok"]
+    assert float(rows[0]["gap (eV)"])
+    assert rows[1]["gap (eV)"] == ""
+    assert len(rows[2]["charges (e)"].split()) == 3
+    norm = sum(float(rows[0][f"dipole_{axis} (D)"]) ** 2 for axis in "xyz") ** 0.5
+    assert norm == pytest.approx(float(rows[0]["dipole_norm (D)"]), abs=1e-5)
+
+
+BAD_INPUTS = {
+    "an invalid SMILES": ("C1CC", None, "'C1CC' is not a SMILES"),
+    "an unseen element": ("CBr", None, "has not seen Br in training; it knows H, C, O"),
+    "a molecule that cannot be embedded": ("C1#CC1", None, "could not be embedded in 3-D"),
+    "an empty file": ("bad.xyz", "", "'bad.xyz' is empty"),
+    "a truncated file": ("bad.xyz", "3\n\nO 0 0 0\n", "'bad.xyz' is not a complete XYZ file"),
+    "a position that is no number": ("bad.xyz", "1\n\nO 0 nan 0\n", "position of atom 1 is not a finite number"),
+    "a missing file": ("none.xyz", None, "cannot read 'none.xyz'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_bad_input_is_one_line_status_2_and_nothing_half_written(name, model, tmp_path):
+    source, content, message = BAD_INPUTS[name]
+    if content is not None:
+        (tmp_path / source).write_text(content)
+    before = sorted(tmp_path.iterdir())
+    result = molformer("predict", "CCO", source, "--model", model, "-o", "out.csv", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("molformer: ")
+    assert message in result.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("predict", "CCO", "--model", "nothing"), "there is no model folder at 'nothing'"),
+        (("train", "nothing.yaml"), "there is no config file 'nothing.yaml'"),
+        (("train", "bad.yaml"), "bad.yaml: unknown key 'epoch'; did you mean 'epochs'?"),
+        (("train", "good.yaml", "--lernrate", "1"), "unknown key 'lernrate'; did you mean 'learning_rate'?"),
+        (("train", "good.yaml"), "there is no store at 'nowhere.safetensors'"),
+    ],
+)
+def test_bad_settings_are_one_line_and_status_2(arguments, message, tmp_path):
+    (tmp_path / "bad.yaml").write_text("epoch: 3\n")
+    (tmp_path / "good.yaml").write_text("data: nowhere\ntargets: [gap]\n")
+    result = molformer(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.yaml", "good.yaml"]
+
+
+def test_an_output_folder_that_does_not_exist_is_said_before_the_work(model, tmp_path):
+    result = molformer("predict", "CCO", "--model", model, "-o", tmp_path / "none" / "out.csv")
+    assert result.returncode == 2
+    assert "its folder does not exist" in result.stderr

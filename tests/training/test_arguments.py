@@ -1,0 +1,83 @@
+import pytest
+import yaml
+
+from molformer.errors import ConfigError
+from molformer.models import preset
+from molformer.training.arguments import read_configs
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({"data": "set", "targets": ["gap"], "preset": "tiny", "learning_rate": 0.002}))
+    return str(path)
+
+
+def test_preset_then_file_then_command_line(config):
+    encoder, training = read_configs(config, ["--epochs", "3", "--channels=16", "--targets", "[gap, homo]"])
+    assert encoder.num_layers == preset("tiny").num_layers
+    assert (encoder.channels, training.epochs, training.learning_rate) == (16, 3, 0.002)
+    assert training.targets == ["gap", "homo"]
+
+
+def test_the_preset_can_be_overridden(config):
+    encoder, _ = read_configs(config, ["--preset", "base"])
+    assert encoder == preset("base")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epoch", "3"], "unknown key 'epoch'; did you mean 'epochs'?"),
+        (["--xyzzy", "3"], "unknown key 'xyzzy'; known keys: preset, lmax"),
+        (["--epochs", "many"], '"epochs": Expected a int. Got value: many'),
+        (["--epochs"], "expected one argument"),
+        (["--loss", "l7"], "loss"),
+        (["--lmax", "9"], "lmax is 9; choose 0 to 6"),
+        (["--num_heads", "5"], r"must be a multiple of num_heads \(5\)"),
+        (["--preset", "huge"], "there is no preset 'huge'; choose one of tiny, small, base, paper"),
+        (["--learning_rate", "7"], "learning_rate is 7.0; it must lie between 0 and 1"),
+        (["--target_weights", "{homo: 2}"], "target_weights names 'homo'"),
+        (["--targets", "[]"], "no targets"),
+        (["stray"], "unrecognized arguments: stray"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_with_the_remedy(config, arguments, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        read_configs(config, arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 3", "unknown key 'epoch'; did you mean 'epochs'?"),
+        ("epochs: [", "is not valid YAML"),
+        ("- a\n- b", "must hold lines of the form"),
+        ("targets: 3\ndata: x", "targets"),
+    ],
+)
+def test_broken_files_are_named(tmp_path, text, message):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        read_configs(str(path))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(ConfigError, match=r"there is no config file 'nothing\.yaml'"):
+        read_configs("nothing.yaml")
+
+
+def test_every_committed_config_is_valid_and_short():
+    from pathlib import Path
+
+    paths = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        read_configs(str(path))
+        lines = path.read_text().splitlines()
+        assert len(lines) < 40
+        assert all("#" in line for line in lines if ":" in line)

@@ -1,0 +1,147 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lightning import Callback
+
+from molformer.data.datamodule import MoleculeDataModule
+from molformer.errors import ConfigError, StoreError, TrainingError
+from molformer.inference import Predictor
+from molformer.models import PropertyModel
+from molformer.training.config import TrainingConfig
+from molformer.training.evaluation import evaluate, predict_batches
+from molformer.training.run import train
+from molformer.training.task import PropertyTask
+from tests.helpers import small_config
+
+TARGETS = ["energy", "gap", "dipole", "charges", "forces"]
+
+
+def training(store, folder, **kwargs):
+    values = {
+        "data": store,
+        "targets": TARGETS,
+        "run": str(folder),
+        "batch_size": 8,
+        "epochs": 2,
+        "ema_decay": 0.9,
+        "wandb": "off",
+        "device": "cpu",
+    }
+    return TrainingConfig(**{**values, **kwargs})
+
+
+@pytest.fixture(scope="module")
+def run(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    return train(small_config(num_layers=1), training(store, folder))
+
+
+def test_the_run_folder_holds_what_it_promises(run, store):
+    names = {path.name for path in run.folder.iterdir()}
+    assert names >= {"config.yaml", "split.json", "model", "last.ckpt", "metrics.csv", "test_predictions.csv"}
+    assert {path.name for path in run.model.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    split = json.loads((run.folder / "split.json").read_text())
+    assert sorted(split["train"] + split["val"] + split["test"]) == list(range(60))
+    settings = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert (settings["data"], settings["batch_size"], settings["lmax"]) == (store, 8, 2)
+
+
+def test_the_same_settings_give_the_same_weights(run, store, tmp_path):
+    again = train(small_config(num_layers=1), training(store, tmp_path / "again"))
+    ours, theirs = (PropertyModel.load(one.model).state_dict() for one in (run, again))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_metrics_are_those_of_the_saved_model(run, store):
+    data = MoleculeDataModule(store, TARGETS)
+    errors = evaluate(predict_batches(PropertyModel.load(run.model), data.test_dataloader()), data)
+    for row, reported in zip(errors, run.errors, strict=True):
+        assert row.mae == pytest.approx(reported.mae, rel=1e-6)
+    with open(run.folder / "metrics.csv") as file:
+        losses = [float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]]
+    assert len(losses) == 2
+
+
+def test_the_predictor_gives_the_written_predictions(run, store):
+    data = MoleculeDataModule(store, TARGETS)
+    with open(run.folder / "test_predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in rows] == data.split.test.tolist()
+    predictions = Predictor.load(run.folder).predict([data.store[int(index)] for index in data.split.test])
+    for row, prediction in zip(rows, predictions, strict=True):
+        assert float(row["gap predicted [eV]"]) == pytest.approx(float(prediction["gap"]), abs=1e-4)
+
+
+def test_the_model_card_names_data_errors_and_units(run):
+    card = (run.model / "README.md").read_text()
+    row = next(row for row in run.errors if row.target.name == "gap")
+    assert f"| gap | eV | intensive | {row.count} | {row.mae:.4g} |" in card
+    assert "sha256" in card
+
+
+def test_baselines_are_fitted_on_the_training_part_alone(run, store):
+    data = MoleculeDataModule(store, TARGETS)
+    gaps = data.store.column("gap")
+    train_mean = np.nanmean(gaps[data.split.train])
+    test = gaps[data.split.test]
+    expected = np.abs(test[np.isfinite(test)] - train_mean).mean()
+    row = next(row for row in run.errors if row.target.name == "gap")
+    assert row.mae_mean == pytest.approx(expected)
+    assert row.count == np.isfinite(test).sum()
+
+
+def test_averaged_weights_leave_integer_buffers_alone(run):
+    state = torch.load(run.folder / "last.ckpt", weights_only=True)
+    assert not any(key.endswith(("degrees", "order")) for key in state["state_dict"])
+    task = PropertyTask.load_from_checkpoint(run.folder / "last.ckpt", weights_only=True)
+    assert task.model.encoder.blocks[0].norm_1.degrees.tolist() == [0, 1, 1, 1, 2, 2, 2, 2, 2]
+
+
+def test_a_folder_with_a_run_is_not_overwritten(run, store):
+    before = (run.model / "model.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match="holds a run already: choose another folder with --run"):
+        train(small_config(), training(store, run.folder))
+    assert (run.model / "model.safetensors").read_bytes() == before
+
+
+def test_nothing_is_written_when_the_settings_do_not_fit(store, tmp_path):
+    with pytest.raises(StoreError, match="has no label 'lumo'"):
+        train(small_config(), training(store, tmp_path / "run", targets=["lumo"]))
+    with pytest.raises(StoreError, match="there is no store at"):
+        train(small_config(), training("nothing", tmp_path / "run"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(store, tmp_path):
+    settings = training(store, tmp_path / "run", learning_rate=1.0, gradient_clip=1e30, loss="mse", epochs=20)
+    with pytest.raises(TrainingError, match="lower learning_rate"):
+        train(small_config(num_layers=1), settings, progress=_Breaker())
+
+
+class _Breaker(Callback):
+    """Makes the weights useless after the first epoch, as a step that is too large does."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        with torch.no_grad():
+            next(pl_module.parameters()).fill_(float("nan"))
+
+
+def test_bf16_and_float64_train(store, tmp_path):
+    for precision in ("bf16-mixed", "64"):
+        settings = training(store, tmp_path / precision, precision=precision, epochs=1, targets=["gap"])
+        result = train(small_config(num_layers=1), settings)
+        assert np.isfinite(result.errors[0].mae)
+
+
+def test_a_task_learns(store, tmp_path):
+    """On the molecules that it is trained on, the error falls far below that of the composition."""
+    settings = training(store, tmp_path / "run", targets=["gap"], epochs=60, learning_rate=0.01, weight_decay=0.0)
+    result = train(small_config(num_layers=2, channels=16), settings)
+    data = MoleculeDataModule(store, ["gap"])
+    model = PropertyModel.load(result.model)
+    prediction, label = predict_batches(model, data.train_dataloader())["gap"]
+    assert np.nanmean(np.abs(prediction - label)) < 0.6 * model.head("gap").scale.item()
