@@ -84,16 +84,18 @@ def predict(
 
 
 def _print_errors(result: "TrainingResult") -> None:
-    table = Table(title=f"Test errors after {result.epochs} epochs, {result.seconds:.0f} s", title_justify="left")
-    for name in ("target", "unit", "n"):
+    title = f"Mean absolute errors on the test part, after {result.epochs} epochs in {result.seconds:.0f} s"
+    table = Table(title=title, title_justify="left")
+    for name in ("target", "unit"):
         table.add_column(name)
-    for name in ("MAE", "RMSE", "MAE composition", "MAE mean", "× better than composition"):
+    for name in ("n", "model", "composition", "mean", "model is better by"):
         table.add_column(name, justify="right")
     for row in result.errors:
-        gain = f"{row.mae_composition / row.mae:.1f}" if row.mae else ""
-        numbers = [f"{value:.4g}" for value in (row.mae, row.rmse, row.mae_composition, row.mae_mean)]
+        gain = f"{min(row.mae_composition, row.mae_mean) / row.mae:.1f} ×" if row.mae else ""
+        numbers = [f"{value:.4g}" for value in (row.mae, row.mae_composition, row.mae_mean)]
         table.add_row(row.target.name, row.target.unit, str(row.count), *numbers, gain)
     console.print(table)
+    console.print("composition: least squares on the number of atoms of each element; mean: one value for all")
     console.print(f"Model folder: {result.model}", highlight=False)
 
 

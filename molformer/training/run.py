@@ -156,14 +156,19 @@ def _wandb_logger(folder: Path, training: TrainingConfig) -> WandbLogger | None:
         if mode != "auto":
             raise ConfigError(f"wandb is '{mode}' but the package is not installed: pip install wandb, or --wandb off")
         return None
-    os.environ.setdefault("WANDB_SILENT", "true")
     if mode == "auto":
         mode = "online" if _has_wandb_key() else "offline"
         if mode == "offline":
             logger.info("W&B has no key and logs offline to '%s/wandb'; `wandb login` changes that", folder)
     run_id = secrets.token_hex(4)
     (folder / "wandb_run_id").write_text(run_id + "\n")
-    return WandbLogger(project="molformer", name=folder.name, id=run_id, save_dir=folder, offline=mode == "offline")
+    import wandb
+
+    settings = wandb.Settings(silent=True)
+    experiment = wandb.init(
+        project="molformer", name=folder.name, id=run_id, dir=folder, mode=mode, resume="allow", settings=settings
+    )
+    return WandbLogger(experiment=experiment)
 
 
 def _has_wandb_key() -> bool:

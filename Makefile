@@ -1,0 +1,53 @@
+# molformer: one command for each thing one does with a checkout. `make help` lists them.
+
+TORCH ?= torch==2.13.0
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint types data clean
+
+help:  ## list these commands
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed  ## make .venv with the tested versions; TORCH=... chooses another torch
+
+# Made anew when the requirements change, or when another TORCH is asked for.
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
+	$(PYTHON) -m pip install --quiet --upgrade pip
+	$(PYTHON) -m pip install --quiet "$(TORCH)"
+	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
+	$(PYTHON) -m pip install --quiet --constraint $(VENV)/constraints.txt --editable ".[dev]"
+	touch $@
+
+$(VENV)/.torch: FORCE
+	@test -x $(PYTHON) || python3 -m venv $(VENV)
+	@test "$$(cat $@ 2>/dev/null)" = "$(TORCH)" || echo "$(TORCH)" > $@
+
+FORCE:
+
+demo: install  ## train on the embedded data set and predict three molecules, in a few minutes
+	rm -rf runs/demo
+	$(PYTHON) -m molformer train configs/quickstart.yaml --run runs/demo
+	$(PYTHON) -m molformer predict CCO c1ccccc1 data/examples/paracetamol.xyz --model runs/demo
+
+test: install lint types  ## lint, types and the quick tests
+	$(PYTHON) -m pytest
+
+test-slow: install  ## the tests that take minutes
+	$(PYTHON) -m pytest -m slow
+
+lint: install  ## ruff
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+types: install  ## mypy
+	$(PYTHON) -m mypy
+
+data: install  ## make the embedded data set again, from its list of fragments
+	$(PYTHON) data/enumerate_molecules.py
+	$(PYTHON) data/label_molecules.py
+
+clean:  ## remove what was built, not what was trained
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
