@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-console = Console()
+console = Console(markup=False, highlight=False)  # a SMILES holds brackets
 
 
 @app.callback(invoke_without_command=True)
@@ -53,7 +54,7 @@ def train(
     from molformer.training.progress import RunProgress
     from molformer.training.run import train as run
 
-    console.print(f"Training on {training.data}: {', '.join(training.targets)}", highlight=False)
+    console.print(f"Training on {training.data}: {', '.join(training.targets)}")
     result = run(encoder, training, RunProgress(console))
     _print_errors(result)
 
@@ -80,12 +81,12 @@ def predict(
         _print_predictions(predictions)
     else:
         write_csv(output, predictions, predictor.model.targets)
-        console.print(f"Wrote {len(predictions)} rows to {output}", highlight=False)
+        console.print(f"Wrote {len(predictions)} rows to {output}")
 
 
 def _print_errors(result: "TrainingResult") -> None:
     title = f"Mean absolute errors on the test part, after {result.epochs} epochs in {result.seconds:.0f} s"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("target", "unit"):
         table.add_column(name)
     for name in ("n", "model", "composition", "mean", "model is better by"):
@@ -96,21 +97,28 @@ def _print_errors(result: "TrainingResult") -> None:
         table.add_row(row.target.name, row.target.unit, str(row.count), *numbers, gain)
     console.print(table)
     console.print("composition: least squares on the number of atoms of each element; mean: one value for all")
-    console.print(f"Model folder: {result.model}", highlight=False)
+    console.print(f"Model folder: {result.model}")
 
 
 def _print_predictions(predictions: "list[Prediction]") -> None:
+    from molformer.data.readers import is_file
     from molformer.inference.table import cells, columns
 
     targets = next((prediction.values for prediction in predictions if prediction.values), {})
-    table = Table()
-    for name in ("input", "formula", *columns(targets), "status"):
-        table.add_column(name, overflow="fold", justify="left" if name in ("input", "formula", "status") else "right")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("input", "formula"):
+        table.add_column(name, overflow="fold")
+    for name in columns(targets):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
     for prediction in predictions:
         formula = prediction.structure.formula if prediction.structure else ""
-        status = f"{prediction.status}: {prediction.message}" if prediction.message else prediction.status
-        table.add_row(prediction.name, formula, *cells(prediction.values, targets), status)
+        name = Path(prediction.name).name if is_file(prediction.name) else prediction.name
+        table.add_row(name, formula, *cells(prediction.values, targets), prediction.status)
     console.print(table)
+    for prediction in predictions:
+        if prediction.message:
+            console.print(prediction.message)
 
 
 def main() -> Any:

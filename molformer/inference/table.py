@@ -19,7 +19,7 @@ from molformer.inference.predictor import Prediction, Value
 def columns(values: Mapping[str, Value]) -> list[str]:
     """Headings of the columns that a screen shows."""
     return [
-        f"{name} ({value.unit})" if value.value.ndim == 0 else f"|{name}| ({value.unit})"
+        f"{name}\n{value.unit}" if value.value.ndim == 0 else f"|{name}|\n{value.unit}"
         for name, value in values.items()
         if _on_screen(value)
     ]
@@ -60,7 +60,7 @@ def _on_screen(value: Value) -> bool:
 def _cell(value: Value | None) -> str:
     if value is None:
         return ""
-    return f"{float(np.linalg.norm(value.value)) if value.value.ndim else float(value.value):.4f}"
+    return f"{float(np.linalg.norm(value.value)) if value.value.ndim else float(value.value):.3f}"
 
 
 def _headings(target: Label) -> list[str]:

@@ -26,7 +26,7 @@ class RunProgress(Callback):
         """Open the bar."""
         size = sum(parameter.numel() for parameter in pl_module.parameters())
         steps = int(trainer.estimated_stepping_batches)
-        self.console.print(f"{size:,} parameters, {trainer.max_epochs} epochs, {steps} steps", highlight=False)
+        self.console.print(f"{size:,} parameters, {trainer.max_epochs} epochs, {steps} steps")
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -64,7 +64,7 @@ class RunProgress(Callback):
         if self._bar is not None:
             self._bar.update(self._task, description=text)
         else:
-            self.console.print(text, highlight=False)
+            self.console.print(text)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
