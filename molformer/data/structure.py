@@ -14,15 +14,21 @@ from molformer import units
 from molformer.elements import MAX_NUMBER, formula
 from molformer.errors import InputError
 
-LabelKind = Literal["intensive", "extensive", "vector", "charges", "forces"]
+LabelKind = Literal["intensive", "extensive", "vector", "tensor", "charges", "atom", "forces", "binary", "category"]
 """What a label is, and so how a model forms it.
 
 - intensive: one number that does not grow with the molecule, such as an orbital energy.
 - extensive: one number that is a sum over atoms, such as a total energy.
 - vector: three numbers that turn with the molecule and do not move with it, such as a dipole.
+- tensor: a symmetric 3×3 matrix that turns with the molecule, such as a polarizability.
 - charges: one number an atom, their sum is the total charge.
+- atom: one number an atom without such a sum, such as a chemical shift.
 - forces: three numbers an atom, minus the gradient of an energy.
+- binary: 0 or 1.
+- category: the index of one of several classes.
 """
+
+_SHAPES: dict[str, tuple[int, ...]] = {"vector": (3,), "forces": (3,), "tensor": (3, 3)}
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,10 @@ class Label:
         name: as in the data set, for instance `gap`.
         unit: a unit that `molformer.units` knows; empty for a pure number.
         kind: see `LabelKind`.
+        classes: names of the classes of a `category`, in the order of their indices.
 
     Raises:
-        InputError: the kind is not known.
+        InputError: the kind is not known, or a category has no classes.
         UnitError: the unit is not known.
 
     Example:
@@ -46,25 +53,29 @@ class Label:
     name: str
     unit: str
     kind: LabelKind
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(LabelKind):
             raise InputError(f"label '{self.name}': kind '{self.kind}' is not one of {', '.join(get_args(LabelKind))}")
         object.__setattr__(self, "unit", units.canonical(self.unit))
+        object.__setattr__(self, "classes", tuple(self.classes))
+        if (self.kind == "category") != bool(self.classes):
+            raise InputError(f"label '{self.name}': a label has classes if, and only if, its kind is 'category'")
 
     @property
     def per_node(self) -> bool:
         """Whether there is one value an atom (True) or one a structure (False)."""
-        return self.kind in ("charges", "forces")
+        return self.kind in ("charges", "atom", "forces")
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one value: () for a number, (3,) for a vector."""
-        return (3,) if self.kind in ("vector", "forces") else ()
+        return _SHAPES.get(self.kind, ())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self)
+        return {**asdict(self), "classes": list(self.classes)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +87,9 @@ class Structure:
         pos: positions (n, 3), Å; anything that numpy takes as an array.
         charge: total charge, e.
         spin: multiplicity 2S+1.
+        cell: lattice vectors as rows (3, 3), Å, or None where nothing is periodic.
+        pbc: which of them are periodic.
+        features: further numbers of each atom or point (n, F), such as normals or colours; F may be 0.
         smiles: the molecule as written by the user or the data set.
         name: title or row of the source, used in messages.
         geometry: where the positions come from: `given`, or the policy that made them.
@@ -95,6 +109,9 @@ class Structure:
     pos: np.ndarray
     charge: int = 0
     spin: int = 1
+    cell: np.ndarray | None = None
+    pbc: tuple[bool, bool, bool] = (True, True, True)
+    features: np.ndarray | None = None
     smiles: str = ""
     name: str = ""
     geometry: str = "given"
@@ -104,6 +121,10 @@ class Structure:
     def __post_init__(self) -> None:
         object.__setattr__(self, "numbers", np.asarray(self.numbers, dtype=np.int64))
         object.__setattr__(self, "pos", np.asarray(self.pos, dtype=np.float64))
+        if self.cell is not None:
+            object.__setattr__(self, "cell", np.asarray(self.cell, dtype=np.float64))
+        if self.features is not None:
+            object.__setattr__(self, "features", np.asarray(self.features, dtype=np.float64))
         labels = {name: np.asarray(value, dtype=np.float64) for name, value in self.labels.items()}
         object.__setattr__(self, "labels", labels)
         self._check()
@@ -122,6 +143,10 @@ class Structure:
         if not np.isfinite(self.pos).all():
             atom = int(np.argwhere(~np.isfinite(self.pos))[0, 0])
             raise InputError(f"{where}the position of atom {atom + 1} is not a finite number")
+        if self.cell is not None and (self.cell.shape != (3, 3) or not abs(np.linalg.det(self.cell)) > 1e-6):
+            raise InputError(f"{where}the cell must be three independent lattice vectors (3, 3)")
+        if self.features is not None and self.features.shape[:-1] != (len(self),):
+            raise InputError(f"{where}features of shape {self.features.shape} do not fit {len(self)} atoms; use (n, F)")
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from molformer.data.embedding import with_geometry
 from molformer.data.graph import GraphBatch
 from molformer.data.readers import Entry, read_input
 from molformer.data.structure import Structure
@@ -105,10 +106,10 @@ class Predictor:
         """
         sources = [inputs] if isinstance(inputs, str | Path | Structure) else inputs
         entries = (entry for source in sources for entry in read_input(source))
-        return list(self.predict_entries(entries, strict))
+        return list(self.predict_entries(with_geometry(entries), strict))
 
     def predict_entries(self, entries: Iterable[Entry], strict: bool = False) -> Iterator[Prediction]:
-        """Predictions of entries as they come, a batch at a time; see `predict`."""
+        """Predictions of entries that have a geometry or an error, as they come, a batch at a time."""
         remaining = iter(entries)
         while batch := list(islice(remaining, self.batch_size)):
             batch = [self._checked(entry) for entry in batch]
@@ -155,4 +156,4 @@ class Predictor:
             f"{entry.name}: the model has not seen {', '.join(SYMBOLS[number] for number in unseen)} in training; "
             f"it knows {', '.join(SYMBOLS[number] for number in known)}"
         )
-        return Entry(entry.name, error=error)
+        return Entry(entry.name, entry.where, error=error)

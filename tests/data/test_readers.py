@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from molformer.data.embedding import with_geometry
 from molformer.data.readers import is_file, read_input
 from molformer.elements import SYMBOLS
 from molformer.errors import MolformerError
@@ -14,7 +15,7 @@ WATER = "3\nwater\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"
 def read(tmp_path, text, name="mol.xyz"):
     path = tmp_path / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return list(read_input(path))
+    return list(with_geometry(read_input(path)))
 
 
 def test_plain_xyz(tmp_path):

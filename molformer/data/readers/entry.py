@@ -1,0 +1,70 @@
+"""What a reader gives: entries, one for each molecule or cloud of its source, good or bad."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from molformer.data.structure import Label, Structure
+from molformer.errors import MolformerError
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One input: a structure, a molecule that still needs a geometry, or the error that says why there is neither.
+
+    Args:
+        name: how the row is called in tables: its title, its SMILES, or the file and row.
+        where: file and row for messages; empty for an input that was typed.
+        structure: the molecule with coordinates, labels included.
+        smiles: the molecule where coordinates are still to be made.
+        labels: of such a molecule, see `Structure.labels`.
+        error: why the input cannot be used.
+    """
+
+    name: str
+    where: str = ""
+    structure: Structure | None = None
+    smiles: str = ""
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    error: MolformerError | None = None
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a file is read.
+
+    Args:
+        targets: labels to take along, by name; a name is a column of a table, a property of an SDF record, an array of
+            a file. None are taken where it is empty, unless the file itself says which labels it has.
+        smiles_column: column of a table that holds the SMILES; found by its name if empty.
+        max_bytes: size at which a file, unpacked, is refused.
+    """
+
+    targets: tuple[Label, ...] = ()
+    smiles_column: str = ""
+    max_bytes: int = 64 * 2**30
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Args:
+        name: for messages.
+        suffixes: endings of its files, in lower case, with the dot; `.gz` after it is unpacked on the way.
+        read: entries of a file, one after another. It never raises a `MolformerError`: what is wrong with one row is
+            the error of that row's entry, what is wrong with the whole file is an entry of its own.
+        labels: the labels that the entries of a file will have: `options.targets`, or what the file itself tells.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[Path, ReadOptions], Iterator[Entry]]
+    labels: Callable[[Path, ReadOptions], list[Label]]
+
+
+def chosen_labels(path: Path, options: ReadOptions) -> list[Label]:
+    """`Format.labels` of a kind of file that says nothing of its labels: those that were asked for."""
+    return list(options.targets)
