@@ -24,7 +24,7 @@ def open_bytes(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
     with raw:
         stream = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
-        buffered = io.BufferedReader(_Limited(stream, path, max_bytes), 1 << 20)
+        buffered = io.BufferedReader(_Limited(stream, path, max_bytes), 1 << 20)  # type: ignore[type-var]
         if not buffered.peek(1):
             raise InputError(f"'{path}' is empty")
         yield buffered
