@@ -89,6 +89,9 @@ class StructureStore(Sequence[Structure]):
             pos=self._columns["pos"][rows],
             charge=int(self._columns["charge"][index]),
             spin=int(self._columns["spin"][index]),
+            cell=self._optional("cell", index),
+            pbc=self._periodic(index),
+            features=self._optional("features", rows),
             smiles=self._text("smiles", index),
             name=self._text("name", index),
             geometry=self.manifest["geometries"][int(self._columns["geometry"][index])],
@@ -119,6 +122,11 @@ class StructureStore(Sequence[Structure]):
         alone = groups < 0
         groups[alone] = groups.max(initial=-1) + 1 + np.arange(alone.sum())
         return groups
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns besides labels; `cell`, `pbc` and `features` are there only if a structure has them."""
+        return tuple(name for name in self._columns if not name.startswith("label."))
 
     @property
     def elements(self) -> list[int]:
@@ -159,6 +167,15 @@ class StructureStore(Sequence[Structure]):
                 digest.update(block)
         if digest.hexdigest() != self.manifest["sha256"]:
             raise StoreError(f"the content of '{self.path}' differs from its hash: the file is damaged")
+
+    def _periodic(self, index: int) -> tuple[bool, bool, bool]:
+        flags = self._optional("pbc", index)
+        return (True, True, True) if flags is None else (bool(flags[0]), bool(flags[1]), bool(flags[2]))
+
+    def _optional(self, name: str, rows: int | slice) -> np.ndarray | None:
+        """Values of a column that not every store or structure has; NaN stands for none."""
+        values = self._columns[name][rows] if name in self._columns else None
+        return None if values is None or np.isnan(values).any() else values
 
     def _text(self, name: str, index: int) -> str:
         ptr = self._columns[f"{name}.ptr"]
@@ -235,6 +252,7 @@ class StoreWriter:
     def add(self, structure: Structure) -> None:
         """Append one structure."""
         values = {label.name: self._label_value(structure, label) for label in self.labels.values()}
+        self._add_optional(structure)
         self._atoms += len(structure)
         self._structures += 1
         self._elements.update(structure.numbers.tolist())
@@ -258,6 +276,25 @@ class StoreWriter:
             rows[f"label.{name}"] = value if self.labels[name].per_node else value[None]
         for key, value in rows.items():
             self._columns[key].append(value)
+
+    def _add_optional(self, structure: Structure) -> None:
+        """Append to the columns that begin with the first structure that needs them; NaN stands for none."""
+        periodic = structure.cell is not None
+        cell, pbc = np.array([structure.cell]), np.array([structure.pbc], dtype=np.float32)
+        values = {"cell": cell if periodic else None, "pbc": pbc if periodic else None, "features": structure.features}
+        for name, rows in values.items():
+            before, count = (self._atoms, len(structure)) if name == "features" else (self._structures, 1)
+            if rows is not None and name not in self._columns:
+                dtype = "float64" if name == "cell" else "float32"
+                self._columns[name] = _Column(self._folder, name, dtype, rows.shape[1:])
+                self._columns[name].append(np.full((before, *rows.shape[1:]), np.nan))
+            if name in self._columns:
+                shape = self._columns[name].shape
+                if rows is not None and rows.shape[1:] != shape:
+                    raise InputError(
+                        f"{structure.where}: {name} of shape {rows.shape[1:]}, where the structures before have {shape}"
+                    )
+                self._columns[name].append(np.full((count, *shape), np.nan) if rows is None else rows)
 
     def _label_value(self, structure: Structure, label: Label) -> np.ndarray:
         shape = (len(structure), *label.shape) if label.per_node else label.shape

@@ -134,3 +134,22 @@ def test_an_unwritable_folder_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write a store to"):
         write_store(tmp_path / "file" / "set", [Structure([1], [[0, 0, 0]])])
+
+
+def test_cells_and_features_are_kept_where_they_are(tmp_path):
+    cell = np.diag([3.0, 4.0, 5.0])
+    members = [
+        random_structure(2),
+        random_structure(3, cell=cell, pbc=(True, False, True)),
+        random_structure(4, features=np.arange(8.0).reshape(4, 2)),
+    ]
+    store = write_store(tmp_path / "set", members)
+    assert store[0].cell is None
+    assert np.array_equal(store[1].cell, cell)
+    assert store[1].pbc == (True, False, True)
+    assert store[1].features is None
+    assert np.array_equal(store[2].features, members[2].features)
+    assert {"cell", "pbc", "features"} <= set(store.columns)
+    assert not {"cell", "pbc", "features"} & set(write_store(tmp_path / "bare", members[:1]).columns)
+    with pytest.raises(InputError, match="features of shape .3,., where the structures before have .2,."):
+        write_store(tmp_path / "mixed", [members[2], random_structure(2, features=np.zeros((2, 3)))])
