@@ -1,4 +1,4 @@
-"""The command line: `molformer train`, `molformer predict`. The only module that prints.
+"""The command line: `molformer train`, `predict` and `data`. The only module that prints.
 
 Heavy imports stand inside the commands, so that `molformer --help` answers at once.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from molformer.errors import InputError, MolformerError
@@ -28,6 +29,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+data_app = typer.Typer(help="Make, look at and split structure stores.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
 console = Console(markup=False, highlight=False)  # a SMILES holds brackets
 
 
@@ -82,6 +85,93 @@ def predict(
     else:
         write_csv(output, predictions, predictor.model.targets)
         console.print(f"Wrote {len(predictions)} rows to {output}")
+
+
+@data_app.command("import")
+def import_(
+    inputs: Annotated[list[str], typer.Argument(help="SMILES, files, folders, or the name of a known data set.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The store to write.")],
+    target: Annotated[
+        list[str], typer.Option("--target", "-t", help="Label to take along: NAME, NAME=KIND or NAME=KIND,UNIT.")
+    ] = [],  # noqa: B006 - typer copies it
+    smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
+    source_file: Annotated[
+        Path | None, typer.Option("--from", help="A file of a known data set that you have already.")
+    ] = None,
+    conformers: Annotated[str, typer.Option(help="given, etkdg or etkdg+mmff.")] = "etkdg+mmff",
+    seed: Annotated[int, typer.Option(help="Of the conformers.")] = 7,
+    points: Annotated[int, typer.Option(help="Points sampled from a mesh.")] = 1024,
+    processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
+) -> None:
+    """Import molecules or point clouds into a structure store.
+
+    Every row ends in the store, or in STORE.rejected.csv with its number and the reason.
+    """
+    from molformer.data.conformers import ConformerPolicy
+    from molformer.data.importing import import_inputs
+    from molformer.data.labels import parse_targets
+    from molformer.data.readers import ReadOptions
+
+    options = ReadOptions(parse_targets(target, inputs), smiles_column, points=points, seed=seed)
+    policy = ConformerPolicy(method=conformers, seed=seed)  # type: ignore[arg-type]
+    workers = (os.cpu_count() or 1) if processes < 0 else processes
+    columns = (TextColumn("{task.completed} rows"), SpinnerColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        rows = bar.add_task("", total=None)
+        result = import_inputs(
+            inputs, output, options, policy, workers, file=source_file, progress=lambda: bar.advance(rows)
+        )
+    console.print(f"Wrote {len(result.store)} structures to {result.store.path}")
+    if result.record is not None:
+        console.print(f"Rejected {result.rejected} rows, each with its reason in {result.record}")
+
+
+@data_app.command()
+def info(
+    store: Annotated[Path, typer.Argument(help="A structure store.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Compare the content with its hash.")] = False,
+) -> None:
+    """Show what is in a store: counts, elements, labels and how many are missing."""
+    from molformer.data.store import StructureStore
+    from molformer.data.summary import describe, describe_labels
+
+    opened = StructureStore(store)
+    if verify:
+        opened.verify()
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    for heading, text in describe(opened):
+        facts.add_row(heading, text)
+    console.print(facts)
+    if opened.labels:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for name in ("label", "unit", "kind", "labelled", "missing", "mean", "sd", "min", "max", "histogram"):
+            table.add_column(name, justify="left" if name in ("label", "unit", "kind", "histogram") else "right")
+        for row in describe_labels(opened):
+            table.add_row(*row)
+        console.print(table)
+    if verify:
+        console.print("The content agrees with its hash.")
+
+
+@data_app.command()
+def split(
+    store: Annotated[Path, typer.Argument(help="A structure store.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")],
+    by: Annotated[str, typer.Option(help="random, scaffold or stratified.")] = "random",
+    fractions: Annotated[tuple[float, float, float], typer.Option(help="Training, validation, test.")] = (0.8, 0.1, 0.1),
+    seed: Annotated[int, typer.Option(help="Of the random choice.")] = 0,
+    label: Annotated[str, typer.Option(help="What a stratified split looks at.")] = "",
+    folds: Annotated[int, typer.Option(help="Parts of a cross-validation; 0 for none.")] = 0,
+    fold: Annotated[int, typer.Option(help="Which of them is the test part, from 0.")] = 0,
+) -> None:
+    """Split a store; train on the result with --split_by file --split_file FILE."""
+    from molformer.data.splits import SplitPolicy, make_split, write_split
+    from molformer.data.store import StructureStore
+
+    policy = SplitPolicy(by, fractions, seed, label, folds=folds, fold=fold)  # type: ignore[arg-type]
+    parts = make_split(StructureStore(store), policy)
+    write_split(parts, output)
+    console.print(f"Wrote {output}: training {len(parts.train)}, validation {len(parts.val)}, test {len(parts.test)}")
 
 
 def _print_errors(result: "TrainingResult") -> None:

@@ -1,12 +1,26 @@
-"""Splitting a data set into training, validation and test part."""
+"""Splitting a data set into training, validation and test part.
 
-from collections.abc import Sequence
+Structures of one group (geometries of one molecule) always stay together. Given the same store, policy and seed, the
+split is the same on every machine.
+"""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isclose
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
+from molformer.data.store import StructureStore
 from molformer.errors import ConfigError
+
+SplitMethod = Literal["random", "scaffold", "stratified", "file"]
+
+PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -19,34 +33,210 @@ class Split:
 
     def to_dict(self) -> dict[str, list[int]]:
         """Plain lists, for JSON."""
-        return {part: getattr(self, part).tolist() for part in ("train", "val", "test")}
+        return {part: getattr(self, part).tolist() for part in PARTS}
 
 
-def random_split(groups: np.ndarray, fractions: Sequence[float], seed: int) -> Split:
-    """Split at random by group, so that geometries of one molecule are never on both sides.
+@dataclass(frozen=True)
+class SplitPolicy:
+    """How a data set is split.
+
+    Args:
+        method: `random`; `scaffold` (molecules with one Bemis-Murcko scaffold stay together, the largest families
+            in training, so that the test asks for something new); `stratified` (each class of `label`, or each
+            tenth of its range, is split in the same shares); `file` (indices as given).
+        fractions: shares of training, validation and test; they add up to 1.
+        seed: of the random choice.
+        label: what `stratified` looks at.
+        file: JSON with the lists `train`, `val` and `test`, as a run folder's `split.json`.
+        folds: number of parts of a cross-validation, or 0; the test part is then one fold.
+        fold: which of them is the test part, from 0.
+
+    Raises:
+        ConfigError: the values do not fit each other.
+    """
+
+    method: SplitMethod = "random"
+    fractions: tuple[float, ...] = (0.8, 0.1, 0.1)
+    seed: int = 0
+    label: str = ""
+    file: str = ""
+    folds: int = 0
+    fold: int = 0
+
+    def __post_init__(self) -> None:
+        fractions = self.fractions
+        if len(fractions) != 3 or min(fractions) < 0 or not isclose(sum(fractions), 1.0, abs_tol=1e-6):
+            raise ConfigError(
+                f"split must be three fractions that add up to 1, such as [0.8, 0.1, 0.1]; got {list(fractions)}"
+            )
+        if self.method not in get_args(SplitMethod):
+            raise ConfigError(f"split method '{self.method}' is not one of {', '.join(get_args(SplitMethod))}")
+        for method, needed in (("stratified", self.label), ("file", self.file)):
+            if self.method == method and not needed:
+                raise ConfigError(f"a split by '{method}' needs {'a label' if method == 'stratified' else 'a file'}")
+        if self.folds and not (self.folds >= 2 and 0 <= self.fold < self.folds):
+            raise ConfigError(
+                f"fold {self.fold} of {self.folds} does not exist: folds count from 0, at least 2 of them"
+            )
+        if self.folds and self.method in ("scaffold", "file"):
+            raise ConfigError(f"folds are for random and stratified splits, not for '{self.method}'")
+
+
+def make_split(store: StructureStore, policy: SplitPolicy) -> Split:
+    """Split a store.
+
+    Raises:
+        ConfigError: a part would be empty, or a given file does not fit.
+        StoreError: the store lacks the label to stratify by.
+    """
+    if policy.method == "file":
+        return _read_split(Path(policy.file), len(store))
+    groups = store.groups
+    if policy.method == "scaffold":
+        return _in_order(_scaffold_families(store, groups), groups, policy.fractions)
+    strata = _strata(store, groups, policy.label) if policy.method == "stratified" else None
+    return random_split(groups, policy.fractions, policy.seed, strata, policy.folds, policy.fold)
+
+
+def random_split(
+    groups: np.ndarray,
+    fractions: Sequence[float],
+    seed: int,
+    strata: np.ndarray | None = None,
+    folds: int = 0,
+    fold: int = 0,
+) -> Split:
+    """Split at random by group, in each stratum alike.
 
     Args:
         groups: group of each structure (n,).
-        fractions: share of the groups in training, validation and test; they add up to 1.
+        fractions: share of the groups in training, validation and test.
         seed: the same seed gives the same split on every machine.
+        strata: stratum of each structure (n,); that of a group is its first structure's.
+        folds: see `SplitPolicy`.
+        fold: see `SplitPolicy`.
 
     Raises:
-        ConfigError: the fractions do not fit, or a part would be empty.
+        ConfigError: a part would be empty.
 
     Example:
         >>> split = random_split(np.arange(10), (0.8, 0.1, 0.1), seed=0)
         >>> len(split.train), len(split.val), len(split.test)
         (8, 1, 1)
     """
-    if len(fractions) != 3 or min(fractions) < 0 or not isclose(sum(fractions), 1.0, abs_tol=1e-6):
-        raise ConfigError(f"split must be three fractions that add up to 1, such as [0.8, 0.1, 0.1]; got {fractions}")
-    names, group = np.unique(groups, return_inverse=True)
+    names, first, group = np.unique(groups, return_index=True, return_inverse=True)
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(names))
-    first, second = round(fractions[0] * len(names)), round((fractions[0] + fractions[1]) * len(names))
+    if strata is not None:
+        # Stable: inside a stratum the random order stays, and each stratum is spread evenly over the whole.
+        stratum = strata[first][order]
+        rank, size = np.empty(len(order)), np.empty(len(order))
+        for value in np.unique(stratum):
+            chosen = np.flatnonzero(stratum == value)
+            rank[chosen], size[chosen] = np.arange(len(chosen)), len(chosen)
+        order = order[np.argsort((rank + 0.5) / size, kind="stable")]
     part_of_group = np.empty(len(names), dtype=np.int64)
-    part_of_group[order] = np.digitize(np.arange(len(names)), [first, second])
-    parts = [np.flatnonzero(part_of_group[group] == part) for part in range(3)]
-    for name, part in zip(("training", "validation", "test"), parts, strict=True):
-        if len(part) == 0:
-            raise ConfigError(f"the {name} part of {len(names)} molecules would be empty: change `split`")
-    return Split(*parts)
+    part_of_group[order] = _parts(len(names), fractions, folds, fold)
+    return _split_of(part_of_group[group])
+
+
+def scaffold(smiles: str) -> str:
+    """Bemis-Murcko scaffold of a molecule as a SMILES; empty if it has no ring or cannot be read.
+
+    Example:
+        >>> scaffold("CCc1ccccc1")
+        'c1ccccc1'
+    """
+    from rdkit import Chem, rdBase
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(smiles) if smiles else None
+        return MurckoScaffold.MurckoScaffoldSmiles(mol=mol, includeChirality=False) if mol is not None else ""
+
+
+def write_split(split: Split, path: str | os.PathLike[str]) -> None:
+    """Write a split as JSON, as `SplitPolicy.file` takes it."""
+    Path(path).write_text(json.dumps(split.to_dict()) + "\n", encoding="utf-8")
+
+
+def _parts(count: int, fractions: Sequence[float], folds: int, fold: int) -> np.ndarray:
+    """Part (0, 1, 2) of each place in a random order."""
+    places = np.arange(count)
+    if not folds:
+        first, second = round(fractions[0] * count), round((fractions[0] + fractions[1]) * count)
+        return np.digitize(places, [first, second])
+    of_fold = places * folds // max(1, count)
+    rest = np.flatnonzero(of_fold != fold)
+    validation = round(len(rest) * fractions[1] / (fractions[0] + fractions[1]))
+    parts = np.where(of_fold == fold, 2, 0)
+    parts[rest[len(rest) - validation :]] = 1
+    return parts
+
+
+def _scaffold_families(store: StructureStore, groups: np.ndarray) -> list[list[int]]:
+    """Groups with the same scaffold, largest family first; among equals, the one that comes first in the store."""
+    names, first = np.unique(groups, return_index=True)
+    families: dict[str, list[int]] = defaultdict(list)
+    missing = 0
+    for name, index in zip(names.tolist(), first.tolist(), strict=True):
+        smiles = store[index].smiles
+        missing += not smiles
+        families[scaffold(smiles)].append(name)
+    if missing == len(names):
+        raise ConfigError(f"'{store.path}' has no SMILES, which a split by scaffold needs: choose another split")
+    return sorted(families.values(), key=lambda family: -len(family))
+
+
+def _in_order(families: Iterable[list[int]], groups: np.ndarray, fractions: Sequence[float]) -> Split:
+    """Fill training, then validation, then test with whole families."""
+    names = np.unique(groups)
+    limits = [round(fractions[0] * len(names)), round((fractions[0] + fractions[1]) * len(names))]
+    part_of_group: dict[int, int] = {}
+    counts = [0, 0, 0]
+    for family in families:
+        fits = [counts[0] + len(family) <= limits[0], counts[1] + len(family) <= limits[1] - limits[0], True]
+        part = fits.index(True)
+        counts[part] += len(family)
+        part_of_group.update(dict.fromkeys(family, part))
+    return _split_of(np.array([part_of_group[group] for group in groups.tolist()]))
+
+
+def _strata(store: StructureStore, groups: np.ndarray, name: str) -> np.ndarray:
+    """Class of each structure, or the tenth of the range of a number; -1 where it is missing."""
+    label = store.label(name)
+    if label.per_node or label.shape:
+        raise ConfigError(f"'{name}' is a label of kind '{label.kind}': stratify by a number or class of the structure")
+    values = np.array(store.column(name))
+    there = np.isfinite(values)
+    if label.kind in ("binary", "category"):
+        return np.where(there, values, -1)
+    edges = np.quantile(values[there], np.linspace(0, 1, 11)[1:-1]) if there.any() else []
+    return np.where(there, np.digitize(values, edges), -1)
+
+
+def _read_split(path: Path, count: int) -> Split:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        parts = [np.array(values[part], dtype=np.int64) for part in PARTS]
+    except FileNotFoundError:
+        raise ConfigError(f"there is no split file '{path}'") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(f"'{path}' is not a split: it needs the lists train, val and test of row numbers") from None
+    whole = np.concatenate(parts)
+    if len(whole) and (whole.min() < 0 or whole.max() >= count):
+        raise ConfigError(f"'{path}' names row {whole.max()} of a store of {count} structures (rows count from 0)")
+    if len(np.unique(whole)) < len(whole):
+        raise ConfigError(f"'{path}' names a row in more than one part, or twice")
+    return _not_empty(Split(*(np.sort(part) for part in parts)))
+
+
+def _split_of(part: np.ndarray) -> Split:
+    return _not_empty(Split(*(np.flatnonzero(part == index) for index in range(3))))
+
+
+def _not_empty(split: Split) -> Split:
+    for part, name in zip(PARTS, ("training", "validation", "test"), strict=True):
+        if len(getattr(split, part)) == 0:
+            total = sum(len(getattr(split, other)) for other in PARTS)
+            raise ConfigError(f"the {name} part of {total} structures would be empty: change the split")
+    return split

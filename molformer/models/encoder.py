@@ -92,7 +92,7 @@ class SE3Transformer(nn.Module):
 
 
 def _convolution(config: SE3TransformerConfig) -> EdgeConvolution:
-    sizes = (config.lmax, config.channels, 2 * config.channels, config.edge_features, config.group)
+    sizes = (config.lmax, config.channels, config.channels, config.edge_features, config.group)
     if config.convolution == "full":
-        return FullConvolution(*sizes, radial=config.radial)
-    return SeparableConvolution(*sizes)
+        return FullConvolution(*sizes, outputs=2, radial=config.radial)
+    return SeparableConvolution(*sizes, outputs=2)

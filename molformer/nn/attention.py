@@ -43,7 +43,7 @@ class SE3Attention(nn.Module):
         lmax: highest degree of the features.
         channels: C, a multiple of `num_heads`.
         num_heads: H.
-        convolution: kernel from C to 2C channels; its first half gives the keys, its second the values.
+        convolution: kernel from C to C channels with two outputs, the keys and the values.
 
     Returns (forward):
         Features (N, M, C).
@@ -59,9 +59,9 @@ class SE3Attention(nn.Module):
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
-        keys, values = self.convolution(edges.turn_in(x.index_select(0, edges.src)), edges).chunk(2, dim=-1)
-        weights = self.weights(x, keys, edges)
-        messages = edges.turn_back(self._by_head(values).mul(weights[:, None, :, None]).flatten(2))
+        keys, values = self.convolution(edges.turn_in(x.index_select(0, edges.src)), edges)
+        weights = self.weights(x, keys, edges).repeat_interleave(values.shape[-1] // self.num_heads, dim=-1)  # (E, C)
+        messages = edges.turn_back(values * weights[:, None])
         return self.output(edges.sum_at_dst(messages)) + self.self_interaction(x)
 
     def weights(self, x: Tensor, keys: Tensor, edges: Edges) -> Tensor:
@@ -71,6 +71,3 @@ class SE3Attention(nn.Module):
         size = keys.shape[1] * keys.shape[2] // self.num_heads
         with torch.autocast(x.device.type, enabled=False):
             return smooth_softmax(products.to(edges.envelope.dtype) * size**-0.5, edges).to(x.dtype)
-
-    def _by_head(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1))  # (E, M, H, C/H)

@@ -5,12 +5,11 @@ order m with ±m alone (Passaro & Zitnick 2023, arXiv 2302.03655):
     [y_+m; y_-m] = [[a_m, -b_m], [b_m, a_m]] [x_+m; x_-m],     y_0 = a_0 x_0.
 With reflections among the symmetries (E(3), natural parity) the b are absent.
 
-Letters: E edges, M = (lmax+1)² components sorted by |m|, C channels in, D channels out, F edge features,
+Letters: E edges, M = (lmax+1)² components sorted by |m|, C channels in, D channels out, O outputs, F edge features,
 n_m = lmax+1-m degrees that have order m, P = (lmax+1)(lmax+2)/2 pairs (l, |m|), R radial functions.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from math import sqrt
 from typing import Literal
 
@@ -19,7 +18,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from molformer.nn.edges import Edges
-from molformer.so3 import num_components
 
 Group = Literal["SE(3)", "E(3)"]
 
@@ -33,11 +31,19 @@ class EdgeConvolution(nn.Module, ABC):
         out_channels: D.
         edge_features: F.
         group: `SE(3)`, or `E(3)` to be equivariant under reflections too.
+        outputs: O, number of features that come out, such as keys and values.
         radial: R, number of weight matrices among which the edge features choose; 1 if they do not.
     """
 
     def __init__(
-        self, lmax: int, in_channels: int, out_channels: int, edge_features: int, group: Group, radial: int
+        self,
+        lmax: int,
+        in_channels: int,
+        out_channels: int,
+        edge_features: int,
+        group: Group,
+        outputs: int = 1,
+        radial: int = 1,
     ) -> None:
         super().__init__()
         self.lmax = lmax
@@ -45,10 +51,11 @@ class EdgeConvolution(nn.Module, ABC):
         self.out_channels = out_channels
         self.edge_features = edge_features
         self.group = group
+        self.outputs = outputs
         self.a = nn.ParameterList()
         self.b = nn.ParameterList()
         for m in range(lmax + 1):
-            rows, columns = (lmax + 1 - m) * in_channels, (lmax + 1 - m) * out_channels
+            rows, columns = (lmax + 1 - m) * in_channels, outputs * (lmax + 1 - m) * out_channels
             mixes = m > 0 and group == "SE(3)"
             scale = 1 / sqrt(radial * rows * (2 if mixes else 1))
             self.a.append(nn.Parameter(torch.randn(radial, rows, columns) * scale))
@@ -56,38 +63,36 @@ class EdgeConvolution(nn.Module, ABC):
                 self.b.append(nn.Parameter(torch.randn(radial, rows, columns) * scale))
 
     @abstractmethod
-    def forward(self, x: Tensor, edges: Edges) -> Tensor:
-        """Apply the kernel in the frames: (E, M, C) → (E, M, D)."""
+    def forward(self, x: Tensor, edges: Edges) -> tuple[Tensor, ...]:
+        """Apply the kernel in the frames: (E, M, C) → O times (E, M, D)."""
 
     def matrices(self, m: int) -> Tensor:
         """The weights for order m, applied from the right.
 
         Returns:
-            (R, n_0·C, n_0·D) for m = 0 and for E(3), where +m and -m are rows of their own;
-            (R, 2·n_m·C, 2·n_m·D) for m > 0 of SE(3), which takes [x_+m, x_-m].
+            (R, n_0·C, O·n_0·D) for m = 0 and for E(3), where +m and -m are rows of their own;
+            (R, 2·n_m·C, O·2·n_m·D) for m > 0 of SE(3), which takes [x_+m, x_-m].
         """
         a = self.a[m]
         if m == 0 or self.group == "E(3)":
             return a
-        b = self.b[m - 1]
-        return torch.cat([torch.cat([a, b], dim=-1), torch.cat([-b, a], dim=-1)], dim=-2)
+        a, b = (weight.unflatten(-1, (self.outputs, -1)) for weight in (a, self.b[m - 1]))
+        return torch.cat([torch.cat([a, b], dim=-1), torch.cat([-b, a], dim=-1)], dim=1).flatten(2)
 
-    def orders(self, x: Tensor) -> Iterator[Tensor]:
+    def orders(self, x: Tensor) -> list[Tensor]:
         """The rows that are mixed with each other, for each |m|: (E, r, n_m, C) with r = 1 for m = 0, else 2."""
-        start = 0
-        for m in range(self.lmax + 1):
-            rows, degrees = (2 if m else 1), self.lmax + 1 - m
-            yield x[:, start : start + rows * degrees].unflatten(1, (rows, degrees))
-            start += rows * degrees
+        degrees = range(self.lmax + 1, 0, -1)
+        sizes = [count if m == 0 else 2 * count for m, count in enumerate(degrees)]
+        return [part.unflatten(1, (-1, count)) for part, count in zip(x.split(sizes, dim=1), degrees, strict=True)]
 
     def rows_of(self, part: Tensor) -> Tensor:
         """Lay out (E, r, n_m, C) as the rows that `matrices` takes: (E, 1, r·n_m·C), for E(3) (E, r, n_m·C)."""
         return part.flatten(2) if self.group == "E(3)" else part.flatten(1).unsqueeze(1)
 
-    def joined(self, parts: list[Tensor]) -> Tensor:
-        """Put the orders' outputs (E, 1 or r, …) together again: (E, M, D)."""
-        whole = torch.cat([part.flatten(1) for part in parts], dim=1)
-        return whole.view(-1, num_components(self.lmax), self.out_channels)
+    def joined(self, parts: list[Tensor]) -> tuple[Tensor, ...]:
+        """Put what the matrices gave, (E, 1 or r, O·…), together again: O times (E, M, D)."""
+        split = [part.unflatten(-1, (self.outputs, -1, self.out_channels)).unbind(2) for part in parts]
+        return tuple(torch.cat([rows.flatten(1, 2) for rows in output], dim=1) for output in zip(*split, strict=True))
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
@@ -105,24 +110,21 @@ class SeparableConvolution(EdgeConvolution):
         ...
     """
 
-    def __init__(self, lmax: int, in_channels: int, out_channels: int, edge_features: int, group: Group) -> None:
-        super().__init__(lmax, in_channels, out_channels, edge_features, group, radial=1)
+    def __init__(
+        self, lmax: int, in_channels: int, out_channels: int, edge_features: int, group: Group, outputs: int = 1
+    ) -> None:
+        super().__init__(lmax, in_channels, out_channels, edge_features, group, outputs)
         pairs = (lmax + 1) * (lmax + 2) // 2
         self.scale = nn.Linear(edge_features, pairs * in_channels)
         nn.init.normal_(self.scale.weight, std=1 / sqrt(edge_features))
         nn.init.ones_(self.scale.bias)
 
-    def forward(self, x: Tensor, edges: Edges) -> Tensor:
-        """Apply the kernel in the frames: (E, M, C) → (E, M, D)."""
+    def forward(self, x: Tensor, edges: Edges) -> tuple[Tensor, ...]:
+        """Apply the kernel in the frames: (E, M, C) → O times (E, M, D)."""
         scales = self.scale(edges.features).unflatten(-1, (-1, self.in_channels))  # (E, P, C)
-        outputs = []
-        start = 0
-        for m, part in enumerate(self.orders(x)):
-            degrees = self.lmax + 1 - m
-            scaled = part * scales[:, None, start : start + degrees]  # (E, r, n_m, C)
-            start += degrees
-            outputs.append(self.rows_of(scaled) @ self.matrices(m)[0])
-        return self.joined(outputs)
+        by_order = scales.split(list(range(self.lmax + 1, 0, -1)), dim=1)  # (E, n_m, C) for each m
+        scaled = [part * scale[:, None] for part, scale in zip(self.orders(x), by_order, strict=True)]
+        return self.joined([self.rows_of(part) @ self.matrices(m)[0] for m, part in enumerate(scaled)])
 
 
 class FullConvolution(EdgeConvolution):
@@ -141,24 +143,30 @@ class FullConvolution(EdgeConvolution):
     """Edges worked on at a time: what is written out between the two products stays small."""
 
     def __init__(
-        self, lmax: int, in_channels: int, out_channels: int, edge_features: int, group: Group, radial: int = 32
+        self,
+        lmax: int,
+        in_channels: int,
+        out_channels: int,
+        edge_features: int,
+        group: Group,
+        outputs: int = 1,
+        radial: int = 32,
     ) -> None:
-        super().__init__(lmax, in_channels, out_channels, edge_features, group, radial)
+        super().__init__(lmax, in_channels, out_channels, edge_features, group, outputs, radial)
         self.trunk = nn.Sequential(nn.Linear(edge_features, radial), nn.SiLU())
 
-    def forward(self, x: Tensor, edges: Edges) -> Tensor:
-        """Apply the kernel in the frames: (E, M, C) → (E, M, D)."""
+    def forward(self, x: Tensor, edges: Edges) -> tuple[Tensor, ...]:
+        """Apply the kernel in the frames: (E, M, C) → O times (E, M, D)."""
         h = self.trunk(edges.features)  # (E, R)
         matrices = [self.matrices(m).flatten(0, 1) for m in range(self.lmax + 1)]
         if len(x) <= self.CHUNK:
             return self._convolve(x, h, *matrices)
         chunks = zip(x.split(self.CHUNK), h.split(self.CHUNK), strict=True)
-        if not torch.is_grad_enabled():
-            return torch.cat([self._convolve(*chunk, *matrices) for chunk in chunks])
         # Recomputed in the backward, so that (h ⊗ x) of one chunk only is ever in memory.
-        return torch.cat([checkpoint(self._convolve, *chunk, *matrices, use_reentrant=False) for chunk in chunks])
+        done = [checkpoint(self._convolve, *chunk, *matrices, use_reentrant=False) for chunk in chunks]
+        return tuple(torch.cat(output) for output in zip(*done, strict=True))
 
-    def _convolve(self, x: Tensor, h: Tensor, *matrices: Tensor) -> Tensor:
+    def _convolve(self, x: Tensor, h: Tensor, *matrices: Tensor) -> tuple[Tensor, ...]:
         outputs = []
         for part, matrix in zip(self.orders(x), matrices, strict=True):
             rows = self.rows_of(part)  # (E, r, n·C)

@@ -1,16 +1,45 @@
+import json
+
 import numpy as np
 import pytest
 
-from molformer.data.splits import random_split
+from molformer.data.splits import PARTS, SplitPolicy, make_split, random_split, scaffold, write_split
+from molformer.data.store import write_store
+from molformer.data.structure import Label
 from molformer.errors import ConfigError
+from tests.helpers import random_structure
+
+SMILES = ["CCO", "CCN", "c1ccccc1", "Cc1ccccc1", "Oc1ccccc1", "c1ccncc1", "C1CCCC1", "CC1CCCC1", "c1ccsc1", "CC"] * 3
 
 
-def test_parts_cover_everything_once_and_keep_groups_together():
-    groups = np.random.default_rng(0).integers(0, 30, size=200)
-    split = random_split(groups, (0.6, 0.2, 0.2), seed=1)
-    parts = [split.train, split.val, split.test]
-    assert sorted(np.concatenate(parts)) == list(range(200))
-    assert sum(len(set(groups[part])) for part in parts) == len(set(groups))
+@pytest.fixture
+def store(tmp_path):
+    labels = [Label("active", "", "binary"), Label("gap", "eV", "intensive")]
+    members = [
+        random_structure(3, seed=row, smiles=smiles, group=row // 2, labels={"active": row % 10 == 0, "gap": row})
+        for row, smiles in enumerate(SMILES)
+    ]
+    return write_store(tmp_path / "set", members, labels)
+
+
+def parts(split):
+    return [getattr(split, part) for part in PARTS]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        SplitPolicy(),
+        SplitPolicy("scaffold", (0.6, 0.2, 0.2)),
+        SplitPolicy("stratified", label="gap"),
+        SplitPolicy("stratified", label="active", folds=5, fold=3),
+        SplitPolicy(folds=3, fold=0),
+    ],
+)
+def test_every_structure_is_in_one_part_and_groups_stay_together(store, policy):
+    split = make_split(store, policy)
+    assert sorted(np.concatenate(parts(split))) == list(range(len(store)))
+    assert sum(len(set(store.groups[part])) for part in parts(split)) == len(set(store.groups))
 
 
 def test_a_seed_gives_the_same_split_everywhere():
@@ -19,12 +48,77 @@ def test_a_seed_gives_the_same_split_everywhere():
     assert random_split(np.arange(12), (0.5, 0.25, 0.25), seed=4).test.tolist() != split.test.tolist()
 
 
-@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.9, 0.2, 0.1), (1.2, -0.1, -0.1)])
-def test_fractions_that_do_not_fit_are_refused(fractions):
-    with pytest.raises(ConfigError, match="three fractions that add up to 1"):
-        random_split(np.arange(10), fractions, seed=0)
+def test_a_scaffold_is_never_on_both_sides(tmp_path):
+    members = [random_structure(3, seed=row, smiles=smiles) for row, smiles in enumerate(SMILES)]
+    split = make_split(write_store(tmp_path / "set", members), SplitPolicy("scaffold", (0.6, 0.2, 0.2)))
+    families = [{scaffold(SMILES[index]) for index in part} for part in parts(split)]
+    assert sum(map(len, families)) == len(set().union(*families))
+    assert "c1ccccc1" in families[0]
+
+
+def test_scaffold_needs_smiles(tmp_path):
+    store = write_store(tmp_path / "set", [random_structure(3) for _ in range(9)])
+    with pytest.raises(ConfigError, match="has no SMILES"):
+        make_split(store, SplitPolicy("scaffold"))
+
+
+def test_strata_have_the_same_shares_in_every_part():
+    strata = np.array([0] * 20 + [1] * 80)
+    split = random_split(np.arange(100), (0.8, 0.1, 0.1), seed=0, strata=strata)
+    assert [int((strata[part] == 0).sum()) for part in parts(split)] == [16, 2, 2]
+
+
+def test_folds_are_the_test_parts_of_one_order():
+    tests = [random_split(np.arange(17), (0.8, 0.2, 0.0), 0, None, 4, fold).test for fold in range(4)]
+    assert sorted(np.concatenate(tests)) == list(range(17))
+
+
+def test_a_written_split_is_read_again(store, tmp_path):
+    split = make_split(store, SplitPolicy(seed=5))
+    write_split(split, tmp_path / "split.json")
+    again = make_split(store, SplitPolicy("file", file=str(tmp_path / "split.json")))
+    assert all(np.array_equal(a, b) for a, b in zip(parts(split), parts(again), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "is not a split"),
+        ({"train": [0], "val": [1]}, "is not a split"),
+        ({"train": [0, 1], "val": [1], "test": [2]}, "more than one part"),
+        ({"train": [0], "val": [1], "test": [99]}, "names row 99 of a store of 30"),
+        ({"train": [0], "val": [], "test": [1]}, "validation part of 2 structures would be empty"),
+    ],
+)
+def test_a_split_file_that_does_not_fit_is_refused(store, tmp_path, content, message):
+    path = tmp_path / "split.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ConfigError, match=message):
+        make_split(store, SplitPolicy("file", file=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"fractions": (0.5, 0.5)}, "three fractions that add up to 1"),
+        ({"fractions": (1.2, -0.1, -0.1)}, "three fractions that add up to 1"),
+        ({"method": "magic"}, "is not one of random, scaffold"),
+        ({"method": "file"}, "needs a file"),
+        ({"method": "stratified"}, "needs a label"),
+        ({"folds": 3, "fold": 3}, "fold 3 of 3 does not exist"),
+    ],
+)
+def test_policies_that_do_not_fit_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        SplitPolicy(**values)
 
 
 def test_an_empty_part_is_refused():
-    with pytest.raises(ConfigError, match="test part of 3 molecules would be empty"):
+    with pytest.raises(ConfigError, match="test part of 3 structures would be empty"):
         random_split(np.arange(3), (0.6, 0.4, 0.0), seed=0)
+
+
+def test_stratify_by_a_number_of_the_structure_only(tmp_path):
+    store = write_store(tmp_path / "set", [random_structure(3)] * 9, [Label("forces", "eV/Å", "forces")])
+    with pytest.raises(ConfigError, match="stratify by a number or class"):
+        make_split(store, SplitPolicy("stratified", label="forces"))

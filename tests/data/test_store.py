@@ -151,5 +151,5 @@ def test_cells_and_features_are_kept_where_they_are(tmp_path):
     assert np.array_equal(store[2].features, members[2].features)
     assert {"cell", "pbc", "features"} <= set(store.columns)
     assert not {"cell", "pbc", "features"} & set(write_store(tmp_path / "bare", members[:1]).columns)
-    with pytest.raises(InputError, match="features of shape .3,., where the structures before have .2,."):
+    with pytest.raises(InputError, match=r"features of shape .3,., where the structures before have .2,."):
         write_store(tmp_path / "mixed", [members[2], random_structure(2, features=np.zeros((2, 3)))])

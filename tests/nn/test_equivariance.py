@@ -45,14 +45,14 @@ def test_layers_of_single_nodes(name, lmax, dtype):
 
 def attention(convolution, lmax, group, dtype):
     torch.manual_seed(1)
-    kernel = convolution(lmax, CHANNELS, 2 * CHANNELS, FEATURES, group)
+    kernel = convolution(lmax, CHANNELS, CHANNELS, FEATURES, group, outputs=2)
     return moved(SE3Attention(lmax, CHANNELS, 2, kernel)).to(dtype)
 
 
 def through_kernel(convolution, lmax, group, dtype):
     torch.manual_seed(1)
     kernel = moved(convolution(lmax, CHANNELS, CHANNELS, FEATURES, group)).to(dtype)
-    return lambda x, edges: edges.sum_at_dst(edges.turn_back(kernel(edges.turn_in(x[edges.src]), edges)))
+    return lambda x, edges: edges.sum_at_dst(edges.turn_back(kernel(edges.turn_in(x[edges.src]), edges)[0]))
 
 
 @PRECISIONS

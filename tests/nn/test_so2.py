@@ -49,7 +49,7 @@ def test_full_convolution_equals_the_materialised_kernel(group):
     vectors = graph.pos[edges.dst] - graph.pos[edges.src]
     directions = torch.nn.functional.normalize(vectors, dim=-1)
     x = torch.randn(len(vectors), num_components(LMAX), IN)
-    result = edges.turn_back(kernel(edges.turn_in(x), edges))
+    result = edges.turn_back(kernel(edges.turn_in(x), edges)[0])
     expected = materialised(kernel, kernel.trunk(edges.features), directions) @ x.flatten(1)[:, :, None]
     assert torch.allclose(result.flatten(1), expected[:, :, 0], atol=1e-11)
 
@@ -70,8 +70,8 @@ def test_separable_convolution_is_a_full_one_with_scaled_inputs(group):
                 ours.copy_(theirs)
         h = full.trunk(edges.features)
     x = torch.randn(len(edges.src), num_components(LMAX), IN)
-    scaled = full(x, edges) / h[:, :, None] * 2.0
-    assert torch.allclose(separable(x, edges), scaled, atol=1e-10)
+    scaled = full(x, edges)[0] / h[:, :, None] * 2.0
+    assert torch.allclose(separable(x, edges)[0], scaled, atol=1e-10)
 
 
 @pytest.mark.usefixtures("float64")
@@ -80,13 +80,30 @@ def test_chunks_change_neither_values_nor_gradients():
     edges = embedded_edges(graph, 2, FEATURES)
     kernel = moved(FullConvolution(2, IN, OUT, FEATURES, "SE(3)", radial=4))
     x = torch.randn(len(edges.src), 9, IN, requires_grad=True)
-    whole = kernel(x, edges)
+    (whole,) = kernel(x, edges)
     expected = torch.autograd.grad(whole.square().sum(), [x, *kernel.parameters()], retain_graph=True)
     kernel.CHUNK = 7
-    chunked = kernel(x, edges)
+    (chunked,) = kernel(x, edges)
     result = torch.autograd.grad(chunked.square().sum(), [x, *kernel.parameters()])
     assert torch.allclose(chunked, whole, atol=1e-12)
     assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(result, expected, strict=True))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("convolution", [SeparableConvolution, FullConvolution])
+@pytest.mark.parametrize("group", ["SE(3)", "E(3)"])
+def test_two_outputs_are_those_of_two_kernels(convolution, group):
+    edges = embedded_edges(random_graph((5,)), LMAX, FEATURES)
+    both = moved(convolution(LMAX, IN, OUT, FEATURES, group, outputs=2))
+    x = torch.randn(len(edges.src), num_components(LMAX), IN)
+    for index, expected in enumerate(both(x, edges)):
+        one = convolution(LMAX, IN, OUT, FEATURES, group)
+        state = both.state_dict()
+        for key, value in state.items():
+            if key[:2] in ("a.", "b."):
+                state[key] = value.chunk(2, dim=-1)[index]
+        one.load_state_dict(state)
+        assert torch.allclose(one(x, edges)[0], expected, atol=1e-12)
 
 
 def test_group_e3_has_no_mixing_weights():

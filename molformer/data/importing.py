@@ -1,0 +1,176 @@
+"""Import: from inputs of any kind to a store, streaming, with a record of every row that did not make it."""
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from molformer.data.conformers import ConformerPolicy
+from molformer.data.embedding import with_geometry
+from molformer.data.readers import Entry, ReadOptions, format_of, is_file, read_input
+from molformer.data.store import StoreWriter, StructureStore, store_path
+from molformer.data.structure import Label
+from molformer.errors import InputError, MolformerError, StoreError
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What an import gave.
+
+    Args:
+        store: the new store.
+        rejected: rows that are not in it.
+        record: CSV file that names each of them with the reason; None if there are none.
+    """
+
+    store: StructureStore
+    rejected: int
+    record: Path | None
+
+
+def import_inputs(
+    inputs: Sequence[str | Path],
+    output: str | os.PathLike[str],
+    options: ReadOptions | None = None,
+    policy: ConformerPolicy | None = None,
+    processes: int = 0,
+    source: str = "",
+    progress: Callable[[], None] | None = None,
+) -> ImportResult:
+    """Import SMILES, files and folders into a store; see `import_entries`.
+
+    Args:
+        inputs: SMILES, files and folders.
+        output: the store.
+        options: how files are read, and which labels are taken along.
+        policy: how molecules without coordinates get them.
+        processes: worker processes that make geometries; 0 works in this one.
+        source: where the data come from; the names of the inputs if empty.
+        progress: called after every row.
+
+    Raises:
+        InputError: an input cannot be read at all, two inputs disagree about a label, or no row is good.
+        StoreError: the store cannot be written.
+    """
+    options = options or ReadOptions()
+    labels = _labels_of(inputs, options)
+    options = replace(options, targets=tuple(labels))
+    names = source or ", ".join(Path(name).name if is_file(name) else str(name) for name in inputs)
+    return import_entries(_entries(inputs, options), output, labels, policy, processes, names, progress)
+
+
+def import_entries(
+    entries: Iterable[Entry],
+    output: str | os.PathLike[str],
+    labels: Sequence[Label] = (),
+    policy: ConformerPolicy | None = None,
+    processes: int = 0,
+    source: str = "",
+    progress: Callable[[], None] | None = None,
+) -> ImportResult:
+    """Write entries to a store; those with an error to `<store>.rejected.csv`, with the reason.
+
+    Memory does not grow with the number of entries. Store and record appear whole, at the end.
+
+    Raises:
+        InputError: no row is good; the record is written all the same.
+        StoreError: the store cannot be written.
+    """
+    path = store_path(output)
+    record = _Record(path.with_name(path.name.removesuffix(".safetensors") + ".rejected.csv"))
+    with StoreWriter(path, labels, source) as writer, record:
+        for entry in with_geometry(entries, policy, processes):
+            error = entry.error or _add(writer, entry)
+            record.count(entry, error)
+            if progress is not None:
+                progress()
+        record.publish()
+        if record.rejected == record.rows:
+            reason = f"the first reason: {record.first}" if record.first else "they are empty"
+            raise InputError(f"no row of the inputs can be used; {reason}")
+    return ImportResult(StructureStore(path), record.rejected, record.path if record.rejected else None)
+
+
+class _Record:
+    """The rows that are rejected, on their way to a CSV file that appears whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = self.rejected = 0
+        self.first: MolformerError | None = None
+
+    def __enter__(self) -> Self:
+        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._file = open(self._part, "w", encoding="utf-8", newline="")
+        self._table = csv.writer(self._file)
+        self._table.writerow(["row", "name", "where", "status", "reason"])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
+    def count(self, entry: Entry, error: MolformerError | None) -> None:
+        """Count a row, and note it if it has an error."""
+        self.rows += 1
+        if error is not None:
+            self.rejected += 1
+            self.first = self.first or error
+            self._table.writerow([self.rows, entry.name, entry.where, error.status, str(error)])
+
+    def publish(self) -> None:
+        """Give the file its name, or take an older one away if nothing was rejected."""
+        try:
+            if self.rejected == 0:
+                self.path.unlink(missing_ok=True)
+                return
+            self._file.close()
+            os.replace(self._part, self.path)
+        except OSError as error:
+            raise StoreError(f"cannot write '{self.path}': {error.strerror}") from None
+
+
+def _add(writer: StoreWriter, entry: Entry) -> MolformerError | None:
+    """Add an entry's structure, called as its row is; the error if it does not fit the store."""
+    assert entry.structure is not None
+    structure = entry.structure
+    try:
+        writer.add(structure if structure.name else replace(structure, name=entry.name))
+    except InputError as error:
+        return error
+    return None
+
+
+def _labels_of(inputs: Sequence[str | Path], options: ReadOptions) -> list[Label]:
+    """Labels of all inputs together."""
+    labels: dict[str, Label] = {label.name: label for label in options.targets}
+    for path in (Path(name) for name in inputs if is_file(name)):
+        if not path.exists():
+            raise InputError(f"there is no file '{path}'")
+        for label in format_of(path).labels(path, options):
+            known = labels.setdefault(label.name, label)
+            if known != label:
+                raise InputError(
+                    f"'{path}' has '{label.name}' as {label.kind} in '{label.unit}', an earlier input as {known.kind} "
+                    f"in '{known.unit}': import them apart"
+                )
+    return list(labels.values())
+
+
+def _entries(inputs: Sequence[str | Path], options: ReadOptions) -> Iterator[Entry]:
+    """Entries of all inputs; groups of different inputs are kept apart."""
+    start = 0
+    for name in inputs:
+        end = start
+        for entry in read_input(name, options):
+            if entry.structure is not None and entry.structure.group >= 0:
+                group = start + entry.structure.group
+                end = max(end, group + 1)
+                entry = replace(entry, structure=replace(entry.structure, group=group))
+            yield entry
+        start = end

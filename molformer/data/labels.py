@@ -1,0 +1,51 @@
+"""Labels as a user writes them: NAME, NAME=KIND or NAME=KIND,UNIT."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from molformer.data.known_labels import known_label
+from molformer.data.readers import is_file
+from molformer.data.readers.files import suffix_of
+from molformer.data.structure import Label, LabelKind
+from molformer.errors import InputError
+
+_TABLES = (".csv", ".tsv", ".parquet")
+
+
+def parse_targets(texts: Sequence[str], inputs: Sequence[str | Path] = ()) -> tuple[Label, ...]:
+    """Labels from a command line.
+
+    What is not said is looked up: a well-known name has a kind and unit, a column of a table is looked at.
+
+    Args:
+        texts: `gap`, `gap=intensive` or `gap=intensive,eV`.
+        inputs: where the labels come from.
+
+    Raises:
+        InputError: a kind is not known, or cannot be found out.
+        UnitError: a unit is not known.
+
+    Example:
+        >>> parse_targets(["gap=intensive,meV"])[0].unit
+        'meV'
+    """
+    return tuple(_parse(text, inputs) for text in texts)
+
+
+def _parse(text: str, inputs: Sequence[str | Path]) -> Label:
+    name, _, rest = text.partition("=")
+    kind, _, unit = rest.partition(",")
+    if kind and kind not in get_args(LabelKind):
+        raise InputError(f"'{text}': '{kind}' is not a kind of label; use {', '.join(get_args(LabelKind))}")
+    tables = [Path(path) for path in inputs if is_file(path) and suffix_of(Path(path)) in _TABLES]
+    if not kind and tables:
+        from molformer.data.readers.table import guess_label
+
+        return guess_label(tables[0], name)
+    known = known_label(name)
+    if not kind and known is None:
+        raise InputError(f"'{name}' is not a well-known property: say its kind, such as {name}=intensive,eV")
+    if not kind and known is not None:
+        return known
+    return Label(name, unit, kind)  # type: ignore[arg-type]
