@@ -107,23 +107,49 @@ def import_(
 
     Every row ends in the store, or in STORE.rejected.csv with its number and the reason.
     """
+    from molformer.data import datasets
     from molformer.data.conformers import ConformerPolicy
-    from molformer.data.importing import import_inputs
+    from molformer.data.importing import import_dataset, import_inputs
     from molformer.data.labels import parse_targets
     from molformer.data.readers import ReadOptions
 
-    options = ReadOptions(parse_targets(target, inputs), smiles_column, points=points, seed=seed)
     policy = ConformerPolicy(method=conformers, seed=seed)  # type: ignore[arg-type]
     workers = (os.cpu_count() or 1) if processes < 0 else processes
-    columns = (TextColumn("{task.completed} rows"), SpinnerColumn(), TimeElapsedColumn())
+    by_name = len(inputs) == 1 and inputs[0] in datasets.names()
+    if source_file is not None and not by_name:
+        raise InputError("--from is for a data set by its name; `molformer data list` names them")
+    columns = (TextColumn("{task.description} {task.completed}"), SpinnerColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        rows = bar.add_task("", total=None)
-        result = import_inputs(
-            inputs, output, options, policy, workers, file=source_file, progress=lambda: bar.advance(rows)
-        )
+        rows = bar.add_task("rows", total=None)
+
+        def row() -> None:
+            bar.advance(rows)
+
+        def bytes_there(done: int, total: int | None) -> None:
+            bar.update(rows, description=f"downloaded {done / 1e6:.0f} of {(total or 0) / 1e6:.0f} MB, rows")
+
+        if by_name:
+            result = import_dataset(inputs[0], output, source_file, policy, workers, row, bytes_there)
+        else:
+            options = ReadOptions(parse_targets(target, inputs), smiles_column, points=points, seed=seed)
+            result = import_inputs(inputs, output, options, policy, workers, progress=row)
     console.print(f"Wrote {len(result.store)} structures to {result.store.path}")
     if result.record is not None:
         console.print(f"Rejected {result.rejected} rows, each with its reason in {result.record}")
+
+
+@data_app.command("list")
+def list_() -> None:
+    """List the public data sets that can be imported by name."""
+    from molformer.data import datasets
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("name", "licence", "what it is"):
+        table.add_column(name)
+    for name in datasets.names():
+        dataset = datasets.info(name)
+        table.add_row(name, dataset.licence, dataset.title)
+    console.print(table)
 
 
 @data_app.command()
@@ -139,13 +165,15 @@ def info(
     if verify:
         opened.verify()
     facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
     for heading, text in describe(opened):
         facts.add_row(heading, text)
     console.print(facts)
     if opened.labels:
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for name in ("label", "unit", "kind", "labelled", "missing", "mean", "sd", "min", "max", "histogram"):
-            table.add_column(name, justify="left" if name in ("label", "unit", "kind", "histogram") else "right")
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for name in ("label", "unit", "kind", "missing", "mean", "lowest", "spread", "highest"):
+            table.add_column(name, justify="right" if name in ("missing", "mean", "lowest") else "left", overflow="fold")
         for row in describe_labels(opened):
             table.add_row(*row)
         console.print(table)

@@ -8,11 +8,13 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from molformer.data.batching import BoundedBatchSampler
 from molformer.data.graph import GraphBatch
-from molformer.data.splits import Split, random_split
+from molformer.data.splits import Split, SplitPolicy, make_split
 from molformer.data.statistics import TargetStatistics, atom_rows, target_statistics
 from molformer.data.store import StructureStore
 from molformer.data.structure import Label
+from molformer.errors import ConfigError
 
 
 class StoreDataset(Dataset[GraphBatch]):
@@ -43,6 +45,7 @@ class StoreDataset(Dataset[GraphBatch]):
             target.name: torch.from_numpy(self.store.column(target.name)[rows if target.per_node else indices])
             for target in self.targets
         }
+        features = self.store.column("features")[rows] if "features" in self.store.columns else None
         return GraphBatch(
             numbers=torch.from_numpy(self.store.column("numbers")[rows].astype(np.int64)),
             pos=torch.from_numpy(self.store.column("pos")[rows].astype(np.float32)),
@@ -50,7 +53,16 @@ class StoreDataset(Dataset[GraphBatch]):
             batch=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
             charge=torch.from_numpy(self.store.column("charge")[indices].astype(np.float32)),
             labels=labels,
+            features=None if features is None else torch.from_numpy(features.astype(np.float32)),
+            **self._cells(indices),
         )
+
+    def _cells(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        """Cells of the structures, zeros for those that are not periodic; nothing if the store has none."""
+        if "cell" not in self.store.columns:
+            return {}
+        cells = np.nan_to_num(self.store.column("cell")[indices]).astype(np.float32)
+        return {"cell": torch.from_numpy(cells), "pbc": torch.from_numpy(self.store.column("pbc")[indices] == 1)}
 
 
 class MoleculeDataModule(LightningDataModule):
@@ -59,23 +71,27 @@ class MoleculeDataModule(LightningDataModule):
     Args:
         store: path of a `StructureStore`.
         targets: names of the labels to learn.
-        split: share of the molecules in training, validation and test.
-        batch_size: graphs a batch.
+        split: how it is split.
+        batch_size: graphs a batch; with a bound below, the most of them.
+        batch_atoms: largest number of atoms of a batch, 0 for any.
+        batch_edges: largest number of edges of a batch if all atoms of a molecule were neighbours, 0 for any.
         seed: of the split and of the order of the batches.
         workers: processes that prepare batches; 0 does it in the training process, which is fast enough for
             molecules.
 
     Raises:
         StoreError: the store is missing or lacks a target.
-        ConfigError: the split does not fit.
+        ConfigError: the split does not fit, or a molecule is beyond a bound.
     """
 
     def __init__(
         self,
         store: str,
         targets: Sequence[str],
-        split: Sequence[float] = (0.8, 0.1, 0.1),
+        split: SplitPolicy | None = None,
         batch_size: int = 32,
+        batch_atoms: int = 0,
+        batch_edges: int = 0,
         seed: int = 0,
         workers: int = 0,
     ) -> None:
@@ -83,9 +99,13 @@ class MoleculeDataModule(LightningDataModule):
         self.store = StructureStore(store)
         self.targets = [self.store.label(name) for name in targets]
         self.batch_size = batch_size
+        self.batch_atoms = batch_atoms
+        self.batch_edges = batch_edges
         self.seed = seed
         self.workers = workers
-        self.split: Split = random_split(self.store.groups, split, seed)
+        self.split: Split = make_split(self.store, split or SplitPolicy(seed=seed))
+        if batch_atoms and batch_edges:
+            raise ConfigError("bound a batch by batch_atoms or by batch_edges, not by both")
 
     def statistics(self) -> dict[str, TargetStatistics]:
         """References and scale of each target, from the training part alone."""
@@ -107,15 +127,15 @@ class MoleculeDataModule(LightningDataModule):
     def _loader(
         self, indices: np.ndarray, shuffle: bool = False, generator: torch.Generator | None = None
     ) -> DataLoader[GraphBatch]:
-        return DataLoader(
-            StoreDataset(self.store, indices, self.targets),
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            generator=generator,
-            drop_last=shuffle and len(indices) >= self.batch_size,
-            num_workers=self.workers,
-            collate_fn=_already_a_batch,
-        )
+        dataset = StoreDataset(self.store, indices, self.targets)
+        shared: dict[str, Any] = {"num_workers": self.workers, "collate_fn": _already_a_batch}
+        if self.batch_atoms or self.batch_edges:
+            sizes = self.store.sizes[indices]
+            costs, limit = (sizes, self.batch_atoms) if self.batch_atoms else (sizes * (sizes - 1), self.batch_edges)
+            sampler = BoundedBatchSampler(costs, limit, shuffle, generator, self.batch_size)
+            return DataLoader(dataset, batch_sampler=sampler, **shared)
+        drop = shuffle and len(indices) >= self.batch_size
+        return DataLoader(dataset, self.batch_size, shuffle, generator=generator, drop_last=drop, **shared)
 
 
 def _already_a_batch(batch: Any) -> Any:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from molformer.data.structure import Structure
+from molformer.errors import InputError
 
 
 @dataclass(eq=False)
@@ -28,6 +29,10 @@ class GraphBatch:
         src: sending nodes (E,), or None to have a model make the edges.
         dst: receiving nodes (E,), or None.
         labels: values by label name, (B, …) or (N, …), NaN where missing.
+        features: further numbers of each node (N, F), NaN where a structure has none; None if no structure has.
+        cell: lattice vectors of each graph as rows (B, 3, 3), Å, zeros where nothing is periodic; None if no graph is.
+        pbc: which lattice vectors are periodic (B, 3); None if no graph is.
+        shift: cells that each edge crosses (E, 3); None if no graph is periodic.
 
     Example:
         >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
@@ -43,10 +48,18 @@ class GraphBatch:
     src: Tensor | None = None
     dst: Tensor | None = None
     labels: dict[str, Tensor] = field(default_factory=dict)
+    features: Tensor | None = None
+    cell: Tensor | None = None
+    pbc: Tensor | None = None
+    shift: Tensor | None = None
 
     @classmethod
     def from_structures(cls, structures: Sequence[Structure], dtype: torch.dtype = torch.float32) -> Self:
-        """Collate structures; labels that the first one has are taken from all of them."""
+        """Collate structures; labels that the first one has are taken from all of them.
+
+        Raises:
+            InputError: their features differ in width.
+        """
         sizes = np.array([len(structure) for structure in structures])
         labels = {}
         for name, first in structures[0].labels.items():
@@ -62,6 +75,8 @@ class GraphBatch:
             batch=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
             charge=torch.tensor([structure.charge for structure in structures], dtype=dtype),
             labels=labels,
+            features=_features(structures, dtype),
+            **_cells(structures, dtype),
         )
 
     @property
@@ -89,3 +104,25 @@ class GraphBatch:
         }
         labels = {name: value.to(device, non_blocking=True) for name, value in self.labels.items()}
         return replace(self, **moved, labels=labels)
+
+
+def _cells(structures: Sequence[Structure], dtype: torch.dtype) -> dict[str, Tensor]:
+    if all(structure.cell is None for structure in structures):
+        return {}
+    cells = [np.zeros((3, 3)) if structure.cell is None else structure.cell for structure in structures]
+    pbc = [(False,) * 3 if structure.cell is None else structure.pbc for structure in structures]
+    return {"cell": torch.from_numpy(np.stack(cells)).to(dtype), "pbc": torch.tensor(pbc)}
+
+
+def _features(structures: Sequence[Structure], dtype: torch.dtype) -> Tensor | None:
+    widths = {structure.features.shape[1] for structure in structures if structure.features is not None}
+    if not widths:
+        return None
+    if len(widths) > 1:
+        raise InputError(f"structures with {' and '.join(map(str, sorted(widths)))} features do not fit into one batch")
+    missing = (np.full((len(structure), *widths), np.nan) for structure in structures)
+    values = [
+        none if structure.features is None else structure.features
+        for structure, none in zip(structures, missing, strict=True)
+    ]
+    return torch.from_numpy(np.concatenate(values)).to(dtype)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from molformer.data import datasets
 from molformer.data.conformers import ConformerPolicy
 from molformer.data.embedding import with_geometry
 from molformer.data.readers import Entry, ReadOptions, format_of, is_file, read_input
@@ -60,6 +61,43 @@ def import_inputs(
     options = replace(options, targets=tuple(labels))
     names = source or ", ".join(Path(name).name if is_file(name) else str(name) for name in inputs)
     return import_entries(_entries(inputs, options), output, labels, policy, processes, names, progress)
+
+
+def import_dataset(
+    name: str,
+    output: str | os.PathLike[str],
+    file: Path | None = None,
+    policy: ConformerPolicy | None = None,
+    processes: int = 0,
+    progress: Callable[[], None] | None = None,
+    downloaded: Callable[[int, int | None], None] | None = None,
+) -> ImportResult:
+    """Import a public data set by its name; its files are downloaded once, to `cache_folder()`.
+
+    Args:
+        name: see `molformer.data.datasets.names`.
+        output: the store.
+        file: the first file of the data set, where it is there already; nothing is then downloaded.
+        policy: how molecules without coordinates get them.
+        processes: worker processes that make geometries.
+        progress: called after every row.
+        downloaded: called with the bytes that are there and those of the whole file, None if that is not known.
+
+    Raises:
+        InputError: there is no such data set, or its files cannot be had or are damaged.
+        StoreError: the store cannot be written.
+    """
+    dataset = datasets.info(name)
+    path = datasets.fetch(name, cache_folder() / "datasets" / name, file, downloaded)
+    source = f"{name}; {dataset.citation}; licence: {dataset.licence}"
+    return import_entries(
+        datasets.read(name, path), output, datasets.labels(name), policy, processes, source, progress
+    )
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: the environment's MOLFORMER_CACHE, or `~/.cache/molformer`."""
+    return Path(os.environ.get("MOLFORMER_CACHE") or Path.home() / ".cache" / "molformer")
 
 
 def import_entries(
@@ -138,9 +176,8 @@ class _Record:
 def _add(writer: StoreWriter, entry: Entry) -> MolformerError | None:
     """Add an entry's structure, called as its row is; the error if it does not fit the store."""
     assert entry.structure is not None
-    structure = entry.structure
     try:
-        writer.add(structure if structure.name else replace(structure, name=entry.name))
+        writer.add(replace(entry.structure, name=entry.name))
     except InputError as error:
         return error
     return None

@@ -50,11 +50,11 @@ def describe(store: StructureStore) -> list[tuple[str, str]]:
 
 
 def describe_labels(store: StructureStore) -> list[list[str]]:
-    """A row for each label: name, unit, kind, labelled, missing, mean, deviation, lowest, highest, histogram."""
+    """A row for each label: name, unit, kind, number of missing values, mean, lowest, histogram, highest."""
     return [_describe_label(store, label) for label in store.labels.values()]
 
 
-def histogram(values: np.ndarray, bins: int = 16) -> str:
+def histogram(values: np.ndarray, bins: int = 8) -> str:
     """A histogram of finite numbers in one line of text.
 
     Example:
@@ -69,16 +69,16 @@ def histogram(values: np.ndarray, bins: int = 16) -> str:
 def _describe_label(store: StructureStore, label: Label) -> list[str]:
     column = store.column(label.name)
     there = present(column[:])
-    head = [label.name, label.unit, label.kind, str(int(there.sum())), str(int((~there).sum()))]
+    head = [label.name, label.unit, label.kind, str(int((~there).sum()))]
     if not there.any():
-        return [*head, *[""] * 5]
+        return [*head, *[""] * 4]
     values = np.asarray(column[np.flatnonzero(there)[:_SAMPLE]], dtype=np.float64)
     if label.kind == "category":
-        return [*head, "", "", "", "", _classes(values, label.classes)]
+        return [*head, "", "", _classes(values, label.classes), ""]
     if label.shape:  # vectors and tensors by their length
         values = np.sqrt((values**2).sum(axis=tuple(range(1, values.ndim))))
-    numbers = (values.mean(), values.std(), values.min(), values.max())
-    return [*head, *(f"{number:.4g}" for number in numbers), histogram(values)]
+    mean, lowest, highest = (f"{number:.4g}" for number in (values.mean(), values.min(), values.max()))
+    return [*head, mean, lowest, histogram(values), highest]
 
 
 def _classes(values: np.ndarray, names: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -127,7 +127,7 @@ class Predictor:
 
     def values(self, structures: Sequence[Structure]) -> list[dict[str, Value]]:
         """Values of every target for structures that are known to be fit for the model."""
-        bare = [Structure(structure.numbers, structure.pos, structure.charge) for structure in structures]
+        bare = [replace(structure, labels={}) for structure in structures]
         parameter = next(self.model.parameters())
         graph = GraphBatch.from_structures(bare, parameter.dtype).to(parameter.device)
         with torch.no_grad():

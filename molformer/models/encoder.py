@@ -5,6 +5,7 @@ attention of Fuchs et al. 2020 (arXiv 2006.10503).
 Letters: N nodes, M = (lmax+1)² components, C channels.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -84,11 +85,22 @@ class SE3Transformer(nn.Module):
 
     def embed_edges(self, graph: GraphBatch) -> Edges:
         """Frames, radial features and envelopes of all edges."""
-        src, dst = graph.src, graph.dst
+        src, dst, shift = graph.src, graph.dst, graph.shift
         if src is None or dst is None:
-            src, dst = radius_edges(graph.pos, graph.ptr, self.config.cutoff)
-        edge_vec = (graph.pos.index_select(0, dst) - graph.pos.index_select(0, src)).to(self.species.weight.dtype)
-        return self.edges(graph.numbers, src, dst, edge_vec)
+            src, dst, shift = self.find_edges(graph)
+        edge_vec = graph.pos.index_select(0, dst) - graph.pos.index_select(0, src)
+        if shift is not None and graph.cell is not None:
+            cells = graph.cell.index_select(0, graph.batch.index_select(0, src))
+            edge_vec = edge_vec + torch.einsum("ei,eij->ej", shift, cells)
+        return self.edges(graph.numbers, src, dst, edge_vec.to(self.species.weight.dtype))
+
+    def find_edges(self, graph: GraphBatch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The radius graph: src (E,), dst (E,) and, where a graph is periodic, the cells that are crossed (E, 3)."""
+        if graph.cell is None or graph.pbc is None:
+            return *radius_edges(graph.pos, graph.ptr, self.config.cutoff), None
+        from molformer.data.periodic import periodic_edges
+
+        return periodic_edges(graph.pos, graph.ptr, graph.cell, graph.pbc, self.config.cutoff)
 
 
 def _convolution(config: SE3TransformerConfig) -> EdgeConvolution:

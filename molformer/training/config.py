@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from molformer.data.splits import SplitMethod, SplitPolicy
 from molformer.errors import ConfigError
 from molformer.nn.readout import Pooling
 
@@ -20,9 +21,16 @@ class TrainingConfig:
         targets: names of its labels to learn, several at once.
         run: folder that the run writes; it must not hold another run.
         split: share of the molecules in training, validation and test.
+        split_by: `random`, `scaffold`, `stratified` (by `split_label`) or `file` (`split_file`).
+        split_label: label whose classes or range a stratified split keeps in shares.
+        split_file: JSON with the lists `train`, `val` and `test`, such as another run's `split.json`.
+        folds: parts of a cross-validation, 0 for none.
+        fold: which of them is the test part, from 0.
         seed: of the split, the initial weights and the order of the batches.
         pooling: readout of intensive targets, `attention` or `mean`.
         batch_size: molecules a step; 16 to 256.
+        batch_atoms: largest number of atoms a step, 0 for any; batches then vary in size.
+        batch_edges: largest number of edges a step, if all atoms of a molecule were neighbours, 0 for any.
         epochs: passes over the training part.
         learning_rate: highest rate of AdamW, after the warm-up; 1e-4 to 3e-3.
         weight_decay: of matrices; norms and biases are left alone; 0 to 0.1.
@@ -45,9 +53,16 @@ class TrainingConfig:
     targets: list[str] = field(default_factory=list)
     run: str = "runs/default"
     split: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1])
+    split_by: SplitMethod = "random"
+    split_label: str = ""
+    split_file: str = ""
+    folds: int = 0
+    fold: int = 0
     seed: int = 0
     pooling: Pooling = "attention"
     batch_size: int = 32
+    batch_atoms: int = 0
+    batch_edges: int = 0
     epochs: int = 100
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -86,3 +101,14 @@ class TrainingConfig:
                 raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}")
         if unknown := set(self.target_weights) - set(self.targets):
             raise ConfigError(f"target_weights names '{min(unknown)}', which is not among the targets")
+        self.split_policy()
+
+    def split_policy(self) -> SplitPolicy:
+        """How the data are split.
+
+        Raises:
+            ConfigError: the values do not fit each other.
+        """
+        return SplitPolicy(
+            self.split_by, tuple(self.split), self.seed, self.split_label, self.split_file, self.folds, self.fold
+        )

@@ -6,7 +6,6 @@ The run folder holds `config.yaml` (every setting), `split.json`, `model/` (best
 
 import csv
 import importlib.util
-import json
 import logging
 import netrc
 import os
@@ -25,6 +24,7 @@ from lightning.pytorch.callbacks.weight_averaging import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from molformer.data.datamodule import MoleculeDataModule
+from molformer.data.splits import write_split
 from molformer.data.statistics import atom_rows
 from molformer.errors import ConfigError, TrainingError
 from molformer.models.config import SE3TransformerConfig
@@ -84,7 +84,14 @@ def train(encoder: SE3TransformerConfig, training: TrainingConfig, progress: Cal
     if (folder / "config.yaml").exists():
         raise ConfigError(f"'{folder}' holds a run already: choose another folder with --run, or delete it")
     data = MoleculeDataModule(
-        training.data, training.targets, training.split, training.batch_size, training.seed, training.workers
+        training.data,
+        training.targets,
+        training.split_policy(),
+        training.batch_size,
+        training.batch_atoms,
+        training.batch_edges,
+        training.seed,
+        training.workers,
     )
     lightning.seed_everything(training.seed, verbose=False)
     domain = Domain(
@@ -187,7 +194,7 @@ def _start_folder(
 ) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "split.json").write_text(json.dumps(data.split.to_dict()))
+        write_split(data.split, folder / "split.json")
         settings = yaml.safe_dump(asdict(training) | encoder.to_dict(), sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(settings, encoding="utf-8")
     except OSError as error:

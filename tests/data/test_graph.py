@@ -7,6 +7,7 @@ from molformer.data.graph import GraphBatch
 from molformer.data.neighbours import radius_edges
 from molformer.data.store import write_store
 from molformer.data.structure import Label
+from molformer.errors import ConfigError
 from tests.helpers import random_graph, random_structure
 
 
@@ -45,6 +46,18 @@ def test_a_batch_cut_from_a_store_equals_the_collated_structures(tmp_path):
         assert torch.allclose(getattr(batch, name), getattr(expected, name)), name
     for name in ("gap", "forces"):
         assert torch.allclose(batch.labels[name].double(), expected.labels[name])
+
+
+def test_batches_can_be_bounded_by_atoms_or_edges(tmp_path):
+    members = [random_structure(2 + n % 5, seed=n, labels={"gap": n}) for n in range(40)]
+    path = str(write_store(tmp_path / "set", members, [Label("gap", "eV", "intensive")]).path)
+    by_atoms = list(MoleculeDataModule(path, ["gap"], batch_atoms=12).train_dataloader())
+    by_edges = list(MoleculeDataModule(path, ["gap"], batch_edges=40).train_dataloader())
+    assert max(len(batch.pos) for batch in by_atoms) <= 12
+    assert max(int((batch.sizes * (batch.sizes - 1)).sum()) for batch in by_edges) <= 40
+    assert sum(batch.num_graphs for batch in by_atoms) == sum(batch.num_graphs for batch in by_edges) == 32
+    with pytest.raises(ConfigError, match="not by both"):
+        MoleculeDataModule(path, ["gap"], batch_atoms=12, batch_edges=40)
 
 
 def test_batches_cover_the_parts_and_come_in_a_seeded_order(tmp_path):

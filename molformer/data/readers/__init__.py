@@ -7,11 +7,16 @@ Every input ends in an `Entry`; nothing is dropped. A format is a module of this
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import suffix_of
 from molformer.data.structure import Structure
 from molformer.errors import InputError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from rdkit.Chem import Mol
 
 _FORMATS = {
     ".smi": "smiles",
@@ -19,19 +24,49 @@ _FORMATS = {
     ".txt": "smiles",
     ".xyz": "xyz",
     ".extxyz": "xyz",
+    ".sdf": "sdf",
+    ".mol": "sdf",
+    ".sd": "sdf",
+    ".pdb": "pdb",
+    ".ent": "pdb",
+    ".mol2": "mol2",
+    ".csv": "table",
+    ".tsv": "table",
+    ".parquet": "table",
+    ".ply": "points",
+    ".off": "points",
+    ".obj": "points",
+    ".stl": "points",
+    ".pcd": "points",
+    ".npy": "points",
+    ".pts": "points",
+    ".xyzn": "points",
+    ".npz": "npz",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
 }
 
 SUFFIXES = tuple(_FORMATS)
 """Endings of the files that can be read, each also with `.gz`."""
 
-__all__ = ["SUFFIXES", "Entry", "Format", "ReadOptions", "format_of", "is_file", "read_file", "read_input"]
+__all__ = [
+    "SUFFIXES",
+    "Entry",
+    "Format",
+    "ReadOptions",
+    "format_of",
+    "is_file",
+    "library_of",
+    "read_file",
+    "read_input",
+]
 
 
-def read_input(source: str | Path | Structure, options: ReadOptions | None = None) -> Iterator[Entry]:
-    """Entries of one input: a SMILES and a structure have one, a file one for each molecule.
+def read_input(source: "str | Path | Structure | Mol | Atoms", options: ReadOptions | None = None) -> Iterator[Entry]:
+    """Entries of one input: a file has one for each molecule, anything else has one.
 
     Args:
-        source: a SMILES, the path of a file, or a structure.
+        source: a SMILES, the path of a file, a structure, an RDKit `Mol` or an ASE `Atoms`.
         options: how files are read.
 
     Example:
@@ -40,10 +75,19 @@ def read_input(source: str | Path | Structure, options: ReadOptions | None = Non
     """
     if isinstance(source, Structure):
         yield Entry(source.where or source.formula, source.where, structure=source)
+    elif library := library_of(source):
+        objects = import_module("molformer.data.readers.objects")
+        yield objects.from_rdkit(source) if library == "rdkit" else objects.from_ase(source)
     elif is_file(source):
         yield from read_file(Path(source), options)
     else:
         yield Entry(str(source), smiles=str(source))
+
+
+def library_of(source: object) -> str:
+    """`rdkit` or `ase` for an object of that library, else an empty text; neither is imported to find out."""
+    packages = {cls.__module__.partition(".")[0] for cls in type(source).__mro__}
+    return next((name for name in ("rdkit", "ase") if name in packages), "")
 
 
 def is_file(source: str | Path) -> bool:
@@ -52,11 +96,13 @@ def is_file(source: str | Path) -> bool:
 
 
 def format_of(path: Path) -> Format:
-    """The format of a file, by its name.
+    """The format of a file, by its name; a folder is a tree of point clouds by class.
 
     Raises:
         InputError: files of this kind cannot be read.
     """
+    if path.is_dir():
+        return import_module("molformer.data.readers.points").FORMAT
     suffix = suffix_of(path)
     if suffix not in _FORMATS:
         raise InputError(f"'{path}': files of type '{suffix}' cannot be read; use {', '.join(SUFFIXES)}")

@@ -40,11 +40,15 @@ class ReadOptions:
             a file. None are taken where it is empty, unless the file itself says which labels it has.
         smiles_column: column of a table that holds the SMILES; found by its name if empty.
         max_bytes: size at which a file, unpacked, is refused.
+        points: points drawn from the surface of a mesh.
+        seed: of that draw.
     """
 
     targets: tuple[Label, ...] = ()
     smiles_column: str = ""
     max_bytes: int = 64 * 2**30
+    points: int = 1024
+    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,45 +1,157 @@
-"""XYZ and extended XYZ files, read by ASE."""
+"""XYZ and extended XYZ files, read by ASE: atoms, cell, charge, spin, and labels of the frame and of its atoms.
+
+Energies, forces, dipoles and charges have ASE's units (eV, eV/Å, e·Å, e) where a target does not say another.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TextIO
 
+import numpy as np
+from ase import Atoms
 from ase.io.extxyz import XYZError, read_xyz
 
-from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
+from molformer.data.known_labels import fits, label_of_shape
+from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_text
-from molformer.data.structure import Structure
+from molformer.data.structure import Label, Structure
 from molformer.errors import InputError
+
+_ASE_UNITS = {"energy": "eV", "free_energy": "eV", "forces": "eV/Å", "dipole": "e·Å", "charges": "e"}
+_CHARGE = ("charge", "total_charge")
+_SPIN = ("spin", "multiplicity", "spin_multiplicity")
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Frames of a file, one after another; a broken frame is the last, with an error. See `Format.read`."""
-    frame = 0
+    """Frames of a file, one after another; a broken frame is the last, with an error. See `Format.read`.
+
+    Without targets, the labels of the first frame are those of all.
+    """
+    wanted = options.targets
     try:
         with open_text(path, options.max_bytes) as file:
-            frames = read_xyz(file, index=slice(None))
-            while True:
-                where = f"{path}, frame {frame + 1}"
-                atoms = next(frames)
-                frame += 1
+            for frame, atoms in enumerate(_frames(file, path), start=1):
+                where = f"{path}, frame {frame}"
                 name = where if frame > 1 else str(path)
+                if frame == 1 and not wanted:
+                    wanted = tuple(_labels_of(atoms))
                 try:
-                    structure = Structure(atoms.numbers, atoms.positions, name=where)
+                    yield Entry(name, where=where, structure=_structure(atoms, wanted, where))
                 except InputError as error:
                     yield Entry(name, where=where, error=error)
-                else:
-                    yield Entry(name, where=where, structure=structure)
-    except StopIteration:
-        if frame == 0:
-            yield Entry(str(path), where=str(path), error=InputError(f"'{path}' is empty"))
     except InputError as error:
         yield Entry(str(path), where=str(path), error=error)
+
+
+def labels(path: Path, options: ReadOptions) -> list[Label]:
+    """The targets or, without any, the labels of the first frame; see `Format.labels`."""
+    if options.targets:
+        return list(options.targets)
+    try:
+        with open_text(path, options.max_bytes) as file:
+            return _labels_of(next(_frames(file, path)))
+    except InputError:
+        return []  # `read` says what is wrong with the file
+
+
+def _frames(file: TextIO, path: Path) -> Iterator[Atoms]:
+    frame = 0
+    try:
+        for frame, atoms in enumerate(read_xyz(file, index=slice(None)), start=1):  # noqa: B007
+            yield atoms
     except KeyError as error:
-        message = f"'{path}', frame {frame + 1}: {error} is not a chemical symbol"
-        yield Entry(str(path), where=str(path), error=InputError(message))
-    except (XYZError, ValueError, IndexError, RuntimeError) as error:  # ASE raises any of these
+        raise InputError(f"'{path}', frame {frame + 1}: {error} is not a chemical symbol") from None
+    except UnicodeDecodeError:
+        raise  # a ValueError, but `open_text` knows what to say
+    except (XYZError, ValueError, IndexError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
+        # ASE raises any of these
         reason = str(error).removeprefix("ase.io.extxyz: ").replace("generator raised StopIteration", "it ends early")
         message = f"'{path}' is not a complete XYZ file: frame {frame + 1}: {' '.join(reason.split())}"
-        yield Entry(str(path), where=str(path), error=InputError(message))
+        raise InputError(message) from None
+    if frame == 0:
+        raise InputError(f"'{path}' is empty")
 
 
-FORMAT = Format("XYZ", (".xyz", ".extxyz"), read, chosen_labels)
+def _values(atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a frame says by name: of the whole, and of each atom. ASE moves some of it into a calculator."""
+    whole, each = dict(atoms.info), dict(atoms.arrays)
+    for name, value in (atoms.calc.results if atoms.calc else {}).items():
+        per_atom = np.ndim(value) > 0 and len(value) == len(atoms) and name in ("forces", "charges", "magmoms")
+        (each if per_atom else whole)[name] = value
+    return whole, each
+
+
+def _labels_of(atoms: Atoms) -> list[Label]:
+    """Labels of a frame: names that are known, and real numbers, vectors and matrices under any other name."""
+    whole, each = _values(atoms)
+    found = []
+    for values, per_atom in ((whole, False), (each, True)):
+        for name, value in values.items():
+            array = np.asarray(value)
+            if array.dtype.kind == "f" and name not in (*_CHARGE, *_SPIN, "numbers", "positions", "stress", "virial"):
+                shape = array.shape[1:] if per_atom else array.shape
+                found.append(label_of_shape(name, shape, per_atom, _ASE_UNITS.get(name, "")))
+    return [label for label in found if label is not None]
+
+
+def _structure(atoms: Atoms, wanted: tuple[Label, ...], where: str) -> Structure:
+    whole, each = _values(atoms)
+    values = {}
+    for label in wanted:
+        source = each if label.per_node else whole
+        if label.name in source:
+            values[label.name] = _value(source[label.name], label, len(atoms), where)
+        elif label.name in (whole if label.per_node else each):
+            has, wants = ("frame", "atom") if label.per_node else ("atom", "frame")
+            raise InputError(
+                f"{where}: '{label.name}' has a value for each {has}, kind '{label.kind}' one for each {wants}"
+            )
+    periodic = atoms.cell.array.any()
+    return Structure(
+        atoms.numbers,
+        atoms.positions,
+        charge=_integer(whole, _CHARGE, 0, where),
+        spin=_spin(whole, where),
+        cell=_cell(atoms) if periodic else None,
+        pbc=tuple(bool(axis) for axis in atoms.pbc) if periodic else (True, True, True),  # type: ignore[arg-type]
+        name=where,
+        labels=values,
+    )
+
+
+def _cell(atoms: Atoms) -> np.ndarray:
+    """Lattice vectors; those that are zero, where nothing repeats, become unit vectors across the others."""
+    return atoms.cell.array if atoms.cell.array.any(axis=1).all() else atoms.cell.complete().array
+
+
+def _value(value: Any, label: Label, atoms: int, where: str) -> np.ndarray:
+    array = np.asarray(value)
+    shape = array.shape[1:] if label.per_node else array.shape
+    right_count = not label.per_node or array.shape[:1] == (atoms,)
+    if array.dtype.kind not in "fiub" or not right_count or not fits(label, shape):
+        expected = (atoms, *label.shape) if label.per_node else label.shape
+        raise InputError(
+            f"{where}: '{label.name}' is of type {array.dtype} and shape {array.shape}, a label of kind "
+            f"'{label.kind}' needs numbers of shape {expected}"
+        )
+    return array.reshape((atoms, *label.shape) if label.per_node else label.shape).astype(np.float64)
+
+
+def _integer(whole: dict[str, Any], names: tuple[str, ...], default: int, where: str) -> int:
+    name = next((name for name in names if name in whole), None)
+    if name is None:
+        return default
+    value = np.asarray(whole[name])
+    if value.ndim or value.dtype.kind not in "fiu" or value % 1 != 0:  # which infinite and NaN are not either
+        raise InputError(f"{where}: {name} '{whole[name]}' is not a whole number")
+    return int(value)
+
+
+def _spin(whole: dict[str, Any], where: str) -> int:
+    spin = _integer(whole, _SPIN, 1, where)
+    if spin < 1:
+        raise InputError(f"{where}: spin {spin} is not a multiplicity 2S+1, which is at least 1")
+    return spin
+
+
+FORMAT = Format("XYZ", (".xyz", ".extxyz"), read, labels)

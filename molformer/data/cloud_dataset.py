@@ -1,0 +1,144 @@
+"""Clouds of a store on their way into batches: fewer points, normalised, augmented.
+
+All that is drawn for a cloud (its points, its augmentation) depends on the seed, the epoch and its place in the store
+alone: not on the batch, the worker or what was drawn before. A training that is resumed sees what it would have seen.
+Letters: p points of a cloud.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from molformer.data.augmentation import PointAugmentation
+from molformer.data.graph import GraphBatch
+from molformer.data.sampling import farthest_point_sampling, normalise, random_subsample
+from molformer.data.store import StructureStore
+from molformer.data.structure import Label
+from molformer.errors import ConfigError
+
+Sampling = Literal["random", "farthest", "all"]
+
+
+@dataclass(frozen=True)
+class CloudOptions:
+    """What becomes of a cloud on its way into a batch.
+
+    Args:
+        points: points of a cloud; one that has fewer keeps them all.
+        sampling: `random`; `farthest`, which covers a shape more evenly with few points; `all` leaves `points` aside.
+        normalise: move each cloud to its centroid and scale it into the unit sphere.
+        augmentation: changes of the training part, after that; None for none.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    points: int = 1024
+    sampling: Sampling = "random"
+    normalise: bool = True
+    augmentation: PointAugmentation | None = None
+
+    def __post_init__(self) -> None:
+        if self.sampling not in get_args(Sampling):
+            raise ConfigError(f"sampling '{self.sampling}' is not one of {', '.join(get_args(Sampling))}")
+        if self.points < 1:
+            raise ConfigError(f"{self.points} points of a cloud: use at least 1")
+
+
+class PointCloudDataset(Dataset[GraphBatch]):
+    """Clouds of a store, fetched a batch at a time.
+
+    Args:
+        store: the clouds.
+        indices: which of them, in order.
+        targets: the labels that come along.
+        options: points and normalisation; the augmentation is applied if there is one.
+        seed: of all that is drawn.
+    """
+
+    def __init__(
+        self, store: StructureStore, indices: np.ndarray, targets: Sequence[Label], options: CloudOptions, seed: int
+    ) -> None:
+        self.store = store
+        self.indices = indices
+        self.targets = tuple(targets)
+        self.options = options
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, chosen: tuple[int, int]) -> GraphBatch:
+        return self.__getitems__([chosen])
+
+    def __getitems__(self, chosen: Sequence[tuple[int, int]]) -> GraphBatch:
+        """Batch of clouds, each named by epoch and place in this part."""
+        indices = self.indices[[place for _, place in chosen]]
+        rows, pos = [], []
+        for (epoch, _), index in zip(chosen, indices.tolist(), strict=True):
+            kept, moved = self._cloud(index, np.random.default_rng([self.seed, epoch, index]))
+            rows.append(kept)
+            pos.append(moved)
+        sizes = [len(kept) for kept in rows]
+        row = np.concatenate(rows)
+        labels = {
+            target.name: torch.from_numpy(self.store.column(target.name)[row if target.per_node else indices])
+            for target in self.targets
+        }
+        features = self.store.column("features")[row] if "features" in self.store.columns else None
+        return GraphBatch(
+            numbers=torch.from_numpy(self.store.column("numbers")[row].astype(np.int64)),
+            pos=torch.from_numpy(np.concatenate(pos).astype(np.float32)),
+            ptr=torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])),
+            batch=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
+            charge=torch.from_numpy(self.store.column("charge")[indices].astype(np.float32)),
+            labels=labels,
+            features=None if features is None else torch.from_numpy(features.astype(np.float32)),
+        )
+
+    def _cloud(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the store that are the points of a cloud (p,), and their positions (p, 3)."""
+        options = self.options
+        rows = self.store.rows(index)
+        pos = self.store.column("pos")[rows].astype(np.float64)
+        kept = np.arange(len(pos))
+        if options.sampling != "all":
+            choose = random_subsample if options.sampling == "random" else farthest_point_sampling
+            kept = choose(pos, options.points, seed=int(rng.integers(2**63)))
+        pos = normalise(pos[kept]) if options.normalise else pos[kept]
+        if options.augmentation is not None:
+            stay = options.augmentation.choose(len(kept), rng)
+            kept, pos = kept[stay], options.augmentation.move(pos[stay], rng)
+        return rows.start + kept, pos
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Places of a part with the epoch, in an order of the epoch's own. Lightning calls `set_epoch`.
+
+    Args:
+        size: number of clouds.
+        seed: of the orders.
+        shuffle: whether there is an order to draw; without it the epoch is always 0.
+    """
+
+    def __init__(self, size: int, seed: int, shuffle: bool) -> None:
+        self.size = size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Give the following passes the order of an epoch."""
+        self.epoch = epoch if self.shuffle else 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        places = np.arange(self.size)
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(places) if self.shuffle else places
+        return ((self.epoch, place) for place in order.tolist())

@@ -1,0 +1,100 @@
+"""Public data sets by name: what they are, where they come from, and how they are fetched and read.
+
+Nothing of them is part of this package: a data set is downloaded by its user, or taken from a file that is there.
+"""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+from molformer.data.datasets.clouds import CLOUDS
+from molformer.data.datasets.dataset import DataSet, RemoteFile
+from molformer.data.datasets.download import Progress, download, place
+from molformer.data.datasets.moleculenet import MOLECULENET
+from molformer.data.datasets.quantum import QUANTUM
+from molformer.data.readers import Entry
+from molformer.data.structure import Label
+from molformer.errors import InputError
+
+__all__ = ["DataSet", "RemoteFile", "fetch", "info", "labels", "names", "read"]
+
+_ALL = {dataset.name: dataset for dataset in (*QUANTUM, *MOLECULENET, *CLOUDS)}
+
+
+def names() -> list[str]:
+    """Names of all data sets.
+
+    Example:
+        >>> "qm9" in names()
+        True
+    """
+    return list(_ALL)
+
+
+def info(name: str) -> DataSet:
+    """What is known of a data set.
+
+    Raises:
+        InputError: there is none of this name.
+
+    Example:
+        >>> info("rmd17/ethanol").licence
+        'CC0 1.0'
+    """
+    if name not in _ALL:
+        near = get_close_matches(name, _ALL, n=3, cutoff=0.4) or ["qm9", "rmd17/ethanol", "moleculenet/esol"]
+        raise InputError(f"there is no data set '{name}'; some that there are: {', '.join(near)}")
+    return _ALL[name]
+
+
+def fetch(name: str, folder: str | Path, file: str | Path | None = None, progress: Progress | None = None) -> Path:
+    """Bring the files of a data set into a folder; those that are there are kept, one that was cut short is resumed.
+
+    Args:
+        name: see `names`.
+        folder: where the files go; it is made if it is not there.
+        file: the first file of the data set, where it has been downloaded already; others are looked for beside it.
+        progress: called with the bytes that are there and those of the whole file, None if that is not known.
+
+    Returns:
+        The first file of the data set, which `read` takes.
+
+    Raises:
+        InputError: there is no such data set, or a file cannot be had or is not the one that was published.
+    """
+    dataset = info(name)
+    folder = Path(folder)
+    for number, remote in enumerate(dataset.files):
+        there = None if file is None else Path(file) if number == 0 else Path(file).with_name(remote.filename)
+        if there is not None and (number == 0 or there.is_file()):
+            place(remote, there, folder)
+        else:
+            download(remote, folder, progress)
+    return folder / dataset.files[0].filename
+
+
+def read(name: str, path: str | Path) -> Iterator[Entry]:
+    """Entries of a data set, with all of its labels.
+
+    Args:
+        name: see `names`.
+        path: what `fetch` returned.
+
+    Raises:
+        InputError: there is no such data set.
+    """
+    dataset = info(name)
+    return dataset.reader(Path(path), dataset)
+
+
+def labels(name: str) -> list[Label]:
+    """Labels of a data set, with their units and kinds.
+
+    Raises:
+        InputError: there is no such data set.
+
+    Example:
+        >>> [label.name for label in labels("md17/aspirin")]
+        ['energy', 'forces']
+    """
+    return list(info(name).labels)

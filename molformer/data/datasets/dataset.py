@@ -1,0 +1,69 @@
+"""What is known of a public data set."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from molformer.data.readers import Entry, ReadOptions, read_file
+from molformer.data.structure import Label
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file that is published somewhere.
+
+    Args:
+        filename: its name on disk.
+        urls: where it is, the first that answers is taken.
+        size: bytes, None where the publisher does not say.
+        md5: published checksum, empty where there is none.
+        sha256: the same.
+    """
+
+    filename: str
+    urls: tuple[str, ...]
+    size: int | None = None
+    md5: str = ""
+    sha256: str = ""
+
+    @property
+    def checksum(self) -> tuple[str, str] | None:
+        """Algorithm and published value of the best checksum, None where nothing was published."""
+        if self.sha256:
+            return "sha256", self.sha256
+        return ("md5", self.md5) if self.md5 else None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A public data set.
+
+    Args:
+        name: its name here.
+        title: one line that says what it is.
+        files: the first is the one that the reader takes.
+        labels: with units and kinds.
+        licence: of the data, as their publisher says.
+        citation: what to cite.
+        reader: gives the entries of the first file.
+    """
+
+    name: str
+    title: str
+    files: tuple[RemoteFile, ...]
+    labels: tuple[Label, ...]
+    licence: str
+    citation: str
+    reader: Callable[[Path, Self], Iterator[Entry]]
+
+    @property
+    def size(self) -> int | None:
+        """Bytes to download, None where a publisher does not say."""
+        sizes = [file.size for file in self.files]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def read_by_suffix(path: Path, dataset: DataSet) -> Iterator[Entry]:
+    """Entries of a file whose format its name tells, with the labels of the data set."""
+    yield from read_file(path, ReadOptions(targets=dataset.labels))

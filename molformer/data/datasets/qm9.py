@@ -1,0 +1,106 @@
+"""QM9 as it was published: a tar of one file a molecule, and a list of those whose geometry is not that of its SMILES.
+
+A file has the number of atoms; `gdb`, an index and 15 properties; a line for each atom with its symbol, position in Å
+and Mulliken charge; the frequencies; two SMILES, of GDB and of the relaxed geometry; two InChI. Some exponents are
+written `*^`.
+"""
+
+import logging
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from molformer.data.datasets.dataset import DataSet
+from molformer.data.readers import Entry
+from molformer.data.structure import Label, Structure
+from molformer.elements import number_of
+from molformer.errors import InputError
+
+UNCHARACTERIZED = "uncharacterized.txt"
+
+_PROPERTIES = (
+    Label("A", "GHz", "intensive"),
+    Label("B", "GHz", "intensive"),
+    Label("C", "GHz", "intensive"),
+    Label("mu", "D", "intensive"),
+    Label("alpha", "a0^3", "extensive"),
+    Label("homo", "Ha", "intensive"),
+    Label("lumo", "Ha", "intensive"),
+    Label("gap", "Ha", "intensive"),
+    Label("r2", "a0^2", "extensive"),
+    Label("zpve", "Ha", "extensive"),
+    Label("u0", "Ha", "extensive"),
+    Label("u298", "Ha", "extensive"),
+    Label("h298", "Ha", "extensive"),
+    Label("g298", "Ha", "extensive"),
+    Label("cv", "cal/mol/K", "extensive"),
+)
+"""In the order of the line of properties, after `gdb` and the index."""
+
+LABELS = (*_PROPERTIES, Label("charges", "e", "charges"))
+
+logger = logging.getLogger(__name__)
+
+
+def read_qm9(path: Path, dataset: DataSet) -> Iterator[Entry]:
+    """Molecules of the tar; those on the list beside it are entries with an error that says so."""
+    try:
+        excluded = _uncharacterized(path.with_name(UNCHARACTERIZED))
+        with tarfile.open(path, "r|*") as archive:
+            found = False
+            for member in archive:
+                if member.name.endswith(".xyz") and (file := archive.extractfile(member)) is not None:
+                    found = True
+                    where = f"{path}, {Path(member.name).name}"
+                    yield _entry(file.read().decode(errors="replace"), where, excluded)
+        if not found:
+            raise InputError(f"'{path}' holds no molecule of QM9: it has no file that ends in .xyz")
+    except InputError as error:
+        yield Entry(str(path), where=str(path), error=error)
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        yield Entry(str(path), where=str(path), error=InputError(f"'{path}' is not a whole tar of QM9: {reason}"))
+
+
+def _uncharacterized(path: Path) -> frozenset[int]:
+    """Indices of the molecules that the authors of QM9 list as not consistent; rows of the list begin with one."""
+    if not path.is_file():
+        logger.warning("'%s' is not there: the molecules of QM9 that it lists are not left out", path)
+        return frozenset()
+    rows = re.findall(r"^\s*(\d+)\s+(?!compounds)\S", path.read_text(errors="replace"), re.MULTILINE)
+    if not rows:
+        raise InputError(f"'{path}' is not the list of uncharacterized molecules of QM9: no row begins with an index")
+    return frozenset(int(row) for row in rows)
+
+
+def _entry(text: str, where: str, excluded: frozenset[int]) -> Entry:
+    name = ""
+    try:
+        lines = text.replace("*^", "e").splitlines()
+        count = int(lines[0])
+        _, index, *properties = lines[1].split()
+        name = f"gdb {index}"
+        if int(index) in excluded:
+            raise InputError(f"its geometry is not that of its SMILES; it is listed in {UNCHARACTERIZED}")
+        atoms = [line.split() for line in lines[2 : 2 + count]]
+        table = np.array([atom[1:] for atom in atoms], dtype=np.float64).reshape(count, 4)
+        labels = {"charges": table[:, 3]}
+        for label, value in zip(_PROPERTIES, properties, strict=True):
+            labels[label.name] = np.array(float(value))
+        structure = Structure(
+            np.array([number_of(atom[0]) for atom in atoms]),
+            table[:, :3],
+            smiles=lines[count + 3].split()[-1],
+            name=where,
+            group=int(index),
+            labels=labels,
+        )
+        return Entry(name, where=where, structure=structure)
+    except InputError as error:
+        return Entry(name or where, where=where, error=InputError(f"{where}: {str(error).removeprefix(where + ': ')}"))
+    except (ValueError, IndexError) as error:
+        return Entry(name or where, where=where, error=InputError(f"{where} is not a molecule of QM9: {error}"))

@@ -1,0 +1,147 @@
+"""To and from PyTorch Geometric: `Data` with `z`, `pos`, `x`, `edge_index`, `batch`, `ptr`, `charge`,
+`cell`, `pbc`, `shift` and labels.
+
+Both packages send messages along edge_index[0] → edge_index[1], our src → dst. PyTorch Geometric is the extra
+`molformer[pyg]`, imported when a function here is called.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from molformer.data.graph import GraphBatch
+from molformer.data.structure import Structure
+from molformer.errors import ConfigError, InputError
+
+_PERIODIC = ("cell", "pbc", "shift")
+_OWN = ("z", "pos", "x", "edge_index", "batch", "ptr", "charge", *_PERIODIC)
+
+
+def to_pyg(graph: GraphBatch | Structure) -> Any:
+    """A batch of graphs, or one structure, as PyG `Data`; a batch has `batch` and `ptr`, as PyG's own `Batch` has.
+
+    Args:
+        graph: what to convert; tensors are shared, not copied.
+
+    Raises:
+        ConfigError: PyTorch Geometric is not installed.
+        InputError: a label has the name of another attribute.
+
+    Example:
+        >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+        >>> to_pyg(water)  # doctest: +SKIP
+        Data(pos=[3, 3], z=[3], charge=[1])
+    """
+    data_class = _data_class()
+    single = isinstance(graph, Structure)
+    batch = GraphBatch.from_structures([graph]) if isinstance(graph, Structure) else graph
+    values: dict[str, Tensor] = {"z": batch.numbers, "pos": batch.pos, "charge": batch.charge}
+    if batch.features is not None:
+        values["x"] = batch.features
+    if batch.src is not None and batch.dst is not None:
+        values["edge_index"] = torch.stack([batch.src, batch.dst])
+    values |= {name: getattr(batch, name) for name in _PERIODIC if getattr(batch, name) is not None}
+    if not single:
+        values |= {"batch": batch.batch, "ptr": batch.ptr}
+    taken = sorted(set(batch.labels) & set(_OWN))
+    if taken:
+        raise InputError(f"a label of the name '{taken[0]}' cannot stand beside the attribute of that name: rename it")
+    return data_class(**values, **batch.labels)
+
+
+def from_pyg(data: Any, labels: Iterable[str] | None = None) -> GraphBatch:
+    """Graphs of a PyG `Data` or `Batch`; without `z` they are point clouds, whose numbers are 0.
+
+    Args:
+        data: the graph or graphs.
+        labels: attributes that are labels; `y` if there is one, by default.
+
+    Returns:
+        The batch, with edges sorted by dst and then by src if the data have edges.
+
+    Raises:
+        InputError: there are no positions, a label is missing, or the nodes of a graph do not stand together.
+    """
+    pos = data.get("pos")
+    if pos is None or pos.ndim != 2 or pos.shape[1] != 3:
+        raise InputError("these PyG data have no positions 'pos' (N, 3)")
+    batch = data.get("batch")
+    batch = torch.zeros(len(pos), dtype=torch.int64, device=pos.device) if batch is None else batch
+    if len(batch) != len(pos) or (batch.diff() < 0).any():
+        raise InputError("the nodes of each graph of the PyG data must stand together: sort them by 'batch'")
+    ptr = data.get("ptr")
+    if ptr is None:
+        ptr = torch.cat([batch.new_zeros(1), batch.bincount().cumsum(0)])
+    numbers, charge = data.get("z"), data.get("charge")
+    names = [name for name in ("y",) if data.get(name) is not None] if labels is None else list(labels)
+    missing = [name for name in names if data.get(name) is None]
+    if missing:
+        raise InputError(f"these PyG data have no label '{missing[0]}'")
+    src, dst, shift = _sorted_edges(data.get("edge_index"), data.get("shift"), len(pos))
+    return GraphBatch(
+        numbers=torch.zeros_like(batch) if numbers is None else numbers.long(),
+        pos=pos,
+        ptr=ptr,
+        batch=batch,
+        charge=pos.new_zeros(len(ptr) - 1) if charge is None else charge.to(pos.dtype).view(-1),
+        src=src,
+        dst=dst,
+        labels={name: torch.as_tensor(data.get(name)) for name in names},
+        features=data.get("x"),
+        cell=data.get("cell"),
+        pbc=data.get("pbc"),
+        shift=shift,
+    )
+
+
+def structure_from_pyg(data: Any, labels: Iterable[str] | None = None, name: str = "") -> Structure:
+    """One molecule or cloud of a PyG `Data`; edges are left out, a label (1, …) of the graph loses its first axis.
+
+    Args:
+        data: the graph.
+        labels: see `from_pyg`.
+        name: its title.
+
+    Raises:
+        InputError: see `from_pyg`, or the data have several graphs.
+    """
+    batch = from_pyg(data, labels)
+    if batch.num_graphs != 1:
+        raise InputError(f"these PyG data have {batch.num_graphs} graphs: use from_pyg")
+    values = {key: _array(value) for key, value in batch.labels.items()}
+    return Structure(
+        _array(batch.numbers),
+        _array(batch.pos),
+        charge=round(batch.charge.item()),
+        cell=_array(batch.cell)[0] if batch.cell is not None and batch.cell.any() else None,
+        pbc=(True, True, True) if batch.pbc is None else tuple(batch.pbc[0].tolist()),
+        features=None if batch.features is None else _array(batch.features),
+        name=name,
+        labels={
+            key: value[0] if value.shape[:1] == (1,) and len(batch.pos) > 1 else value for key, value in values.items()
+        },
+    )
+
+
+def _sorted_edges(
+    edge_index: Tensor | None, shift: Tensor | None, nodes: int
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    if edge_index is None:
+        return None, None, None
+    order = (edge_index[1] * nodes + edge_index[0]).argsort(stable=True)
+    return edge_index[0, order], edge_index[1, order], None if shift is None else shift[order]
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def _data_class() -> Any:
+    try:
+        from torch_geometric.data import Data
+    except ImportError:
+        raise ConfigError("PyTorch Geometric is not installed: pip install 'molformer[pyg]'") from None
+    return Data

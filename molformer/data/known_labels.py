@@ -1,0 +1,101 @@
+"""Well-known property names: their kind and the unit they have where a file does not say.
+
+The names are those of QM9 (Ramakrishnan et al. 2014, doi 10.1038/sdata.2014.22), of sGDML files, of ASE and of SPICE.
+A kind says how a model forms the value, see `LabelKind`.
+A unit is that of the data set in which the name is at home: hartree for QM9's, eV for ASE's. The kinds:
+
+- Extensive, a sum over atoms: energies, the zero-point energy and the heat capacity grow with the number of atoms, and
+  what is left after a reference for each element is small; so are atomization energies, which are such differences
+  already. The polarizability and <R²> grow with it as well, <R²> a little faster than linearly, and models of this
+  field that sum over atoms fit both best.
+- Intensive: orbital energies and their gap, and the length `mu` of the dipole, belong to the molecule as a whole;
+  rotational constants even shrink as it grows. None of them is a sum over atoms.
+"""
+
+from molformer import units
+from molformer.data.structure import Label, LabelKind
+
+_KNOWN: dict[tuple[LabelKind, str], str] = {
+    ("intensive", "Ha"): "homo lumo gap homo_lumo_gap",
+    ("intensive", "eV"): "bandgap band_gap",
+    ("intensive", "D"): "mu dipole_norm dipole_magnitude",
+    ("intensive", "GHz"): "A B C rot_a rot_b rot_c rotational_constant_a rotational_constant_b rotational_constant_c",
+    ("extensive", "a0^3"): "alpha isotropic_polarizability",
+    ("extensive", "a0^2"): "r2 <r2> <r^2> electronic_spatial_extent",
+    ("extensive", "Ha"): (
+        "zpve u0 u298 h298 g298 u0_atom u298_atom h298_atom g298_atom energy_u0 energy_u enthalpy_h "
+        "free_energy_g eat_g4mp2 dft_total_energy"
+    ),
+    ("extensive", "eV"): (
+        "E energy energies total_energy potential_energy free_energy formation_energy atomization_energy "
+        "ref_energy dft_energy"
+    ),
+    ("extensive", "cal/mol/K"): "cv heat_capacity",
+    ("forces", "eV/Å"): "F forces force ref_forces dft_forces",
+    ("vector", "D"): "dipole dipole_moment dipole_vector ref_dipole dft_dipole scf_dipole",
+    ("tensor", "a0^3"): "polarizability polarizability_tensor",
+    ("charges", "e"): "charges partial_charges atomic_charges mulliken_charges mbis_charges hirshfeld_charges",
+}
+
+_TABLE = {name: (kind, unit) for (kind, unit), names in _KNOWN.items() for name in names.split()}
+
+
+def known_label(name: str, unit: str = "") -> Label | None:
+    """The label that a property of this name is, or None where the name says nothing.
+
+    A name of one letter counts in its own case only, others in any.
+
+    Args:
+        name: name of the property, kept as the label's name.
+        unit: unit of the values; the usual one of the property if empty. With the unit of another quantity the name
+            must mean something else, and there is no such label.
+
+    Raises:
+        UnitError: the unit is not known.
+
+    Example:
+        >>> known_label("U0", "Ha")
+        Label(name='U0', unit='Ha', kind='extensive', classes=())
+        >>> known_label("colour") is None
+        True
+    """
+    key = name if len(name) == 1 else name.lower()
+    if key not in _TABLE:
+        return None
+    kind, usual = _TABLE[key]
+    if unit and units.dimension(unit) != units.dimension(usual):
+        return None
+    return Label(name, unit or usual, kind)
+
+
+def label_of_shape(name: str, shape: tuple[int, ...], per_atom: bool, unit: str = "") -> Label | None:
+    """The label that values of a name and a shape are.
+
+    The table decides where the shape is that of the property. A known name with another shape, such as `mu` with three
+    numbers, and an unknown name go by the shape alone and have no unit but the one that is given.
+
+    Args:
+        name: name of the property.
+        shape: of the value of one structure, or of one atom.
+        per_atom: whether there is one value an atom.
+        unit: as for `known_label`.
+
+    Returns:
+        The label, or None where no kind of label has this shape.
+
+    Example:
+        >>> label_of_shape("mu", (3,), per_atom=False).kind
+        'vector'
+    """
+    known = known_label(name, unit)
+    if known is not None and known.per_node == per_atom and fits(known, shape):
+        return known
+    if per_atom:
+        return Label(name, unit, "atom") if shape == () else None
+    kinds: dict[tuple[int, ...], LabelKind] = {(): "intensive", (3,): "vector", (3, 3): "tensor", (9,): "tensor"}
+    return Label(name, unit, kinds[shape]) if shape in kinds else None
+
+
+def fits(label: Label, shape: tuple[int, ...]) -> bool:
+    """Whether a value of this shape, of one structure or one atom, is one of the label's; a tensor may lie flat."""
+    return shape == label.shape or (label.kind == "tensor" and shape == (9,))

@@ -1,0 +1,86 @@
+"""A point cloud on its way from a file to a structure.
+
+Letters: n points, F further numbers of each.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from molformer.data.structure import Label, Structure
+from molformer.errors import InputError
+
+CLASS = "class"
+"""Name of the label that says what a cloud shows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Points as a file has them.
+
+    Args:
+        pos: positions (n, 3), in the unit of the file.
+        features: normals, then colours, where the file has them (n, F).
+        class_name: what the cloud shows; empty where the file does not say.
+        labels: further values by label name.
+    """
+
+    pos: np.ndarray
+    features: np.ndarray | None = None
+    class_name: str = ""
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def class_label(names: Sequence[str]) -> Label:
+    """The label of a set of clouds of these classes."""
+    return Label(CLASS, "", "category", classes=tuple(names))
+
+
+def table_cloud(table: np.ndarray) -> Cloud:
+    """Cloud of a table of numbers (n, 3+F): the position first.
+
+    Raises:
+        InputError: it is not such a table.
+
+    Example:
+        >>> table_cloud(np.zeros((5, 6))).features.shape
+        (5, 3)
+    """
+    if table.ndim != 2 or table.shape[1] < 3 or table.dtype.kind not in "fiub":
+        raise InputError(f"an array of shape {table.shape} and type {table.dtype} is not a cloud; use numbers (n, 3+F)")
+    return Cloud(table[:, :3], table[:, 3:] if table.shape[1] > 3 else None)
+
+
+def cloud_structure(cloud: Cloud, where: str, wanted: Sequence[Label]) -> Structure:
+    """A cloud as a structure of points without an element.
+
+    Args:
+        cloud: the points.
+        where: file and row, for messages.
+        wanted: labels to take along where the cloud has them.
+
+    Raises:
+        InputError: there is no point, a number is not finite, or a class is unknown.
+    """
+    if len(cloud.pos) == 0:
+        raise InputError(f"{where}: the cloud has no points")
+    for name, values in (("position", cloud.pos), ("features", cloud.features)):
+        bad = np.zeros(0) if values is None else np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            raise InputError(f"{where}: the {name} of point {bad[0] + 1} has a number that is not finite")
+    labels = {}
+    for label in wanted:
+        value = _class_index(cloud, label, where) if label.name == CLASS else cloud.labels.get(label.name)
+        if value is not None:
+            labels[label.name] = np.asarray(value, dtype=np.float64)
+    numbers = np.zeros(len(cloud.pos), dtype=np.int64)
+    return Structure(numbers, cloud.pos, features=cloud.features, name=where, labels=labels)
+
+
+def _class_index(cloud: Cloud, label: Label, where: str) -> int | None:
+    if not cloud.class_name:
+        return None
+    if cloud.class_name not in label.classes:
+        raise InputError(f"{where}: class '{cloud.class_name}' is not one of {', '.join(label.classes)}")
+    return label.classes.index(cloud.class_name)

@@ -1,0 +1,99 @@
+"""Molecules of other libraries as entries: RDKit's `Mol` and ASE's `Atoms`."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from molformer.data.readers.entry import Entry
+from molformer.data.structure import Structure
+from molformer.errors import InputError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from rdkit.Chem import Mol
+
+_CHARGES = ("charge", "total_charge")
+_MULTIPLICITIES = ("spin", "multiplicity", "spin_multiplicity")
+
+
+def from_rdkit(mol: "Mol") -> Entry:
+    """The entry of an RDKit molecule: its first conformer if that is 3-D, else its SMILES.
+
+    Args:
+        mol: with all hydrogens as atoms where it is 3-D; its property `_Name` is the name.
+
+    Returns:
+        An entry, with an error if the molecule cannot be used.
+
+    Example:
+        >>> from rdkit import Chem
+        >>> from_rdkit(Chem.MolFromSmiles("OCC")).smiles
+        'CCO'
+    """
+    from molformer.data.readers.molfile import entry_of
+
+    name = mol.GetProp("_Name").strip() if mol.HasProp("_Name") else ""
+    where = name or "RDKit molecule"
+    try:
+        solid = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
+        entry = entry_of(mol, where, name, solid)
+    except InputError as error:
+        return Entry(where, where=where, error=error)
+    return entry if name else Entry(_title(entry), structure=entry.structure, smiles=entry.smiles)
+
+
+def from_ase(atoms: "Atoms") -> Entry:
+    """The entry of ASE atoms, with their cell if it is periodic.
+
+    Args:
+        atoms: the total charge is `atoms.info["charge"]`, or else the sum of their initial charges; the multiplicity
+            is `atoms.info["spin"]` (or `multiplicity`), or else 1 plus the sum of their initial magnetic moments.
+
+    Returns:
+        An entry, with an error if the atoms cannot be used.
+
+    Example:
+        >>> from ase import Atoms
+        >>> from_ase(Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])).name
+        'H2O'
+    """
+    title = str(atoms.info.get("name", "")).strip()
+    try:
+        structure = Structure(
+            numbers=atoms.numbers,
+            pos=atoms.positions,
+            charge=_whole(atoms, _CHARGES, atoms.get_initial_charges().sum(), "charge"),
+            spin=_whole(atoms, _MULTIPLICITIES, 1 + abs(atoms.get_initial_magnetic_moments().sum()), "spin"),
+            name=title,
+            **_lattice(atoms),
+        )
+    except InputError as error:
+        name = title or "ASE atoms"
+        message = str(error) if title and title in str(error) else f"{name}: {error}"
+        return Entry(name, where=name, error=InputError(message))
+    return Entry(title or structure.formula, where=title, structure=structure)
+
+
+def _title(entry: Entry) -> str:
+    return entry.smiles or (entry.structure.smiles if entry.structure else "")
+
+
+def _lattice(atoms: "Atoms") -> dict[str, Any]:
+    """Cell and periodic directions; a direction that is not periodic and has no vector gets one."""
+    if not atoms.pbc.any():
+        return {}
+    if any(not vector.any() for vector, periodic in zip(atoms.cell.array, atoms.pbc, strict=True) if periodic):
+        raise InputError("a periodic direction has no lattice vector: set the cell")
+    return {"cell": atoms.cell.complete().array, "pbc": tuple(bool(flag) for flag in atoms.pbc)}
+
+
+def _whole(atoms: "Atoms", keys: tuple[str, ...], default: float, what: str) -> int:
+    """A whole number that the atoms carry under one of some keys."""
+    value = next((atoms.info[key] for key in keys if key in atoms.info), default)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not abs(number - np.rint(number)) < 1e-3:
+        raise InputError(f"its {what} is {value}, which is no whole number: set atoms.info['{keys[0]}']")
+    return int(np.rint(number))

@@ -1,0 +1,131 @@
+"""MOL and SDF files, V2000 and V3000, read by RDKit record by record; properties of records as labels."""
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rdkit import Chem, rdBase
+
+from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
+from molformer.data.readers.molfile import entry_of, read_records
+from molformer.data.readers.table import label_value
+from molformer.data.structure import Label
+from molformer.errors import InputError
+
+_COUNTS = 3  # index of the line with the numbers of atoms and bonds
+_PROPERTY = re.compile(r">[^<]*<(.*)>[^>]*")
+_AFTER_BONDS = ("M  ", "A  ", "V  ", "G  ", "S  ")
+
+
+def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
+    """Entries of a MOL or SDF file, in its order; see `Format.read`."""
+    return read_records(path, options, split, parse)
+
+
+def split(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Records, which end at a line `$$$$`; what comes after the last is a record unless it is blank."""
+    record: list[bytes] = []
+    for line in lines:
+        if line.startswith(b"$$$$"):
+            yield record
+            record = []
+        else:
+            record.append(line)
+    if any(line.strip() for line in record):
+        yield record
+
+
+def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
+    """The entry of one record.
+
+    Raises:
+        InputError: it cannot be read, see also `entry_of`.
+    """
+    end = next((index for index, line in enumerate(lines) if line.startswith("M  END")), None)
+    if end is None:
+        raise InputError(f"{where} is no complete MOL block: it ends before 'M  END'")
+    _check_counts(lines[:end], where)
+    with rdBase.BlockLogs():
+        try:
+            block = "\n".join(lines[: end + 1]) + "\n"
+            mol = Chem.MolFromMolBlock(block, removeHs=False)
+            if mol is None:  # perhaps only an impossible molecule, for which `entry_of` finds the reason
+                mol = Chem.MolFromMolBlock(block, removeHs=False, sanitize=False)
+        except (RuntimeError, ValueError):
+            mol = None
+    if mol is None:
+        raise InputError(f"{where} is no MOL block: a line of its atoms, bonds or properties cannot be read")
+    solid = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
+    labels = partial(_labels, properties(lines[end + 1 :]), options.targets, where)
+    return entry_of(mol, where, lines[0].strip(), solid, labels)
+
+
+def properties(lines: list[str]) -> list[tuple[str, str]]:
+    r"""Names and values of the properties of a record, in their order.
+
+    Example:
+        >>> properties([">  <gap>  (1)", "7.5", "", "> <note>", "two", "lines", ""])
+        [('gap', '7.5'), ('note', 'two\nlines')]
+    """
+    found: list[tuple[str, list[str]]] = []
+    open_ = False
+    for line in lines:
+        match = _PROPERTY.fullmatch(line) if line.startswith(">") else None
+        if match:
+            found.append((match[1], []))
+        elif line.strip() and open_:
+            found[-1][1].append(line)
+        open_ = bool(match) or (open_ and bool(line.strip()))
+    return [(name, "\n".join(value).strip()) for name, value in found]
+
+
+def _labels(
+    found: list[tuple[str, str]], targets: tuple[Label, ...], where: str, num_atoms: int
+) -> dict[str, np.ndarray]:
+    """Values of the labels from the properties of a record; NaN where a property is missing or empty."""
+    values = {}
+    for label in targets:
+        texts = {text for name, text in found if name == label.name}
+        if len(texts) > 1:
+            raise InputError(f"{where}: property '{label.name}' has two different values")
+        text = texts.pop() if texts else ""
+        shape = (num_atoms, *label.shape) if label.per_node else label.shape
+        if not shape:
+            values[label.name] = np.array(label_value(label, text, where))
+            continue
+        numbers = [label_value(label, word, where) for word in re.split(r"[\s,;]+", text) if word]
+        if numbers and len(numbers) != np.prod(shape):
+            raise InputError(
+                f"{where}: property '{label.name}' has {len(numbers)} numbers, a label of kind '{label.kind}' of "
+                f"{num_atoms} atoms needs {np.prod(shape)}"
+            )
+        values[label.name] = np.array(numbers).reshape(shape) if numbers else np.full(shape, np.nan)
+    return values
+
+
+def _check_counts(lines: list[str], where: str) -> None:
+    """Compare the counts of a V2000 block with its lines; RDKit may read fewer atoms than there are.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    counts = lines[_COUNTS] if len(lines) > _COUNTS else ""
+    if "V3000" in counts:
+        return
+    try:
+        atoms, bonds, lists = (int(counts[start : start + 3].strip() or 0) for start in (0, 3, 6))
+        if not counts.strip() or min(atoms, bonds, lists) < 0:
+            raise ValueError
+    except ValueError:
+        raise InputError(f"{where} is no MOL block: line 4 must have the numbers of atoms and bonds") from None
+    rest = lines[_COUNTS + 1 + atoms + bonds + lists :]
+    if len(lines) < _COUNTS + 1 + atoms + bonds + lists or (rest and not rest[0].startswith(_AFTER_BONDS)):
+        raise InputError(
+            f"{where} is no MOL block: line 4 says {atoms} atoms and {bonds} bonds, which does not fit the "
+            f"{len(lines) - _COUNTS - 1} lines between it and 'M  END'"
+        )
+
+
+FORMAT = Format("MOL/SDF", (".sdf", ".mol", ".sd"), read, chosen_labels)

@@ -1,0 +1,123 @@
+"""Fewer points from many, points from voxels, and clouds of one size.
+
+All choices are indices into the cloud, so that features and labels of the points go along. Letters: n points.
+"""
+
+import numpy as np
+
+from molformer.errors import InputError
+
+
+def farthest_point_sampling(pos: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Points far from each other: each next one is the farthest from all chosen before; the first is drawn.
+
+    Uses `fpsample` where it is installed (`molformer[points]`), numpy otherwise: the result is the same but for
+    ties of distance.
+
+    Args:
+        pos: positions (n, 3).
+        count: how many; all points if there are no more.
+        seed: of the first point.
+
+    Returns:
+        Indices (min(count, n),), in the order in which they were chosen.
+
+    Example:
+        >>> line = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [9, 0, 0]])
+        >>> sorted(farthest_point_sampling(line, 2, seed=3).tolist())[1]
+        3
+    """
+    _check(pos, count)
+    if count >= len(pos):
+        return np.arange(len(pos))
+    start = int(np.random.default_rng(seed).integers(len(pos)))
+    # The library works in single precision: centred, so that a far origin costs no digits.
+    centred = np.ascontiguousarray(pos - pos.mean(axis=0), dtype=np.float32)
+    try:
+        import fpsample
+    except ImportError:
+        return _farthest(centred, count, start)
+    chosen = fpsample.fps_sampling(centred, count, start_idx=start).astype(np.int64)
+    # Of coincident points the library takes one again and again.
+    return chosen if len(np.unique(chosen)) == count else _farthest(centred, count, start)
+
+
+def random_subsample(pos: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Points drawn without replacement.
+
+    Args:
+        pos: positions (n, 3).
+        count: how many; all points if there are no more.
+        seed: of the draw.
+
+    Returns:
+        Indices (min(count, n),), ascending.
+
+    Example:
+        >>> len(random_subsample(np.zeros((10, 3)), 4))
+        4
+    """
+    _check(pos, count)
+    if count >= len(pos):
+        return np.arange(len(pos))
+    return np.sort(np.random.default_rng(seed).choice(len(pos), size=count, replace=False))
+
+
+def voxel_to_points(voxels: np.ndarray) -> np.ndarray:
+    """Occupied cells of a grid as points, one unit apart, with the middle of the grid at the origin.
+
+    Args:
+        voxels: occupancy (I, J, K); what is not zero is occupied.
+
+    Returns:
+        Positions (n, 3), in cells, in the order of the grid.
+
+    Raises:
+        InputError: it is not a grid of three dimensions.
+
+    Example:
+        >>> voxel_to_points(np.ones((1, 1, 2)))
+        array([[ 0. ,  0. , -0.5],
+               [ 0. ,  0. ,  0.5]])
+    """
+    if voxels.ndim != 3:
+        raise InputError(f"voxels of shape {voxels.shape}: a grid has three dimensions")
+    return np.argwhere(voxels) - (np.array(voxels.shape) - 1) / 2
+
+
+def normalise(pos: np.ndarray) -> np.ndarray:
+    """A cloud moved to its centroid and scaled into the unit sphere.
+
+    Args:
+        pos: positions (n, 3), any unit.
+
+    Returns:
+        Positions (n, 3), the farthest at distance 1; all zero if the points coincide.
+
+    Example:
+        >>> normalise(np.array([[0.0, 0, 0], [0, 0, 4]]))
+        array([[ 0.,  0., -1.],
+               [ 0.,  0.,  1.]])
+    """
+    centred = pos - pos.mean(axis=0)
+    radius = np.linalg.norm(centred, axis=1).max()
+    # Below rounding, what is left of coincident points is noise, not a shape.
+    return centred / radius if radius > 4 * np.finfo(pos.dtype).eps * np.abs(pos).max() else np.zeros_like(centred)
+
+
+def _farthest(pos: np.ndarray, count: int, start: int) -> np.ndarray:
+    chosen = np.empty(count, dtype=np.int64)
+    chosen[0] = start
+    nearest = np.full(len(pos), np.inf)
+    for i in range(1, count):
+        nearest = np.minimum(nearest, ((pos - pos[chosen[i - 1]]) ** 2).sum(axis=1))
+        nearest[chosen[i - 1]] = -1.0  # never twice, even among coincident points
+        chosen[i] = nearest.argmax()
+    return chosen
+
+
+def _check(pos: np.ndarray, count: int) -> None:
+    if pos.ndim != 2 or pos.shape[1] != 3 or len(pos) == 0:
+        raise InputError(f"positions of shape {pos.shape}: a cloud has positions (n, 3), at least one")
+    if count < 1:
+        raise InputError(f"{count} points cannot be chosen: use at least 1")

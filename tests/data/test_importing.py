@@ -1,0 +1,149 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from molformer.data.importing import import_entries, import_inputs
+from molformer.data.readers import Entry, ReadOptions
+from molformer.data.store import StructureStore
+from molformer.data.structure import Label
+from molformer.errors import InputError, StoreError
+from tests.helpers import random_structure
+
+GAP = Label("gap", "eV", "intensive")
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_row_is_in_the_store_or_in_the_record(tmp_path):
+    table = tmp_path / "mols.csv"
+    table.write_text("smiles,gap\nCCO,1.5\nnonsense,2\nCC,\nC1#CC1,3\nCCC,abc\nCO,4\n")
+    result = import_inputs([table], tmp_path / "set", ReadOptions((GAP,)))
+    assert [structure.smiles for structure in result.store] == ["CCO", "CC", "CO"]
+    assert np.isnan(result.store.column("gap")[1])
+    record = rows_of(result.record)
+    assert [int(row["row"]) for row in record] == [2, 4, 5]
+    assert [row["status"] for row in record] == ["invalid_input", "embedding_failed", "invalid_input"]
+    assert all(row["reason"] and "mols.csv" in row["where"] for row in record)
+    assert result.rejected == 3
+
+
+def test_inputs_of_several_kinds_end_in_one_store(tmp_path):
+    (tmp_path / "water.xyz").write_text("3\n\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n")
+    (tmp_path / "mols.smi").write_text("CCO ethanol\n")
+    result = import_inputs(["CC", tmp_path / "water.xyz", tmp_path / "mols.smi"], tmp_path / "set")
+    assert [structure.formula for structure in result.store] == ["C2H6", "H2O", "C2H6O"]
+    assert result.store.manifest["source"] == "CC, water.xyz, mols.smi"
+    assert result.record is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mols.smi", "set.safetensors", "water.xyz"]
+
+
+def test_nothing_good_leaves_the_old_store_and_says_why(tmp_path):
+    old = import_inputs(["CC"], tmp_path / "set").store.path.read_bytes()
+    (tmp_path / "bad.smi").write_text("nonsense\nC1CC\n")
+    with pytest.raises(InputError, match=r"no row of the inputs can be used; the first reason: .*nonsense"):
+        import_inputs([tmp_path / "bad.smi"], tmp_path / "set")
+    assert (tmp_path / "set.safetensors").read_bytes() == old
+    assert len(rows_of(tmp_path / "set.rejected.csv")) == 2
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_missing_file_is_an_error_at_once(tmp_path):
+    with pytest.raises(InputError, match="there is no file"):
+        import_inputs(["CC", tmp_path / "none.sdf"], tmp_path / "set")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_later_good_import_takes_the_old_record_away(tmp_path):
+    import_inputs(["CC", "nonsense"], tmp_path / "set")
+    assert (tmp_path / "set.rejected.csv").exists()
+    import_inputs(["CC"], tmp_path / "set")
+    assert not (tmp_path / "set.rejected.csv").exists()
+
+
+def test_a_structure_that_does_not_fit_the_store_is_a_rejected_row(tmp_path):
+    entries = [
+        Entry("a", structure=random_structure(3, labels={"gap": 1.0})),
+        Entry("b", structure=random_structure(3, labels={"gap": np.zeros(2)})),
+    ]
+    result = import_entries(entries, tmp_path / "set", [GAP])
+    assert len(result.store) == 1
+    assert "has shape (2,)" in rows_of(result.record)[0]["reason"]
+
+
+def test_groups_of_different_inputs_are_kept_apart(tmp_path, monkeypatch):
+    from molformer.data import importing
+
+    def grouped(name, options):
+        for group in (0, 0, 1):
+            yield Entry(str(name), structure=random_structure(2, group=group))
+
+    monkeypatch.setattr(importing, "read_input", grouped)
+    groups = import_inputs(["A", "B"], tmp_path / "set").store.groups
+    assert groups.tolist() == [0, 0, 1, 2, 2, 3]
+
+
+SLOW_IMPORT = """
+    import sys, time
+    from molformer.data.importing import import_entries
+    from molformer.data.readers import Entry
+    from tests.helpers import random_structure
+
+    def entries():
+        for row in range(int(sys.argv[2])):
+            yield Entry(str(row), structure=random_structure(3, seed=row))
+            time.sleep(0.02)
+            print(row, flush=True)
+
+    import_entries(entries(), sys.argv[1])
+"""
+
+
+def start_import(output, count):
+    command = [sys.executable, "-c", textwrap.dedent(SLOW_IMPORT), str(output), str(count)]
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=root, env={**os.environ, "PYTHONPATH": root}
+    )
+
+
+def test_a_killed_import_leaves_the_old_store(tmp_path):
+    old = import_inputs(["CC"], tmp_path / "set").store.path.read_bytes()
+    process = start_import(tmp_path / "set", 1000)
+    process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert (tmp_path / "set.safetensors").read_bytes() == old
+    assert len(import_inputs(["CC", "CO"], tmp_path / "set").store) == 2
+
+
+def test_two_processes_at_once_both_leave_a_whole_store(tmp_path):
+    processes = [start_import(tmp_path / "set", count) for count in (10, 12)]
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    store = StructureStore(tmp_path / "set")
+    store.verify()
+    assert len(store) in (10, 12)
+    assert [path.name for path in tmp_path.iterdir()] == ["set.safetensors"]
+
+
+def test_an_unwritable_place_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write a store to"):
+        import_inputs(["CC"], tmp_path / "file" / "set")
+
+
+def test_progress_is_told_of_every_row(tmp_path):
+    calls = []
+    import_inputs(["CC", "nonsense", "CO"], tmp_path / "set", progress=lambda: calls.append(time.perf_counter()))
+    assert len(calls) == 3
