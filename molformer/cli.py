@@ -57,7 +57,8 @@ def train(
     from molformer.training.progress import RunProgress
     from molformer.training.run import train as run
 
-    console.print(f"Training on {training.data}: {', '.join(training.targets)}")
+    sources = [training.data] if isinstance(training.data, str) else training.data
+    console.print(f"Training on {', '.join(sources)}: {', '.join(training.target_names)}")
     result = run(encoder, training, RunProgress(console))
     _print_errors(result)
 
@@ -102,6 +103,7 @@ def import_(
     seed: Annotated[int, typer.Option(help="Of the conformers.")] = 7,
     points: Annotated[int, typer.Option(help="Points sampled from a mesh.")] = 1024,
     processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
+    cache: Annotated[bool, typer.Option(help="Keep geometries from one import to the next.")] = True,
 ) -> None:
     """Import molecules or point clouds into a structure store.
 
@@ -109,12 +111,13 @@ def import_(
     """
     from molformer.data import datasets
     from molformer.data.conformers import ConformerPolicy
-    from molformer.data.importing import import_dataset, import_inputs
+    from molformer.data.importing import cache_folder, import_dataset, import_inputs
     from molformer.data.labels import parse_targets
     from molformer.data.readers import ReadOptions
 
     policy = ConformerPolicy(method=conformers, seed=seed)  # type: ignore[arg-type]
     workers = (os.cpu_count() or 1) if processes < 0 else processes
+    kept = cache_folder() / "geometries" if cache else None
     by_name = len(inputs) == 1 and inputs[0] in datasets.names()
     if source_file is not None and not by_name:
         raise InputError("--from is for a data set by its name; `molformer data list` names them")
@@ -129,10 +132,10 @@ def import_(
             bar.update(rows, description=f"downloaded {done / 1e6:.0f} of {(total or 0) / 1e6:.0f} MB, rows")
 
         if by_name:
-            result = import_dataset(inputs[0], output, source_file, policy, workers, row, bytes_there)
+            result = import_dataset(inputs[0], output, source_file, policy, workers, row, kept, bytes_there)
         else:
             options = ReadOptions(parse_targets(target, inputs), smiles_column, points=points, seed=seed)
-            result = import_inputs(inputs, output, options, policy, workers, progress=row)
+            result = import_inputs(inputs, output, options, policy, workers, progress=row, cache=kept)
     console.print(f"Wrote {len(result.store)} structures to {result.store.path}")
     if result.record is not None:
         console.print(f"Rejected {result.rejected} rows, each with its reason in {result.record}")
@@ -173,7 +176,9 @@ def info(
     if opened.labels:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for name in ("label", "unit", "kind", "missing", "mean", "lowest", "spread", "highest"):
-            table.add_column(name, justify="right" if name in ("missing", "mean", "lowest") else "left", overflow="fold")
+            table.add_column(
+                name, justify="right" if name in ("missing", "mean", "lowest") else "left", overflow="fold"
+            )
         for row in describe_labels(opened):
             table.add_row(*row)
         console.print(table)
@@ -186,7 +191,11 @@ def split(
     store: Annotated[Path, typer.Argument(help="A structure store.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")],
     by: Annotated[str, typer.Option(help="random, scaffold or stratified.")] = "random",
-    fractions: Annotated[tuple[float, float, float], typer.Option(help="Training, validation, test.")] = (0.8, 0.1, 0.1),
+    fractions: Annotated[tuple[float, float, float], typer.Option(help="Training, validation, test.")] = (
+        0.8,
+        0.1,
+        0.1,
+    ),
     seed: Annotated[int, typer.Option(help="Of the random choice.")] = 0,
     label: Annotated[str, typer.Option(help="What a stratified split looks at.")] = "",
     folds: Annotated[int, typer.Option(help="Parts of a cross-validation; 0 for none.")] = 0,

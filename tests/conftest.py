@@ -12,6 +12,11 @@ def _same_seed_for_every_test():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_its_own(tmp_path_factory):
+    os.environ["MOLFORMER_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def float64():
     torch.set_default_dtype(torch.float64)

@@ -13,12 +13,11 @@ from molformer.data.structure import Label
 from molformer.models import Domain, PropertyModel
 from tests.helpers import moved, small_config
 
-ENVIRONMENT = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
-
 
 def molformer(*arguments, cwd=None):
     command = [sys.executable, "-m", "molformer", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, timeout=120, check=False)
+    environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120, check=False)
 
 
 @pytest.fixture(scope="module")

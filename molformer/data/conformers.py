@@ -3,9 +3,11 @@
 The molecule is first rewritten in canonical order, so that every spelling of it gives the same geometry; with the
 order as written, two spellings of one molecule end up 1 Å apart. ETKDGv3: Wang et al. 2020,
 doi 10.1021/acs.jcim.0c00025; MMFF94: Halgren 1996; UFF, where MMFF94 has no parameters: Rappé et al. 1992.
+
+Imports RDKit and numpy only: processes that do nothing but embed start in a fraction of a second.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,7 +17,10 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from molformer.data.structure import Structure
 from molformer.errors import ConfigError, ConformerError, InputError
 
-GeometryMethod = Literal["etkdg", "etkdg+mmff"]
+GeometryMethod = Literal["etkdg", "etkdg+mmff", "given"]
+
+MORE_STEPS = 4
+"""A relaxation that does not converge is continued once, with so many times `ConformerPolicy.max_iterations` steps."""
 
 _GEOMETRY = "_molformer_geometry"  # property of an RDKit molecule that says how its conformer was made
 
@@ -25,23 +30,31 @@ class ConformerPolicy:
     """How a molecule without coordinates gets them.
 
     Args:
-        method: `etkdg` (embedding alone) or `etkdg+mmff` (relaxed with MMFF94, or UFF where that lacks parameters).
+        method: `given` (not at all: coordinates must be there), `etkdg` (embedding alone) or `etkdg+mmff` (relaxed
+            with MMFF94, or UFF where that lacks parameters).
+        num_conformers: geometries that are made; where one is asked for, it is the one of lowest force-field energy.
         seed: of the embedding; the same seed gives the same geometry.
-        timeout: seconds after which the embedding of one molecule is given up.
-        max_iterations: force-field steps.
+        timeout: seconds after which the embedding of one geometry is given up.
+        max_iterations: force-field steps, see `MORE_STEPS`.
+        add_hydrogens: whether hydrogens are added; if not, there are only those that the SMILES has as atoms.
 
     Raises:
-        ConfigError: the method is not known.
+        ConfigError: the method is not known, or a number is not positive.
     """
 
     method: GeometryMethod = "etkdg+mmff"
+    num_conformers: int = 1
     seed: int = 7
     timeout: int = 30
     max_iterations: int = 1000
+    add_hydrogens: bool = True
 
     def __post_init__(self) -> None:
         if self.method not in get_args(GeometryMethod):
             raise ConfigError(f"conformer method '{self.method}' is not one of {', '.join(get_args(GeometryMethod))}")
+        for name in ("num_conformers", "timeout", "max_iterations"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} of the conformers is {getattr(self, name)}: it must be 1 or more")
 
 
 def parse_smiles(smiles: str, name: str = "") -> Chem.Mol:
@@ -71,6 +84,29 @@ def parse_smiles(smiles: str, name: str = "") -> Chem.Mol:
     return mol
 
 
+def canonical_smiles(smiles: str, add_hydrogens: bool = True, name: str = "") -> str:
+    """The one spelling of a molecule from which its geometry is made.
+
+    Args:
+        smiles: any spelling.
+        add_hydrogens: as in the policy; if not, hydrogens that are atoms stay.
+        name: its title or row, for messages.
+
+    Raises:
+        InputError: it is not a valid SMILES, or an atom is a dummy ('*'), which has no element.
+
+    Example:
+        >>> canonical_smiles("OCC"), canonical_smiles("[H]O[H]")
+        ('CCO', 'O')
+    """
+    mol = parse_smiles(smiles, name)
+    if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
+        where = f"{name}: " if name else ""
+        raise InputError(f"{where}'{smiles}' has a dummy atom (*), which is no element: replace it")
+    with rdBase.BlockLogs():
+        return Chem.MolToSmiles(Chem.RemoveHs(mol) if add_hydrogens else mol)
+
+
 def embed_smiles(smiles: str, policy: ConformerPolicy | None = None, name: str = "") -> Structure:
     """A structure with hydrogens and a 3-D geometry from a SMILES.
 
@@ -87,52 +123,63 @@ def embed_smiles(smiles: str, policy: ConformerPolicy | None = None, name: str =
         >>> embed_smiles("OCC").formula
         'C2H6O'
     """
-    mol = canonical_order(parse_smiles(smiles, name), smiles)
-    return structure_of(embed(mol, policy or ConformerPolicy(), name or smiles), smiles=smiles, name=name)
+    return embed_smiles_all(smiles, policy, name)[0]
 
 
-def canonical_order(mol: Chem.Mol, smiles: str) -> Chem.Mol:
-    """The same molecule with atoms and bonds in the order of its canonical SMILES.
+def embed_smiles_all(smiles: str, policy: ConformerPolicy | None = None, name: str = "") -> list[Structure]:
+    """All geometries that a policy makes of a SMILES, from low to high force-field energy.
 
-    Raises:
-        InputError: an atom is a dummy ('*'), which has no element.
-    """
-    if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
-        raise InputError(f"'{smiles}' has a dummy atom (*), which is no element: replace it")
-    return parse_smiles(Chem.MolToSmiles(Chem.RemoveHs(mol)))
-
-
-def embed(mol: Chem.Mol, policy: ConformerPolicy, name: str) -> Chem.Mol:
-    """Add hydrogens and one conformer to a molecule.
+    Args:
+        smiles: one connected molecule.
+        policy: how the geometries are made. There may be fewer than its `num_conformers`.
+        name: its title or row, for messages.
 
     Raises:
-        ConformerError: the molecule is in several pieces, or embedding or relaxation failed.
+        InputError: it is not a valid SMILES.
+        ConformerError: no geometry could be made; the message says why.
+
+    Example:
+        >>> len(embed_smiles_all("OCC", ConformerPolicy(num_conformers=3)))
+        3
     """
-    if len(Chem.GetMolFrags(mol)) > 1:
-        raise ConformerError(f"'{name}' has {len(Chem.GetMolFrags(mol))} separate parts: give one molecule at a time")
-    mol = Chem.AddHs(mol)
-    parameters = rdDistGeom.ETKDGv3()
-    parameters.randomSeed = policy.seed
-    parameters.timeout = policy.timeout
-    parameters.trackFailures = True
-    with rdBase.BlockLogs():
-        if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
-            parameters.useRandomCoords = True
-            if rdDistGeom.EmbedMolecule(mol, parameters) < 0:
-                raise ConformerError(
-                    f"'{name}' could not be embedded in 3-D ({_failure(parameters)}): "
-                    "give its coordinates in an XYZ file"
-                )
-        relaxed = f"+{_relax(mol, policy.max_iterations, name)}" if policy.method == "etkdg+mmff" else ""
-    mol.SetProp(_GEOMETRY, f"etkdg{relaxed}")
-    return mol
+    policy = policy or ConformerPolicy()
+    canonical = canonical_smiles(smiles, policy.add_hydrogens, name)
+    where = f"{name}: " if name else ""
+    try:
+        return [replace(structure, smiles=smiles, name=name) for structure in embed_canonical(canonical, policy)]
+    except ConformerError as error:
+        raise ConformerError(f"{where}'{smiles}' {error}") from None
+
+
+def embed_canonical(canonical: str, policy: ConformerPolicy) -> list[Structure]:
+    """Geometries of a molecule that is already spelled as `canonical_smiles` does, which is not checked.
+
+    Raises:
+        ConformerError: no geometry could be made; the message is the rest of a sentence that begins with the molecule.
+    """
+    if policy.method == "given":
+        raise ConformerError(
+            "has no coordinates and the policy is to use only given ones: read it from a file with coordinates, or "
+            "choose the method 'etkdg+mmff'"
+        )
+    mol = parse_smiles(canonical)
+    parts = len(Chem.GetMolFrags(mol))
+    if parts > 1:
+        raise ConformerError(f"has {parts} separate parts: give one molecule at a time")
+    try:
+        with rdBase.BlockLogs():
+            return [structure_of(conformer) for conformer in _conformers(mol, policy)]
+    except (RuntimeError, ValueError) as error:  # what RDKit raises, a stack trace after the first lines
+        reason = " ".join(line for line in str(error).splitlines()[:3] if line.strip("* \t"))
+        raise ConformerError(f"could not be embedded in 3-D ({reason}): give its coordinates in an XYZ file") from None
 
 
 def structure_of(mol: Chem.Mol, smiles: str = "", name: str = "") -> Structure:
     """The structure of an RDKit molecule that has a conformer."""
-    radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
+    atoms = list(mol.GetAtoms())  # RDKit makes each anew, slowly
+    radicals = sum(atom.GetNumRadicalElectrons() for atom in atoms)
     return Structure(
-        numbers=np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]),
+        numbers=np.array([atom.GetAtomicNum() for atom in atoms]),
         pos=mol.GetConformer().GetPositions(),
         charge=Chem.GetFormalCharge(mol),
         spin=radicals + 1,
@@ -142,19 +189,55 @@ def structure_of(mol: Chem.Mol, smiles: str = "", name: str = "") -> Structure:
     )
 
 
-def _relax(mol: Chem.Mol, max_iterations: int, name: str) -> str:
-    """Relax the conformer in place; the name of the force field that could do it."""
+def _conformers(mol: Chem.Mol, policy: ConformerPolicy) -> list[Chem.Mol]:
+    """Molecules with one conformer each, by energy."""
+    if policy.add_hydrogens:
+        mol = Chem.AddHs(mol)
+    parameters = rdDistGeom.ETKDGv3()
+    parameters.randomSeed = policy.seed
+    parameters.timeout = policy.timeout
+    parameters.trackFailures = True
+    made = list(rdDistGeom.EmbedMultipleConfs(mol, policy.num_conformers, parameters))
+    if not made:
+        parameters.useRandomCoords = True
+        made = list(rdDistGeom.EmbedMultipleConfs(mol, policy.num_conformers, parameters))
+    if not made:
+        raise ConformerError(
+            f"could not be embedded in 3-D ({_failure(parameters)}): give its coordinates in an XYZ file"
+        )
+    conformers = [Chem.Mol(mol, confId=index) for index in made]
+    alone = mol.GetNumAtoms() == 1  # nothing to relax, and no force field knows all elements
+    relax = policy.method == "etkdg+mmff" and not alone
+    energies = []
+    for conformer in conformers:
+        conformer.SetProp(_GEOMETRY, "etkdg")
+        if relax or (len(conformers) > 1 and not alone):
+            energies.append(_energy(conformer, policy.max_iterations if relax else 0))
+    order = np.argsort(energies, kind="stable") if energies else range(len(conformers))
+    return [conformers[index] for index in order]
+
+
+def _energy(mol: Chem.Mol, max_iterations: int) -> float:
+    """Force-field energy of the conformer, kcal/mol, after it was relaxed in place; 0 iterations leave it as it is."""
     if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-        field, status = "mmff", rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=max_iterations)
+        name = "mmff"
+        parameters = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, parameters)
     elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
-        field, status = "uff", rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=max_iterations)
+        name, field = "uff", rdForceFieldHelpers.UFFGetMoleculeForceField(mol)
+    elif not max_iterations:
+        return 0.0
     else:
         raise ConformerError(
-            f"'{name}' has atoms that neither MMFF94 nor UFF has parameters for: give its coordinates in an XYZ file"
+            "has atoms that neither MMFF94 nor UFF has parameters for: give its coordinates in an XYZ file"
         )
-    if status < 0:
-        raise ConformerError(f"the force field could not be set up for '{name}'")
-    return field
+    if field is None:
+        raise ConformerError("is a molecule for which the force field could not be set up: give its coordinates")
+    field.Initialize()
+    if max_iterations:
+        failed = field.Minimize(maxIts=max_iterations) and field.Minimize(maxIts=MORE_STEPS * max_iterations)
+        mol.SetProp(_GEOMETRY, f"etkdg+{name}{', not converged' if failed else ''}")
+    return field.CalcEnergy()
 
 
 def _failure(parameters: rdDistGeom.EmbedParameters) -> str:

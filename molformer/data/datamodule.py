@@ -69,7 +69,7 @@ class MoleculeDataModule(LightningDataModule):
     """Training, validation and test batches of a store.
 
     Args:
-        store: path of a `StructureStore`.
+        store: a `StructureStore` or its path.
         targets: names of the labels to learn.
         split: how it is split.
         batch_size: graphs a batch; with a bound below, the most of them.
@@ -86,7 +86,7 @@ class MoleculeDataModule(LightningDataModule):
 
     def __init__(
         self,
-        store: str,
+        store: StructureStore | str,
         targets: Sequence[str],
         split: SplitPolicy | None = None,
         batch_size: int = 32,
@@ -96,7 +96,7 @@ class MoleculeDataModule(LightningDataModule):
         workers: int = 0,
     ) -> None:
         super().__init__()
-        self.store = StructureStore(store)
+        self.store = store if isinstance(store, StructureStore) else StructureStore(store)
         self.targets = [self.store.label(name) for name in targets]
         self.batch_size = batch_size
         self.batch_atoms = batch_atoms

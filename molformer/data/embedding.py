@@ -1,26 +1,124 @@
-"""Geometries for entries that have none, one after another, in their order."""
+"""Geometries for entries that have none, in their order: in this process, in several, or from a cache."""
 
-from collections.abc import Iterable, Iterator
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 
+from molformer.data.conformers import ConformerPolicy, canonical_smiles
+from molformer.data.geometry_cache import GeometryCache
 from molformer.data.readers.entry import Entry
-from molformer.errors import MolformerError
+from molformer.data.structure import Structure
+from molformer.data.workers import Outcome, WorkerPool, outcome_of
+from molformer.errors import ConformerError, MolformerError
+
+Job = tuple[Entry, str | None]
+"""An entry and the SMILES that is to be embedded for it; None if it is finished."""
+
+CHUNK = 16
+"""Molecules that go to a worker at a time, some tenths of a second of work; the first chunks are smaller."""
+
+WINDOW = 4
+"""Chunks for each worker that are read ahead and kept in memory."""
 
 
-def with_geometry(entries: Iterable[Entry]) -> Iterator[Entry]:
+def with_geometry(
+    entries: Iterable[Entry],
+    policy: ConformerPolicy | None = None,
+    processes: int = 0,
+    cache: str | os.PathLike[str] | None = None,
+) -> Iterator[Entry]:
     """The same entries; where there is only a SMILES, with a structure or with the reason why there is none.
 
     Args:
-        entries: as readers give them.
-    """
-    from molformer.data.conformers import embed_smiles
+        entries: as readers give them; they are read as they are needed.
+        policy: how geometries are made.
+        processes: worker processes; 0 makes the geometries in this process. The results are the same, but only a
+            worker gives up a molecule whose relaxation takes too long (see `time_limit`) or which crashes RDKit.
+        cache: folder of geometries and failures of earlier calls, to which new ones are added.
 
-    for entry in entries:
-        if entry.structure is not None or entry.error is not None:
-            yield entry
-            continue
-        try:
-            structure = embed_smiles(entry.smiles, name=entry.where)
-            yield replace(entry, structure=replace(structure, labels=entry.labels))
-        except MolformerError as error:
-            yield replace(entry, error=error)
+    Raises:
+        StoreError: the cache cannot be written.
+
+    Example:
+        >>> [entry.structure.formula for entry in with_geometry([Entry("water", smiles="O")])]
+        ['H2O']
+    """
+    policy = policy or ConformerPolicy()
+    embed = partial(outcome_of, policy, cache is not None)
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(GeometryCache(cache, policy)) if cache is not None else None
+        if processes:
+            pool = stack.enter_context(WorkerPool(embed, processes, time_limit(policy)))
+            chunks = ([_job(entry, policy, kept) for entry in chunk] for chunk in _chunks(entries, processes))
+            computed = _in_order(chunks, pool, processes * WINDOW)
+        else:
+            computed = (_alone(_job(entry, policy, kept), embed) for entry in entries)
+        for jobs, outcomes in computed:
+            remaining = iter(outcomes)
+            for entry, smiles in jobs:
+                if smiles is None:
+                    yield entry
+                    continue
+                outcome = next(remaining)
+                if kept is not None:
+                    kept.put(smiles, outcome)
+                yield _finished(entry, outcome)
+
+
+def time_limit(policy: ConformerPolicy) -> float:
+    """Seconds after which a worker gives up a molecule: time to embed twice and to relax, for each conformer."""
+    return 3.0 * policy.timeout * policy.num_conformers
+
+
+def _job(entry: Entry, policy: ConformerPolicy, cache: GeometryCache | None) -> Job:
+    """What there is to do for an entry."""
+    if entry.structure is not None or entry.error is not None:
+        return entry, None
+    if cache is None:
+        return entry, entry.smiles
+    try:
+        canonical = canonical_smiles(entry.smiles, policy.add_hydrogens)
+    except MolformerError as error:
+        return _finished(entry, error), None
+    outcome = cache.get(canonical)
+    return (entry, canonical) if outcome is None else (_finished(entry, outcome), None)
+
+
+def _finished(entry: Entry, outcome: Outcome) -> Entry:
+    """The entry with its geometry, or with its error, which says where."""
+    if isinstance(outcome, Structure):
+        structure = replace(outcome, smiles=entry.smiles, name=entry.where, labels=entry.labels)
+        return replace(entry, structure=structure)
+    where = f"{entry.where}: " if entry.where else ""
+    subject = f"'{entry.smiles}' " if isinstance(outcome, ConformerError) else ""
+    return replace(entry, error=type(outcome)(f"{where}{subject}{outcome}"))
+
+
+def _alone(job: Job, embed: Callable[[str], Outcome]) -> tuple[list[Job], list[Outcome]]:
+    return [job], [] if job[1] is None else [embed(job[1])]
+
+
+def _chunks(entries: Iterable[Entry], processes: int) -> Iterator[list[Entry]]:
+    """Entries in chunks that grow from 1 to `CHUNK`: the first results come soon, and few entries reach all workers."""
+    remaining = iter(entries)
+    count = 0
+    while chunk := list(islice(remaining, min(CHUNK, 1 + count // processes))):
+        yield chunk
+        count += 1
+
+
+def _in_order(chunks: Iterable[list[Job]], pool: WorkerPool, window: int) -> Iterator[tuple[list[Job], list[Outcome]]]:
+    """Chunks with their outcomes, in order; at most `window` of them are on their way."""
+    pending: deque[tuple[list[Job], Future[list[Outcome]]]] = deque()
+    for jobs in chunks:
+        pending.append((jobs, pool.submit([smiles for _, smiles in jobs if smiles is not None])))
+        while pending and (len(pending) >= window or pending[0][1].done()):
+            finished, future = pending.popleft()
+            yield finished, future.result()
+    for finished, future in pending:
+        yield finished, future.result()

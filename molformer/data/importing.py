@@ -1,6 +1,8 @@
 """Import: from inputs of any kind to a store, streaming, with a record of every row that did not make it."""
 
 import csv
+import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +14,12 @@ from molformer.data import datasets
 from molformer.data.conformers import ConformerPolicy
 from molformer.data.embedding import with_geometry
 from molformer.data.readers import Entry, ReadOptions, format_of, is_file, read_input
+from molformer.data.readers.files import suffix_of
 from molformer.data.store import StoreWriter, StructureStore, store_path
 from molformer.data.structure import Label
 from molformer.errors import InputError, MolformerError, StoreError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ def import_inputs(
     processes: int = 0,
     source: str = "",
     progress: Callable[[], None] | None = None,
+    cache: Path | None = None,
 ) -> ImportResult:
     """Import SMILES, files and folders into a store; see `import_entries`.
 
@@ -51,6 +57,7 @@ def import_inputs(
         processes: worker processes that make geometries; 0 works in this one.
         source: where the data come from; the names of the inputs if empty.
         progress: called after every row.
+        cache: folder where geometries are kept from one import to the next; none are kept if None.
 
     Raises:
         InputError: an input cannot be read at all, two inputs disagree about a label, or no row is good.
@@ -60,7 +67,7 @@ def import_inputs(
     labels = _labels_of(inputs, options)
     options = replace(options, targets=tuple(labels))
     names = source or ", ".join(Path(name).name if is_file(name) else str(name) for name in inputs)
-    return import_entries(_entries(inputs, options), output, labels, policy, processes, names, progress)
+    return import_entries(_entries(inputs, options), output, labels, policy, processes, names, progress, cache)
 
 
 def import_dataset(
@@ -70,6 +77,7 @@ def import_dataset(
     policy: ConformerPolicy | None = None,
     processes: int = 0,
     progress: Callable[[], None] | None = None,
+    cache: Path | None = None,
     downloaded: Callable[[int, int | None], None] | None = None,
 ) -> ImportResult:
     """Import a public data set by its name; its files are downloaded once, to `cache_folder()`.
@@ -81,6 +89,7 @@ def import_dataset(
         policy: how molecules without coordinates get them.
         processes: worker processes that make geometries.
         progress: called after every row.
+        cache: folder where geometries are kept from one import to the next.
         downloaded: called with the bytes that are there and those of the whole file, None if that is not known.
 
     Raises:
@@ -91,7 +100,7 @@ def import_dataset(
     path = datasets.fetch(name, cache_folder() / "datasets" / name, file, downloaded)
     source = f"{name}; {dataset.citation}; licence: {dataset.licence}"
     return import_entries(
-        datasets.read(name, path), output, datasets.labels(name), policy, processes, source, progress
+        datasets.read(name, path), output, datasets.labels(name), policy, processes, source, progress, cache
     )
 
 
@@ -108,6 +117,7 @@ def import_entries(
     processes: int = 0,
     source: str = "",
     progress: Callable[[], None] | None = None,
+    cache: Path | None = None,
 ) -> ImportResult:
     """Write entries to a store; those with an error to `<store>.rejected.csv`, with the reason.
 
@@ -120,7 +130,7 @@ def import_entries(
     path = store_path(output)
     record = _Record(path.with_name(path.name.removesuffix(".safetensors") + ".rejected.csv"))
     with StoreWriter(path, labels, source) as writer, record:
-        for entry in with_geometry(entries, policy, processes):
+        for entry in with_geometry(entries, policy, processes, cache):
             error = entry.error or _add(writer, entry)
             record.count(entry, error)
             if progress is not None:
@@ -130,6 +140,57 @@ def import_entries(
             reason = f"the first reason: {record.first}" if record.first else "they are empty"
             raise InputError(f"no row of the inputs can be used; {reason}")
     return ImportResult(StructureStore(path), record.rejected, record.path if record.rejected else None)
+
+
+def open_data(
+    sources: str | Sequence[str],
+    targets: Sequence[str] = (),
+    smiles_column: str = "",
+    processes: int = 0,
+    progress: Callable[[], None] | None = None,
+) -> StructureStore:
+    """A store as it is; anything else imported into a store of the cache, once for the same files and labels.
+
+    Args:
+        sources: a store, or files, folders and SMILES.
+        targets: labels to take along, as `parse_targets` takes them.
+        smiles_column: see `ReadOptions`.
+        processes: worker processes that make geometries.
+        progress: called after every row of an import.
+
+    Raises:
+        StoreError: the store is missing or damaged.
+        InputError: see `import_inputs`.
+    """
+    from molformer.data.labels import parse_targets
+
+    inputs = [sources] if isinstance(sources, str) else list(sources)
+    if len(inputs) == 1 and not (is_file(inputs[0]) and suffix_of(Path(inputs[0])) != ".safetensors"):
+        return StructureStore(inputs[0])
+    labels = parse_targets(targets, inputs)
+    options = ReadOptions(labels, smiles_column)
+    facts = [str(labels), smiles_column, *(_stamp(name) for name in inputs)]
+    key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+    path = cache_folder() / "stores" / f"{Path(inputs[0]).stem}-{key}.safetensors"
+    if path.is_file():
+        return StructureStore(path)
+    result = import_inputs(
+        inputs, path, options, processes=processes, progress=progress, cache=cache_folder() / "geometries"
+    )
+    if result.record is not None:
+        logger.warning("%d rows cannot be used; the reasons are in '%s'", result.rejected, result.record)
+    return result.store
+
+
+def _stamp(name: str) -> str:
+    """What changes when an input does: its place, size and time."""
+    if not is_file(name):
+        return name
+    try:
+        status = os.stat(name)
+    except OSError as error:
+        raise InputError(f"cannot read '{name}': {error.strerror}") from None
+    return f"{Path(name).resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
 class _Record:

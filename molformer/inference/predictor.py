@@ -5,19 +5,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from molformer.data.conformers import ConformerPolicy
 from molformer.data.embedding import with_geometry
 from molformer.data.graph import GraphBatch
-from molformer.data.readers import Entry, read_input
+from molformer.data.readers import Entry, library_of, read_input
 from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
 from molformer.errors import MolformerError, UnsupportedElementError
 from molformer.models.property import PropertyModel
-
-Input = str | Path | Structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +91,20 @@ class Predictor:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(PropertyModel.load(folder).to(device))
 
-    def predict(self, inputs: Input | Sequence[Input], strict: bool = False) -> list[Prediction]:
+    def predict(
+        self,
+        inputs: Any,
+        strict: bool = False,
+        policy: ConformerPolicy | None = None,
+        processes: int = 0,
+    ) -> list[Prediction]:
         """Predictions, in the order of the inputs; a file with several molecules gives a row for each.
 
         Args:
-            inputs: SMILES, paths of files or structures; one or several.
+            inputs: SMILES, paths of files, structures, RDKit `Mol` or ASE `Atoms`; one, or a sequence of them.
             strict: raise at the first input that fails, instead of giving a row that says why.
+            policy: how molecules without coordinates get them.
+            processes: worker processes that make these; 0 works in this one.
 
         Returns:
             A row for every molecule, whatever fails.
@@ -104,9 +112,9 @@ class Predictor:
         Raises:
             MolformerError: with `strict`, the first failure.
         """
-        sources = [inputs] if isinstance(inputs, str | Path | Structure) else inputs
-        entries = (entry for source in sources for entry in read_input(source))
-        return list(self.predict_entries(with_geometry(entries), strict))
+        single = isinstance(inputs, str | Path | Structure) or library_of(inputs)
+        entries = (entry for source in ([inputs] if single else inputs) for entry in read_input(source))
+        return list(self.predict_entries(with_geometry(entries, policy, processes), strict))
 
     def predict_entries(self, entries: Iterable[Entry], strict: bool = False) -> Iterator[Prediction]:
         """Predictions of entries that have a geometry or an error, as they come, a batch at a time."""

@@ -17,8 +17,9 @@ class TrainingConfig:
     """Data, targets and optimisation of a run; the encoder has a config of its own.
 
     Args:
-        data: the structure store to learn from.
-        targets: names of its labels to learn, several at once.
+        data: what to learn from: a structure store, or files of molecules (one, or a list), imported on first use.
+        targets: names of the labels to learn, several at once; for files, also NAME=KIND,UNIT.
+        smiles_column: column of a table that holds the SMILES; found by its name if empty.
         run: folder that the run writes; it must not hold another run.
         split: share of the molecules in training, validation and test.
         split_by: `random`, `scaffold`, `stratified` (by `split_label`) or `file` (`split_file`).
@@ -49,8 +50,9 @@ class TrainingConfig:
         ConfigError: a value is out of range; the message names it.
     """
 
-    data: str = ""
+    data: str | list[str] = ""
     targets: list[str] = field(default_factory=list)
+    smiles_column: str = ""
     run: str = "runs/default"
     split: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1])
     split_by: SplitMethod = "random"
@@ -99,9 +101,14 @@ class TrainingConfig:
         ):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}")
-        if unknown := set(self.target_weights) - set(self.targets):
+        if unknown := set(self.target_weights) - set(self.target_names):
             raise ConfigError(f"target_weights names '{min(unknown)}', which is not among the targets")
         self.split_policy()
+
+    @property
+    def target_names(self) -> list[str]:
+        """Names of the targets, without what is said of their kind."""
+        return [text.partition("=")[0] for text in self.targets]
 
     def split_policy(self) -> SplitPolicy:
         """How the data are split.

@@ -24,6 +24,7 @@ from lightning.pytorch.callbacks.weight_averaging import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from molformer.data.datamodule import MoleculeDataModule
+from molformer.data.importing import open_data
 from molformer.data.splits import write_split
 from molformer.data.statistics import atom_rows
 from molformer.errors import ConfigError, TrainingError
@@ -83,9 +84,10 @@ def train(encoder: SE3TransformerConfig, training: TrainingConfig, progress: Cal
     folder = Path(training.run)
     if (folder / "config.yaml").exists():
         raise ConfigError(f"'{folder}' holds a run already: choose another folder with --run, or delete it")
+    store = open_data(training.data, training.targets, training.smiles_column, processes=os.cpu_count() or 1)
     data = MoleculeDataModule(
-        training.data,
-        training.targets,
+        store,
+        training.target_names,
         training.split_policy(),
         training.batch_size,
         training.batch_atoms,

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 from rdkit import Chem
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
-from molformer.data.conformers import ConformerPolicy, embed_smiles
+from molformer.data import conformers
+from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_smiles, embed_smiles_all
 from molformer.errors import ConfigError, ConformerError, InputError
 
 SPELLINGS = [
@@ -88,3 +90,80 @@ def test_rdkit_says_nothing_on_its_own(capfd):
         embed_smiles("C(C)(C)(C)(C)C")
     assert capfd.readouterr().err == ""
     assert Chem.MolFromSmiles("C") is not None
+
+
+@pytest.mark.parametrize("smiles", ["[He]", "[Na+]", "[U]"])
+def test_one_atom_needs_no_force_field(smiles):
+    atom = embed_smiles(smiles)
+    assert atom.pos.tolist() == [[0, 0, 0]]
+    assert atom.geometry == "etkdg"
+
+
+def test_given_coordinates_only():
+    with pytest.raises(ConformerError, match=r"row 3: 'CCO' has no coordinates .* file with coordinates"):
+        embed_smiles("CCO", ConformerPolicy("given"), "row 3")
+
+
+@pytest.mark.parametrize(("method", "smiles"), [("etkdg+mmff", "OCCO"), ("etkdg", "OCCO"), ("etkdg+mmff", "CB(C)CCC")])
+def test_several_conformers_are_sorted_by_energy_and_the_lowest_is_the_geometry(method, smiles):
+    policy = ConformerPolicy(method, num_conformers=6)
+    made = embed_smiles_all(smiles, policy)
+    energies = [energy(structure) for structure in made]
+    assert len(made) == 6
+    assert energies == sorted(energies)
+    assert energies[-1] - energies[0] > 0.1
+    assert np.array_equal(embed_smiles(smiles, policy).pos, made[0].pos)
+    first = embed_smiles(smiles, ConformerPolicy(method))
+    assert any(np.array_equal(first.pos, structure.pos) for structure in made)
+    again = embed_smiles_all(Chem.MolToSmiles(Chem.MolFromSmiles(smiles), doRandom=True), policy)
+    assert all(np.array_equal(one.pos, other.pos) for one, other in zip(made, again, strict=True))
+
+
+def energy(structure):
+    """Energy by the force field that knows the molecule, from the positions alone."""
+    mol = Chem.AddHs(Chem.MolFromSmiles(canonical_smiles(structure.smiles)))
+    conformer = Chem.Conformer(len(structure))
+    conformer.SetPositions(structure.pos)
+    mol.AddConformer(conformer)
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
+        parameters = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+        return rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, parameters).CalcEnergy()
+    return rdForceFieldHelpers.UFFGetMoleculeForceField(mol).CalcEnergy()
+
+
+def test_several_conformers_of_what_no_force_field_knows():
+    assert len(embed_smiles_all("[He]", ConformerPolicy(num_conformers=2))) == 2
+    assert len(embed_smiles_all("C[U]", ConformerPolicy("etkdg", num_conformers=2))) == 2
+
+
+def test_relaxation_that_does_not_converge_is_retried_and_then_reported(monkeypatch):
+    short = ConformerPolicy(max_iterations=1)
+    assert embed_smiles("CC(=O)Nc1ccc(O)cc1", short).geometry == "etkdg+mmff, not converged"
+    monkeypatch.setattr(conformers, "MORE_STEPS", 1000)
+    retried = embed_smiles("CC(=O)Nc1ccc(O)cc1", short)
+    assert retried.geometry == "etkdg+mmff"
+    assert np.isclose(energy(retried), energy(embed_smiles("CC(=O)Nc1ccc(O)cc1")), atol=0.05)
+
+
+def test_hydrogens_are_those_that_were_written_if_none_are_to_be_added():
+    policy = ConformerPolicy("etkdg", add_hydrogens=False)
+    assert embed_smiles("[H]OC", policy).formula == "CHO"
+    assert embed_smiles("OC", policy).formula == "CO"
+    assert embed_smiles("[H]C([H])([H])[H]", policy).formula == "CH4"
+
+
+@pytest.mark.parametrize("name", ["num_conformers", "timeout", "max_iterations"])
+def test_a_policy_of_nothing_is_refused(name):
+    with pytest.raises(ConfigError, match=f"{name} of the conformers is 0"):
+        ConformerPolicy(**{name: 0})
+
+
+def test_what_rdkit_raises_is_a_reason(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("Pre-condition Violation\n\tbad thing\nViolation occurred\n----\nStack")
+
+    monkeypatch.setattr(rdDistGeom, "EmbedMultipleConfs", broken)
+    with pytest.raises(
+        ConformerError, match=r"'CCO' could not be embedded in 3-D \(Pre-condition Violation.*bad thing"
+    ):
+        embed_smiles("CCO")

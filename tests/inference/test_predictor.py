@@ -51,6 +51,32 @@ def test_every_door_gives_the_same_number(folder, tmp_path):
     assert np.ptp(values) < 1e-5
 
 
+def test_objects_of_rdkit_and_ase_are_inputs_too(folder):
+    from ase import Atoms
+    from rdkit import Chem
+    from rdkit.Geometry import Point3D
+
+    structure = embed_smiles("CCO")
+    mol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
+    assert [atom.GetAtomicNum() for atom in mol.GetAtoms()] == structure.numbers.tolist()
+    conformer = Chem.Conformer(mol.GetNumAtoms())
+    for index, place in enumerate(structure.pos.tolist()):
+        conformer.SetAtomPosition(index, Point3D(*place))
+    mol.AddConformer(conformer)
+    atoms = Atoms(structure.numbers, structure.pos)
+    predictor = molformer.load(folder)
+    rows = predictor.predict([mol, atoms]) + predictor.predict(mol) + predictor.predict(atoms)
+    assert [row.status for row in rows] == ["ok"] * 4
+    assert np.ptp([float(row["gap"]) for row in rows]) < 1e-4
+
+
+def test_a_periodic_structure_is_not_taken_for_a_molecule(folder):
+    alone = embed_smiles("O")
+    crystal = replace(alone, cell=3.5 * np.eye(3))
+    first, second = molformer.load(folder).predict([alone, crystal])
+    assert abs(float(first["gap"]) - float(second["gap"])) > 1e-4
+
+
 def test_batches_do_not_change_the_numbers(folder):
     smiles = ["C", "CC", "CCC", "CO", "N"]
     one_by_one = Predictor(PropertyModel.load(folder), batch_size=1).predict(smiles)

@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +147,17 @@ def test_a_task_learns(store, tmp_path):
     model = PropertyModel.load(result.model)
     prediction, label = predict_batches(model, data.train_dataloader())["gap"]
     assert np.nanmean(np.abs(prediction - label)) < 0.6 * model.head("gap").scale.item()
+
+
+def test_a_table_of_smiles_is_imported_once_and_trained_on(tmp_path):
+    table = tmp_path / "mols.csv"
+    smiles = ["C" * length + end for length in range(1, 9) for end in ("", "O", "N", "F")]
+    lines = ["smiles,size (eV)", "nonsense,1", *(f"{text},{len(text)}" for text in smiles)]
+    table.write_text("\n".join(lines) + "\n")
+    for name in ("first", "second"):
+        settings = training(str(table), tmp_path / name, targets=["size"], epochs=1)
+        result = train(small_config(num_layers=1), settings)
+        assert (result.errors[0].target.name, result.errors[0].target.unit) == ("size", "eV")
+    stores = list((Path(os.environ["MOLFORMER_CACHE"]) / "stores").glob("mols-*.safetensors"))
+    assert len(stores) == 1
+    assert (stores[0].parent / stores[0].name.replace(".safetensors", ".rejected.csv")).exists()

@@ -1,0 +1,130 @@
+"""GeometryCache: geometries and failures of earlier calls, kept in a folder."""
+
+import hashlib
+import json
+import logging
+import os
+import time
+import uuid
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from rdkit import rdBase
+
+from molformer.data.conformers import ConformerPolicy
+from molformer.data.store import StoreWriter, StructureStore
+from molformer.data.structure import Structure
+from molformer.data.workers import Outcome, WorkerDied
+from molformer.errors import ConformerError, StoreError
+
+logger = logging.getLogger(__name__)
+
+SHARD = 5000
+"""New molecules after which a cache writes a file."""
+
+SHARD_SECONDS = 120
+"""Seconds after which it writes one with fewer."""
+
+_CACHE_FORMAT = 1
+
+
+class GeometryCache:
+    """A folder of geometries and failures by canonical SMILES, for one policy and one version of RDKit.
+
+    New ones are written as further files, each whole or not at all, so that any number of processes may share the
+    folder; each sees what was there when it began. A damaged file is left out, with a warning.
+
+    Args:
+        path: the folder; each policy has its own folder in it.
+        policy: how the geometries are made.
+
+    Raises:
+        StoreError: the folder cannot be made.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], policy: ConformerPolicy) -> None:
+        self.source = f"molformer cache {_CACHE_FORMAT}; {policy}; RDKit {rdBase.rdkitVersion}"
+        key = hashlib.sha256(self.source.encode()).hexdigest()[:12]
+        self.folder = Path(path) / f"{policy.method}-{key}"
+        self._new: dict[str, Outcome] = {}
+        self._stores: list[StructureStore] = []
+        self._index: dict[str, tuple[int, int] | str] = {}  # store and row, or why there is no geometry
+        self._written = time.monotonic()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot make a cache in '{path}': {error.strerror}") from None
+        for file in sorted(self.folder.glob("[!.]*.*")):
+            try:
+                if file.suffix == ".safetensors":
+                    self._add_store(file)
+                elif file.suffix == ".json":
+                    self._index.update(json.loads(file.read_text(encoding="utf-8")))
+            except (StoreError, OSError, ValueError) as error:
+                logger.warning("'%s' of the cache is left out: %s", file, error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def __len__(self) -> int:
+        return len(self._index) + len(self._new)
+
+    def get(self, smiles: str) -> Outcome | None:
+        """What is known of a canonical SMILES; None if nothing is."""
+        if smiles in self._new:
+            return self._new[smiles]
+        found = self._index.get(smiles)
+        if found is None:
+            return None
+        if isinstance(found, str):
+            return ConformerError(found)
+        structure = self._stores[found[0]][found[1]]
+        return replace(structure, pos=np.array(structure.pos))  # not a view of the file
+
+    def put(self, smiles: str, outcome: Outcome) -> None:
+        """Add what became of a canonical SMILES; what may be otherwise next time is not kept."""
+        keep = isinstance(outcome, Structure | ConformerError) and not isinstance(outcome, WorkerDied)
+        if not keep or smiles in self._index:
+            return
+        self._new[smiles] = outcome
+        if len(self._new) >= SHARD or time.monotonic() - self._written > SHARD_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is new.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        name = uuid.uuid4().hex
+        failures = {smiles: str(outcome) for smiles, outcome in self._new.items() if isinstance(outcome, Exception)}
+        made = {smiles: outcome for smiles, outcome in self._new.items() if isinstance(outcome, Structure)}
+        try:
+            if failures:
+                draft = self.folder / f".{name}.json"
+                draft.write_text(json.dumps(failures, ensure_ascii=False, indent=1), encoding="utf-8")
+                os.replace(draft, self.folder / f"{name}.json")
+                self._index.update(failures)
+            if made:
+                with StoreWriter(self.folder / name, source=self.source, precision="float64") as writer:
+                    for smiles, structure in made.items():
+                        writer.add(replace(structure, smiles=smiles, name="", labels={}))
+                self._add_store(writer.path)
+        except OSError as error:
+            raise StoreError(f"cannot write to the cache '{self.folder}': {error.strerror}") from None
+        self._new.clear()
+        self._written = time.monotonic()
+
+    def _add_store(self, path: Path) -> None:
+        store = StructureStore(path)
+        text, ptr = bytes(store.column("smiles.utf8")), store.column("smiles.ptr").tolist()
+        position = len(self._stores)
+        for row, (start, end) in enumerate(pairwise(ptr)):
+            self._index[text[start:end].decode()] = (position, row)
+        self._stores.append(store)
