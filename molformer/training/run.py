@@ -24,9 +24,9 @@ from lightning.pytorch.callbacks.weight_averaging import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from molformer.data.datamodule import MoleculeDataModule
-from molformer.data.importing import open_data
 from molformer.data.splits import write_split
 from molformer.data.statistics import atom_rows
+from molformer.data.store import StructureStore, store_path
 from molformer.errors import ConfigError, TrainingError
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel
@@ -84,9 +84,8 @@ def train(encoder: SE3TransformerConfig, training: TrainingConfig, progress: Cal
     folder = Path(training.run)
     if (folder / "config.yaml").exists():
         raise ConfigError(f"'{folder}' holds a run already: choose another folder with --run, or delete it")
-    store = open_data(training.data, training.targets, training.smiles_column, processes=os.cpu_count() or 1)
     data = MoleculeDataModule(
-        store,
+        _open_store(training),
         training.target_names,
         training.split_policy(),
         training.batch_size,
@@ -125,6 +124,14 @@ def train(encoder: SE3TransformerConfig, training: TrainingConfig, progress: Cal
     result = TrainingResult(folder, best.folder, errors, trainer.current_epoch, seconds)
     write_model_card(model, data, training, errors, result.epochs, seconds, best.folder)
     return result
+
+
+def _open_store(training: TrainingConfig) -> StructureStore:
+    if isinstance(training.data, str) and store_path(training.data).is_file():
+        return StructureStore(training.data)
+    from molformer.data.importing import open_data  # needs RDKit, which training from a store does not
+
+    return open_data(training.data, training.targets, training.smiles_column, processes=os.cpu_count() or 1)
 
 
 def _trainer(folder: Path, training: TrainingConfig, best: BestModel, progress: Callback | None) -> lightning.Trainer:

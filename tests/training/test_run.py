@@ -1,6 +1,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +163,20 @@ def test_a_table_of_smiles_is_imported_once_and_trained_on(tmp_path):
     stores = list((Path(os.environ["MOLFORMER_CACHE"]) / "stores").glob("mols-*.safetensors"))
     assert len(stores) == 1
     assert (stores[0].parent / stores[0].name.replace(".safetensors", ".rejected.csv")).exists()
+
+
+def test_training_from_a_store_needs_neither_rdkit_nor_wandb_nor_ase(store, tmp_path):
+    code = f"""
+import sys
+for name in ("rdkit", "wandb", "jsonargparse", "ase", "vesin", "tblite", "e3nn"):
+    sys.modules[name] = None
+from molformer.models import SE3TransformerConfig
+from molformer.training.config import TrainingConfig
+from molformer.training.run import train
+encoder = SE3TransformerConfig(lmax=1, channels=8, num_layers=1)
+settings = TrainingConfig(data={store!r}, targets=["gap"], run={str(tmp_path / "run")!r}, epochs=1, batch_size=8)
+print(train(encoder, settings).epochs)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "1"
