@@ -251,6 +251,8 @@ def test_closing_ends_the_workers_at_once():
 
 
 SCRIPT = """
+    import signal
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     from molformer.data.embedding import with_geometry
     from molformer.data.readers import Entry
     for entry in with_geometry((Entry("x", smiles="CC(=O)Nc1ccc(O)cc1") for _ in iter(int, 1)), processes=2):
