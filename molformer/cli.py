@@ -4,6 +4,7 @@ Heavy imports stand inside the commands, so that `molformer --help` answers at o
 """
 
 import logging
+import math
 import os
 import sys
 from pathlib import Path
@@ -19,6 +20,9 @@ from molformer.errors import InputError, MolformerError
 from molformer.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from molformer.data.structure import Label
     from molformer.inference.predictor import Prediction
     from molformer.training.run import TrainingResult
 
@@ -82,7 +86,7 @@ def predict(
         raise InputError(f"cannot write '{output}': its folder does not exist")
     predictions = predictor.predict(inputs, strict=not keep_going)
     if output is None:
-        _print_predictions(predictions)
+        _print_predictions(predictions, predictor.model.targets)
     else:
         write_csv(output, predictions, predictor.model.targets)
         console.print(f"Wrote {len(predictions)} rows to {output}")
@@ -212,26 +216,32 @@ def split(
 
 
 def _print_errors(result: "TrainingResult") -> None:
-    title = f"Mean absolute errors on the test part, after {result.epochs} epochs in {result.seconds:.0f} s"
+    classes = all(row.target.is_class for row in result.errors)
+    measure = "Share of wrong answers" if classes else "Mean absolute errors"
+    title = f"{measure} on the test part, after {result.epochs} epochs in {result.seconds:.0f} s"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("target", "unit"):
         table.add_column(name)
     for name in ("n", "model", "composition", "mean", "model is better by"):
         table.add_column(name, justify="right")
     for row in result.errors:
-        gain = f"{min(row.mae_composition, row.mae_mean) / row.mae:.1f} ×" if row.mae else ""
-        numbers = [f"{value:.4g}" for value in (row.mae, row.mae_composition, row.mae_mean)]
-        table.add_row(row.target.name, row.target.unit, str(row.count), *numbers, gain)
+        baseline = min(value for value in (row.error_composition, row.error_mean) if not math.isnan(value))
+        gain = f"{baseline / row.error:.1f} ×" if row.error else ""
+        numbers = ["" if math.isnan(v) else f"{v:.4g}" for v in (row.error, row.error_composition, row.error_mean)]
+        unit = "wrong" if row.target.is_class else row.target.unit
+        table.add_row(row.target.name, unit, str(row.count), *numbers, gain)
     console.print(table)
-    console.print("composition: least squares on the number of atoms of each element; mean: one value for all")
+    console.print("composition: least squares on the atoms of each element; mean: one value for all")
+    for row in result.errors:
+        if not math.isnan(row.roc_auc):
+            console.print(f"{row.target.name}: area under the ROC curve {row.roc_auc:.3f}")
     console.print(f"Model folder: {result.model}")
 
 
-def _print_predictions(predictions: "list[Prediction]") -> None:
+def _print_predictions(predictions: "list[Prediction]", targets: "Sequence[Label]") -> None:
     from molformer.data.readers import is_file
     from molformer.inference.table import cells, columns
 
-    targets = next((prediction.values for prediction in predictions if prediction.values), {})
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("input", "formula"):
         table.add_column(name, overflow="fold")

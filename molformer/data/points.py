@@ -21,7 +21,7 @@ class PointCloudDataModule(LightningDataModule):
     """Training, validation and test batches of a store of clouds.
 
     Args:
-        store: path of a `StructureStore`.
+        store: a `StructureStore` or its path.
         target: name of the class to learn; the split keeps the share of each class.
         options: what becomes of a cloud; the augmentation is for the training part alone.
         split: share of the clouds in training, validation and test.
@@ -36,7 +36,7 @@ class PointCloudDataModule(LightningDataModule):
 
     def __init__(
         self,
-        store: str,
+        store: StructureStore | str,
         target: str = "class",
         options: CloudOptions | None = None,
         split: Sequence[float] = (0.8, 0.1, 0.1),
@@ -45,7 +45,7 @@ class PointCloudDataModule(LightningDataModule):
         workers: int = 0,
     ) -> None:
         super().__init__()
-        self.store = StructureStore(store)
+        self.store = store if isinstance(store, StructureStore) else StructureStore(store)
         self.targets = [self.store.label(target)]
         self.options = options or CloudOptions()
         self.batch_size = batch_size

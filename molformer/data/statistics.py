@@ -1,7 +1,8 @@
 """What a target looks like on the training part: references of the elements and the deviation that is left.
 
 An extensive target is fitted by least squares on the number of atoms of each element, an intensive one on their
-fractions, charges by the mean of each element. These fits are also the composition baseline that a model has to beat.
+fractions, values per atom by the mean of each element, a tensor like an extensive target by its isotropic part. These
+fits are also the composition baseline that a model has to beat.
 Letters: n structures, Z = MAX_NUMBER + 1 element slots.
 """
 
@@ -40,11 +41,19 @@ def target_statistics(store: StructureStore, indices: np.ndarray, label: Label) 
     if len(values) == 0:
         raise ConfigError(f"no structure of the training part has a value of '{label.name}': choose another target")
     references = np.zeros(MAX_NUMBER + 1)
+    size = float(store.sizes[indices].mean())
+    if label.is_class:
+        return TargetStatistics(references, 1.0, size)
     if label.kind in ("extensive", "intensive"):
         design = composition(store, indices, label)
         references[store.elements] = np.linalg.lstsq(design, values, rcond=None)[0]
         rest = values - design @ references[store.elements]
-    elif label.kind == "charges":
+    elif label.kind == "tensor":
+        design = composition(store, indices, label)
+        isotropic = np.trace(values, axis1=1, axis2=2) / 3
+        references[store.elements] = np.linalg.lstsq(design, isotropic, rcond=None)[0]
+        rest = values - (design @ references[store.elements])[:, None, None] * np.eye(3)
+    elif label.kind in ("charges", "atom"):
         for element in store.elements:
             chosen = numbers == element
             references[element] = values[chosen].mean() if chosen.any() else 0.0
@@ -52,7 +61,7 @@ def target_statistics(store: StructureStore, indices: np.ndarray, label: Label) 
     else:
         rest = values
     scale = float(np.sqrt(np.mean(rest**2)))
-    return TargetStatistics(references, scale if scale > 0 else 1.0, float(store.sizes[indices].mean()))
+    return TargetStatistics(references, scale if scale > 0 else 1.0, size)
 
 
 def labelled_values(store: StructureStore, indices: np.ndarray, label: Label) -> tuple[np.ndarray, np.ndarray]:

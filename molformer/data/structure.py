@@ -69,6 +69,11 @@ class Label:
         return self.kind in ("charges", "atom", "forces")
 
     @property
+    def is_class(self) -> bool:
+        """Whether it names a class rather than measuring something."""
+        return self.kind in ("binary", "category")
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one value: () for a number, (3,) for a vector."""
         return _SHAPES.get(self.kind, ())

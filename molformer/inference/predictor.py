@@ -25,7 +25,8 @@ class Value:
     """A predicted value.
 
     Args:
-        value: (), or (3,) for a vector, (n,) for charges, (n, 3) for forces of n atoms.
+        value: (), or (3,) for a vector, (3, 3) for a tensor, (n,) for charges, (n, 3) for forces of n atoms; the
+            probability of 1 for a binary target, (K,) probabilities of the classes of a category.
         unit: its unit.
     """
 
@@ -139,7 +140,12 @@ class Predictor:
         parameter = next(self.model.parameters())
         graph = GraphBatch.from_structures(bare, parameter.dtype).to(parameter.device)
         with torch.no_grad():
-            predictions = {name: value.cpu().numpy() for name, value in self.model(graph).items()}
+            raw = self.model(graph)
+        predictions = {}
+        for target in self.model.targets:
+            value = raw[target.name]
+            value = self.model.probabilities(target, value) if target.is_class else value
+            predictions[target.name] = value.detach().cpu().numpy()
         ends = np.cumsum([len(structure) for structure in structures])
         rows = []
         for index, end in enumerate(ends):

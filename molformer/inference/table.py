@@ -1,7 +1,8 @@
 """Predictions as rows of a table.
 
-A number is one column; a vector is its length on a screen and its components too in a file, because its direction
-means something only in the frame of the geometry; values per atom appear in files alone, in the order of the atoms.
+A number is one column; a vector or tensor is its length on a screen and its components in a file, because they mean
+something only in the frame of the geometry; a category is its likeliest class, in a file with all probabilities; values
+per atom appear in files alone, in the order of the atoms.
 """
 
 import csv
@@ -16,19 +17,15 @@ from molformer.errors import InputError
 from molformer.inference.predictor import Prediction, Value
 
 
-def columns(values: Mapping[str, Value]) -> list[str]:
+def columns(targets: Sequence[Label]) -> list[str]:
     """Headings of the columns that a screen shows."""
-    return [
-        f"{name}\n{value.unit}" if value.value.ndim == 0 else f"|{name}|\n{value.unit}"
-        for name, value in values.items()
-        if _on_screen(value)
-    ]
+    shown = [target for target in targets if _on_screen(target)]
+    return [f"|{target.name}|\n{target.unit}" if target.shape else f"{target.name}\n{target.unit}" for target in shown]
 
 
-def cells(values: Mapping[str, Value], targets: Mapping[str, Value]) -> list[str]:
+def cells(values: Mapping[str, Value], targets: Sequence[Label]) -> list[str]:
     """The cells under `columns(targets)`; empty where a prediction has no values."""
-    shown = [name for name, value in targets.items() if _on_screen(value)]
-    return [_cell(values.get(name)) for name in shown]
+    return [_cell(target, values.get(target.name)) for target in targets if _on_screen(target)]
 
 
 def write_csv(path: Path, predictions: Iterable[Prediction], targets: Sequence[Label]) -> None:
@@ -53,27 +50,37 @@ def write_csv(path: Path, predictions: Iterable[Prediction], targets: Sequence[L
         raise InputError(f"cannot write '{path}': {error.strerror}") from None
 
 
-def _on_screen(value: Value) -> bool:
-    return value.value.ndim == 0 or value.value.shape == (3,)
+def _on_screen(target: Label) -> bool:
+    return not target.per_node
 
 
-def _cell(value: Value | None) -> str:
+def _cell(target: Label, value: Value | None) -> str:
     if value is None:
         return ""
-    return f"{float(np.linalg.norm(value.value)) if value.value.ndim else float(value.value):.3f}"
+    if target.kind == "category":
+        best = int(value.value.argmax())
+        return f"{target.classes[best]} {100 * value.value[best]:.0f} %"
+    return f"{float(np.linalg.norm(value.value)) if target.shape else float(value.value):.3f}"
 
 
 def _headings(target: Label) -> list[str]:
     if target.kind == "vector":
         return [f"{target.name}_{part} ({target.unit})" for part in ("x", "y", "z", "norm")]
-    return [f"{target.name} ({target.unit})"]
+    if target.kind == "tensor":
+        return [f"{target.name}_{a}{b} ({target.unit})" for a in "xyz" for b in "xyz"]
+    if target.kind == "category":
+        return [target.name, *(f"p({name})" for name in target.classes)]
+    if target.kind == "binary":
+        return [f"p({target.name})"]
+    return [f"{target.name} ({target.unit})" if target.unit else target.name]
 
 
 def _texts(target: Label, value: Value | None) -> list[str]:
     if value is None:
         return [""] * len(_headings(target))
+    numbers = [f"{number:.6f}" for number in value.value.ravel()]
     if target.kind == "vector":
-        return [f"{number:.6f}" for number in (*value.value, np.linalg.norm(value.value))]
-    if target.per_node:
-        return [" ".join(f"{number:.6f}" for number in value.value.ravel())]
-    return [f"{float(value.value):.6f}"]
+        return [*numbers, f"{np.linalg.norm(value.value):.6f}"]
+    if target.kind == "category":
+        return [target.classes[int(value.value.argmax())], *numbers]
+    return [" ".join(numbers)] if target.per_node else numbers

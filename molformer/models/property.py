@@ -5,7 +5,7 @@ The folder it is saved to holds `model.safetensors` and `config.json`; nothing i
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +20,17 @@ from molformer.data.structure import Label
 from molformer.errors import ConfigError, ModelError
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.encoder import SE3Transformer
-from molformer.nn.readout import ChargesHead, ExtensiveHead, Head, Pooling, ScalarHead, VectorHead
+from molformer.nn.readout import (
+    AtomHead,
+    ChargesHead,
+    ClassHead,
+    ExtensiveHead,
+    Head,
+    Pooling,
+    ScalarHead,
+    TensorHead,
+    VectorHead,
+)
 from molformer.version import __version__
 
 FORMAT = 1
@@ -97,7 +107,9 @@ class PropertyModel(nn.Module):
             graph: N nodes of B graphs, positions in Å.
 
         Returns:
-            By target name: (B,) for scalars, (B, 3) for vectors, (N,) for charges, (N, 3) for forces.
+            By target name: (B,) for scalars, (B, 3) for vectors, (B, 3, 3) for tensors, (N,) for charges and other
+            values per atom, (N, 3) for forces; logits (B,) for binary targets and (B, K) for categories, which
+            `probabilities` turns into what they mean.
         """
         forces = [target.name for target in self.targets if target.kind == "forces"]
         if not forces:
@@ -114,6 +126,11 @@ class PropertyModel(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.encoder.species.weight.dtype)
             return {name: head(x, graph) for name, head in self.heads.items()}
+
+    @staticmethod
+    def probabilities(target: Label, logits: Tensor) -> Tensor:
+        """Probability of 1 (B,) of a binary target, or of each class (B, K) of a category."""
+        return logits.sigmoid() if target.kind == "binary" else logits.softmax(-1)
 
     def scale(self, target: Label) -> Tensor:
         """Typical deviation of a target from its references, in its unit; forces take the energy's per atom."""
@@ -191,9 +208,10 @@ class PropertyModel(nn.Module):
             raise ConfigError("only one target can be of kind 'forces'")
         if "forces" in kinds.values() and kinds.get("energy") != "extensive":
             raise ConfigError("forces are minus the gradient of the target 'energy': add 'energy' to the targets")
-        vectors = [name for name, kind in kinds.items() if kind == "vector"]
-        if vectors and self.config.lmax < 1:
-            raise ConfigError(f"target '{vectors[0]}' is a vector, which needs lmax of at least 1")
+        for name, kind in kinds.items():
+            needed = {"vector": 1, "tensor": 2}.get(kind, 0)
+            if self.config.lmax < needed:
+                raise ConfigError(f"target '{name}' is a {kind}, which needs lmax of at least {needed}")
 
 
 def _head(target: Label, config: SE3TransformerConfig, pooling: Pooling) -> Head:
@@ -201,9 +219,15 @@ def _head(target: Label, config: SE3TransformerConfig, pooling: Pooling) -> Head
         return ScalarHead(config.channels, pooling)
     if target.kind == "extensive":
         return ExtensiveHead(config.channels)
-    if target.kind == "vector":
-        return VectorHead(config.channels)
-    return ChargesHead(config.channels)
+    if target.kind in ("binary", "category"):
+        return ClassHead(config.channels, max(1, len(target.classes)), pooling)
+    heads: dict[str, Callable[[int], Head]] = {
+        "vector": VectorHead,
+        "tensor": TensorHead,
+        "charges": ChargesHead,
+        "atom": AtomHead,
+    }
+    return heads[target.kind](config.channels)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -6,5 +6,14 @@ from molformer.nn.feed_forward import GatedFeedForward
 from molformer.nn.linear import DegreeLinear
 from molformer.nn.norm import EquivariantRMSNorm
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
-from molformer.nn.readout import ChargesHead, ExtensiveHead, Head, ScalarHead, VectorHead
+from molformer.nn.readout import (
+    AtomHead,
+    ChargesHead,
+    ClassHead,
+    ExtensiveHead,
+    Head,
+    ScalarHead,
+    TensorHead,
+    VectorHead,
+)
 from molformer.nn.so2 import EdgeConvolution, FullConvolution, SeparableConvolution

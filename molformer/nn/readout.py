@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from molformer.elements import MAX_NUMBER
+from molformer.so3 import wigner_3j
 
 if TYPE_CHECKING:
     from molformer.data.graph import GraphBatch
@@ -63,17 +64,13 @@ class ScalarHead(Head):
     """
 
     def __init__(self, channels: int, pooling: Pooling = "attention") -> None:
-        super().__init__(channels, 2 if pooling == "attention" else 1)
-        self.pooling = pooling
+        super().__init__(channels, 1 + (pooling == "attention"))
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (B,)."""
         y = self.net(x[:, 0]).double()
         reference = graph.mean_over_graphs(self.references[graph.numbers])
-        if self.pooling == "mean":
-            return reference + self.scale * graph.mean_over_graphs(y[:, 0])
-        weight = torch.exp(5 * torch.tanh(y[:, 1] / 5))  # bounded, so that no maximum need be subtracted
-        return reference + self.scale * graph.sum_over_graphs(weight * y[:, 0]) / graph.sum_over_graphs(weight)
+        return reference + self.scale * _pooled(y[:, :1], y[:, 1:], graph)[:, 0]
 
 
 class ExtensiveHead(Head):
@@ -118,6 +115,69 @@ class VectorHead(Head):
         return self.scale * graph.sum_over_graphs(vectors / x.shape[-1] ** 0.5 + charges[:, None] * arms)
 
 
+class TensorHead(Head):
+    """One symmetric 3×3 matrix a graph, such as a polarizability: Σ_i (a_i 1 + B(t_i)).
+
+    a_i comes from degree 0, with references of the elements; t_i is a linear map of degree 2, gated by degree 0, and B
+    its symmetric traceless matrix.
+
+    Args:
+        channels: C.
+    """
+
+    coupling: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels + 1)
+        self.tensor = nn.Linear(channels, channels, bias=False)
+        coupling = torch.as_tensor(wigner_3j(1, 1, 2), dtype=torch.float64)
+        self.register_buffer("coupling", coupling, persistent=False)
+
+    def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
+        """Features (N, M, C) to matrices (B, 3, 3), components x, y, z."""
+        y = self.net(x[:, 0])
+        traceless = (self.tensor(x[:, 4:9]) * y[:, None, 1:]).sum(-1).double() / x.shape[-1] ** 0.5  # (N, 5)
+        matrices = torch.einsum("abm,nm->nab", self.coupling, traceless)
+        isotropic = self.references[graph.numbers] + self.scale / self.size * y[:, 0].double()
+        identity = torch.eye(3, dtype=torch.float64, device=x.device)
+        return graph.sum_over_graphs(isotropic[:, None, None] * identity + self.scale / self.size * matrices)
+
+
+class AtomHead(Head):
+    """One number a node.
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, 1)
+
+    def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
+        """Features (N, M, C) to values (N,)."""
+        return self.references[graph.numbers] + self.scale * self.net(x[:, 0])[:, 0].double()
+
+
+class ClassHead(Head):
+    """Logits of the classes of a graph, pooled like an intensive number.
+
+    Args:
+        channels: C.
+        classes: K; 1 for a binary target.
+        pooling: `mean` over the nodes, or `attention`, a mean with learnt weights.
+    """
+
+    def __init__(self, channels: int, classes: int, pooling: Pooling = "attention") -> None:
+        super().__init__(channels, classes + (pooling == "attention"))
+        self.classes = classes
+
+    def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
+        """Features (N, M, C) to logits (B, K), or (B,) if K is 1."""
+        y = self.net(x[:, 0]).double()
+        logits = _pooled(y[:, : self.classes], y[:, self.classes :], graph)
+        return logits[:, 0] if self.classes == 1 else logits
+
+
 class ChargesHead(Head):
     """One number a node whose sum is the total charge.
 
@@ -133,3 +193,11 @@ class ChargesHead(Head):
         charges = self.references[graph.numbers] + self.scale * self.net(x[:, 0])[:, 0].double()
         excess = (graph.sum_over_graphs(charges) - graph.charge.double()) / graph.sizes
         return charges - excess[graph.batch]
+
+
+def _pooled(values: Tensor, scores: Tensor, graph: "GraphBatch") -> Tensor:
+    """Mean of node values (N, K) in each graph, weighted by the softmax of scores (N, 1) or plain if (N, 0): (B, K)."""
+    if scores.shape[1] == 0:
+        return graph.mean_over_graphs(values)
+    weight = torch.exp(5 * torch.tanh(scores / 5))  # bounded, so that no maximum need be subtracted
+    return graph.sum_over_graphs(weight * values) / graph.sum_over_graphs(weight)

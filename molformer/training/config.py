@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from molformer.data.augmentation import PointAugmentation
+from molformer.data.cloud_dataset import CloudOptions, Sampling
 from molformer.data.splits import SplitMethod, SplitPolicy
 from molformer.errors import ConfigError
 from molformer.nn.readout import Pooling
@@ -41,6 +43,11 @@ class TrainingConfig:
         patience: epochs without a better validation loss before the run stops.
         loss: `mae`, `mse` or `huber`, each in units of the target's scale.
         target_weights: weight of a target's loss, 1 where it is not named.
+        points: points of a cloud, for stores of point clouds; 0 for molecules. A cloud is moved to its centroid and
+            scaled into the unit sphere, so that `cutoff` is a share of its radius; 0.2 to 0.5.
+        sampling: how they are chosen, `random`, `farthest` or `all`.
+        jitter: noise of the training clouds' points, as a share of the radius; 0 to 0.03.
+        dropout: largest share of points left out of a training cloud; 0 to 0.5.
         precision: `32`, `64`, or `bf16-mixed`, which keeps frames and readouts in float32.
         device: `auto`, `cpu` or `cuda`.
         workers: processes that prepare batches.
@@ -74,6 +81,10 @@ class TrainingConfig:
     patience: int = 30
     loss: LossName = "mae"
     target_weights: dict[str, float] = field(default_factory=dict)
+    points: int = 0
+    sampling: Sampling = "random"
+    jitter: float = 0.0
+    dropout: float = 0.0
     precision: Precision = "32"
     device: str = "auto"
     workers: int = 0
@@ -98,12 +109,27 @@ class TrainingConfig:
             ("wandb", get_args(WandbMode)),
             ("pooling", get_args(Pooling)),
             ("device", ("auto", "cpu", "cuda")),
+            ("sampling", get_args(Sampling)),
         ):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}")
         if unknown := set(self.target_weights) - set(self.target_names):
             raise ConfigError(f"target_weights names '{min(unknown)}', which is not among the targets")
         self.split_policy()
+        if self.points < 0:
+            raise ConfigError(f"points is {self.points}; use 0 for molecules")
+        if self.points and len(self.targets) != 1:
+            raise ConfigError("a run on point clouds has one target, the class")
+        self.cloud_options()
+
+    def cloud_options(self) -> CloudOptions:
+        """What becomes of a point cloud.
+
+        Raises:
+            ConfigError: a value is out of its range.
+        """
+        augmentation = PointAugmentation(jitter=self.jitter, dropout=self.dropout)
+        return CloudOptions(max(1, self.points), self.sampling, augmentation=augmentation)
 
     @property
     def target_names(self) -> list[str]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torchmetrics.functional.classification import binary_auroc
 
 from molformer.data.datamodule import MoleculeDataModule
 from molformer.data.graph import GraphBatch
+from molformer.data.points import PointCloudDataModule
 from molformer.data.statistics import composition, labelled_values, present, target_statistics
 from molformer.data.structure import Label
 from molformer.models.property import PropertyModel
@@ -25,22 +27,25 @@ class TargetErrors:
     Args:
         target: name, unit and kind.
         count: labelled molecules or atoms.
-        mae: mean absolute error of the model; of a vector, the mean length of the error.
-        rmse: root mean square error of the model.
-        mae_mean: mean absolute error of the mean predictor.
-        mae_composition: mean absolute error of the composition predictor.
+        error: mean absolute error of the model; of a vector or tensor, the mean length of the error; of a class, the
+            share of wrong answers.
+        rmse: root mean square error of the model; NaN for a class.
+        error_mean: the same as `error` of the mean predictor, for a class of the most frequent one.
+        error_composition: the same of the composition predictor; NaN where the composition says nothing.
+        roc_auc: area under the ROC curve of a binary target; NaN for others, or if one of the answers is absent.
     """
 
     target: Label
     count: int
-    mae: float
+    error: float
     rmse: float
-    mae_mean: float
-    mae_composition: float
+    error_mean: float
+    error_composition: float
+    roc_auc: float = float("nan")
 
 
 def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Predictions and labels of a whole data set, by target, in its order.
+    """Predictions and labels of a whole data set, by target, in its order; probabilities for classes.
 
     Args:
         model: is put into evaluation mode.
@@ -57,13 +62,17 @@ def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> dict
     with torch.no_grad():
         for graph in batches:
             values = model(graph.to(device))
-            for name in names:
-                predictions[name].append(values[name].double().cpu().numpy())
-                labels[name].append(graph.labels[name].double().cpu().numpy())
+            for target in model.targets:
+                value = values[target.name]
+                value = model.probabilities(target, value) if target.is_class else value
+                predictions[target.name].append(value.detach().double().cpu().numpy())
+                labels[target.name].append(graph.labels[target.name].double().cpu().numpy())
     return {name: (np.concatenate(predictions[name]), np.concatenate(labels[name])) for name in names}
 
 
-def evaluate(predicted: dict[str, tuple[np.ndarray, np.ndarray]], data: MoleculeDataModule) -> list[TargetErrors]:
+def evaluate(
+    predicted: dict[str, tuple[np.ndarray, np.ndarray]], data: MoleculeDataModule | PointCloudDataModule
+) -> list[TargetErrors]:
     """Errors of every target on the test part, beside the baselines.
 
     Args:
@@ -74,22 +83,40 @@ def evaluate(predicted: dict[str, tuple[np.ndarray, np.ndarray]], data: Molecule
     for target in data.targets:
         prediction, label = predicted[target.name]
         kept = present(label)
+        if target.is_class:
+            rows.append(_class_errors(target, prediction[kept], label[kept].astype(int), data))
+            continue
         sizes = _sizes(prediction[kept] - label[kept])
         by_mean, by_composition = _baselines(data, target)
         rows.append(
             TargetErrors(
                 target=target,
                 count=len(sizes),
-                mae=_mean(sizes),
+                error=_mean(sizes),
                 rmse=float(np.sqrt(_mean(sizes**2))),
-                mae_mean=_mean(_sizes(by_mean)),
-                mae_composition=_mean(_sizes(by_composition)),
+                error_mean=_mean(_sizes(by_mean)),
+                error_composition=_mean(_sizes(by_composition)),
             )
         )
     return rows
 
 
-def _baselines(data: MoleculeDataModule, target: Label) -> tuple[np.ndarray, np.ndarray]:
+def _class_errors(
+    target: Label, probability: np.ndarray, label: np.ndarray, data: MoleculeDataModule | PointCloudDataModule
+) -> TargetErrors:
+    """Share of wrong answers, and the area under the ROC curve of a binary target."""
+    answer = probability.argmax(-1) if target.kind == "category" else (probability > 0.5).astype(int)
+    train, _ = labelled_values(data.store, data.split.train, target)
+    frequent = np.bincount(train.astype(int)).argmax()
+    area = float("nan")
+    if target.kind == "binary" and 0 < label.sum() < len(label):
+        area = float(binary_auroc(torch.from_numpy(probability), torch.from_numpy(label)))
+    return TargetErrors(
+        target, len(label), _mean(answer != label), float("nan"), _mean(label != frequent), float("nan"), area
+    )
+
+
+def _baselines(data: MoleculeDataModule | PointCloudDataModule, target: Label) -> tuple[np.ndarray, np.ndarray]:
     """Errors of the mean and of the composition predictor on the test part."""
     train, _ = labelled_values(data.store, data.split.train, target)
     test, numbers = labelled_values(data.store, data.split.test, target)
@@ -98,13 +125,16 @@ def _baselines(data: MoleculeDataModule, target: Label) -> tuple[np.ndarray, np.
     if target.kind in ("extensive", "intensive"):
         design = composition(data.store, data.split.test, target)
         return by_mean, test - design @ references[data.store.elements]
-    if target.kind == "charges":
+    if target.kind in ("charges", "atom"):
         return by_mean, test - references[numbers]
-    return by_mean, by_mean  # the composition says nothing about a direction
+    if target.kind == "tensor":
+        isotropic = composition(data.store, data.split.test, target) @ references[data.store.elements]
+        return by_mean, test - isotropic[:, None, None] * np.eye(3)
+    return by_mean, np.full_like(test, np.nan)  # the composition says nothing about a direction
 
 
 def _sizes(errors: np.ndarray) -> np.ndarray:
-    return np.abs(errors) if errors.ndim == 1 else np.linalg.norm(errors, axis=-1)
+    return np.abs(errors) if errors.ndim == 1 else np.linalg.norm(errors.reshape(len(errors), -1), axis=-1)
 
 
 def _mean(values: np.ndarray) -> float:

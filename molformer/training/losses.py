@@ -6,8 +6,32 @@ Letters: n rows (graphs or nodes).
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from molformer.training.config import LossName
+
+
+def class_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """Mean cross-entropy of one target over its labelled rows; zero if there are none.
+
+    Args:
+        logits: (n,) for a binary target, (n, K) for K classes.
+        label: 0 or 1, or the index of a class (n,), NaN where missing.
+
+    Returns:
+        A number, in nats.
+
+    Example:
+        >>> round(class_loss(torch.zeros(2, 4), torch.tensor([3.0, float("nan")])).item(), 4)
+        1.3863
+    """
+    there = label.isfinite()
+    known = torch.where(there, label, 0.0)
+    if logits.ndim == 1:
+        values = functional.binary_cross_entropy_with_logits(logits, known.to(logits.dtype), reduction="none")
+    else:
+        values = functional.cross_entropy(logits, known.long(), reduction="none")
+    return torch.where(there, values, 0.0).sum() / there.sum().clamp(min=1)
 
 
 def masked_loss(prediction: Tensor, label: Tensor, scale: Tensor, loss: LossName) -> Tensor:
@@ -16,7 +40,7 @@ def masked_loss(prediction: Tensor, label: Tensor, scale: Tensor, loss: LossName
     The error of a vector is its length, so that the loss does not depend on the frame.
 
     Args:
-        prediction: (n,) or (n, 3).
+        prediction: (n,), (n, 3) or (n, 3, 3).
         label: the same shape, NaN where missing.
         scale: typical deviation of the target, in the same unit.
         loss: `mae`, `mse` or `huber` (quadratic below one scale).
@@ -32,7 +56,7 @@ def masked_loss(prediction: Tensor, label: Tensor, scale: Tensor, loss: LossName
     there = label.isfinite()
     error = torch.where(there, prediction - torch.where(there, label, 0.0), 0.0) / scale
     if error.ndim > 1:
-        there = there.all(-1)
+        error, there = error.flatten(1), there.flatten(1).all(-1)
         square = torch.where(there, error.square().sum(-1), 0.0)
         size = (square + 1e-12).sqrt() if loss != "mse" else square
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from molformer.data.datamodule import MoleculeDataModule
+from molformer.data.points import PointCloudDataModule
 from molformer.elements import SYMBOLS
 from molformer.models.property import PropertyModel
 from molformer.training.config import TrainingConfig
@@ -16,7 +17,7 @@ from molformer.version import __version__
 
 def write_model_card(
     model: PropertyModel,
-    data: MoleculeDataModule,
+    data: MoleculeDataModule | PointCloudDataModule,
     training: TrainingConfig,
     errors: Sequence[TargetErrors],
     epochs: int,
@@ -54,18 +55,19 @@ def write_model_card(
         "",
         "## Errors on the test part",
         "",
-        "| target | unit | kind | n | MAE | RMSE | MAE of composition | MAE of mean |",
+        "| target | unit | kind | n | error | RMSE | error of composition | error of mean |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in errors:
         lines.append(
-            f"| {row.target.name} | {row.target.unit} | {row.target.kind} | {row.count} | {row.mae:.4g} | "
-            f"{row.rmse:.4g} | {row.mae_composition:.4g} | {row.mae_mean:.4g} |"
+            f"| {row.target.name} | {row.target.unit} | {row.target.kind} | {row.count} | {row.error:.4g} | "
+            f"{row.rmse:.4g} | {row.error_composition:.4g} | {row.error_mean:.4g} |"
         )
     device = torch.cuda.get_device_name() if next(model.parameters()).is_cuda else platform.machine() + " CPU"
     lines += [
         "",
-        "The error of a vector is its length. Composition: least squares on the number of atoms of each element.",
+        "Error: mean absolute error; of a vector or tensor, its mean length; of a class, the share of wrong answers.",
+        "Composition: least squares on the number of atoms of each element. Mean: one value, or the commonest class.",
         "",
         "## Training",
         "",

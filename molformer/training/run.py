@@ -24,6 +24,7 @@ from lightning.pytorch.callbacks.weight_averaging import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from molformer.data.datamodule import MoleculeDataModule
+from molformer.data.points import PointCloudDataModule
 from molformer.data.splits import write_split
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
@@ -84,16 +85,7 @@ def train(encoder: SE3TransformerConfig, training: TrainingConfig, progress: Cal
     folder = Path(training.run)
     if (folder / "config.yaml").exists():
         raise ConfigError(f"'{folder}' holds a run already: choose another folder with --run, or delete it")
-    data = MoleculeDataModule(
-        _open_store(training),
-        training.target_names,
-        training.split_policy(),
-        training.batch_size,
-        training.batch_atoms,
-        training.batch_edges,
-        training.seed,
-        training.workers,
-    )
+    data = _data_module(training)
     lightning.seed_everything(training.seed, verbose=False)
     domain = Domain(
         elements=tuple(_elements(data)),
@@ -124,6 +116,30 @@ def train(encoder: SE3TransformerConfig, training: TrainingConfig, progress: Cal
     result = TrainingResult(folder, best.folder, errors, trainer.current_epoch, seconds)
     write_model_card(model, data, training, errors, result.epochs, seconds, best.folder)
     return result
+
+
+def _data_module(training: TrainingConfig) -> MoleculeDataModule | PointCloudDataModule:
+    store = _open_store(training)
+    if training.points:
+        return PointCloudDataModule(
+            store,
+            training.target_names[0],
+            training.cloud_options(),
+            training.split,
+            training.batch_size,
+            training.seed,
+            training.workers,
+        )
+    return MoleculeDataModule(
+        store,
+        training.target_names,
+        training.split_policy(),
+        training.batch_size,
+        training.batch_atoms,
+        training.batch_edges,
+        training.seed,
+        training.workers,
+    )
 
 
 def _open_store(training: TrainingConfig) -> StructureStore:
@@ -199,7 +215,10 @@ def _has_wandb_key() -> bool:
 
 
 def _start_folder(
-    folder: Path, encoder: SE3TransformerConfig, training: TrainingConfig, data: MoleculeDataModule
+    folder: Path,
+    encoder: SE3TransformerConfig,
+    training: TrainingConfig,
+    data: MoleculeDataModule | PointCloudDataModule,
 ) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -210,16 +229,16 @@ def _start_folder(
         raise ConfigError(f"cannot write the run folder '{folder}': {error.strerror}") from None
 
 
-def _elements(data: MoleculeDataModule) -> list[int]:
+def _elements(data: MoleculeDataModule | PointCloudDataModule) -> list[int]:
     numbers = data.store.column("numbers")[atom_rows(data.store, data.split.train)]
     return [int(number) for number in np.unique(numbers)]
 
 
 def _write_predictions(
-    path: Path, predicted: dict[str, tuple[np.ndarray, np.ndarray]], data: MoleculeDataModule
+    path: Path, predicted: dict[str, tuple[np.ndarray, np.ndarray]], data: MoleculeDataModule | PointCloudDataModule
 ) -> None:
     """Test part: one row a structure, label and prediction of each target that has one number a structure."""
-    scalars = [target for target in data.targets if not target.per_node and not target.shape]
+    scalars = [t for t in data.targets if not (t.per_node or t.shape or t.kind == "category")]
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         columns = [f"{target.name}{kind} [{target.unit}]" for target in scalars for kind in ("", " predicted")]

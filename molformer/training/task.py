@@ -17,7 +17,7 @@ from molformer.errors import TrainingError
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel
 from molformer.training.config import TrainingConfig
-from molformer.training.losses import masked_loss
+from molformer.training.losses import class_loss, masked_loss
 
 
 class PropertyTask(LightningModule):
@@ -56,15 +56,13 @@ class PropertyTask(LightningModule):
     def losses(self, graph: GraphBatch) -> dict[str, Tensor]:
         """Loss of each target on a batch, in units of the target's scale."""
         predictions = self.model(graph)
-        return {
-            target.name: masked_loss(
-                predictions[target.name],
-                graph.labels[target.name],
-                self.model.scale(target),
-                self.training_config.loss,
-            )
-            for target in self.model.targets
-        }
+        return {target.name: self._loss(target, predictions, graph) for target in self.model.targets}
+
+    def _loss(self, target: Label, predictions: Mapping[str, Tensor], graph: GraphBatch) -> Tensor:
+        prediction, label = predictions[target.name], graph.labels[target.name]
+        if target.is_class:
+            return class_loss(prediction, label)
+        return masked_loss(prediction, label, self.model.scale(target), self.training_config.loss)
 
     def training_step(self, graph: GraphBatch, _index: int) -> Tensor:
         """Weighted sum of the targets' losses."""

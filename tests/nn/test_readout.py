@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from molformer.nn import ChargesHead, ExtensiveHead, ScalarHead, VectorHead
+from molformer.nn import AtomHead, ChargesHead, ClassHead, ExtensiveHead, ScalarHead, TensorHead, VectorHead
 from tests.helpers import moved, random_graph, rotation_and_matrix, turned
 
 CHANNELS = 8
@@ -52,3 +52,35 @@ def test_total_energies_keep_their_digits_in_a_float32_network(x):
     energy = head(x.float(), random_graph((6, 4), torch.float32))
     assert energy.dtype == torch.float64
     assert torch.allclose(energy, torch.tensor([-1234.5678901234 * 6, -1234.5678901234 * 4]).double(), atol=1e-8)
+
+
+def test_tensor_is_symmetric_and_turns_with_the_molecule(x):
+    head = moved(TensorHead(CHANNELS)).double()
+    head.set_statistics(2.0, torch.arange(119), 5.0)
+    graph = random_graph((6, 4))
+    rotation, matrix = rotation_and_matrix(2)
+    value = head(x, graph)
+    assert value.shape == (2, 3, 3)
+    assert torch.allclose(value, value.transpose(1, 2), atol=1e-12)
+    turned_value = head(matrix @ x, turned(graph, rotation, shift=3.0))
+    assert torch.allclose(turned_value, rotation @ value @ rotation.T, atol=1e-9)
+    assert (value - value.diagonal(dim1=1, dim2=2).mean(-1)[:, None, None] * torch.eye(3)).abs().max() > 0.01
+
+
+def test_values_of_atoms_are_their_references_and_more(x):
+    head = AtomHead(CHANNELS).double()
+    graph = random_graph((6, 4))
+    without = head(x, graph)
+    head.set_statistics(1.0, torch.arange(119), 1.0)
+    assert torch.allclose(head(x, graph) - without, graph.numbers.double())
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_logits_of_two_copies_are_those_of_one(x, pooling):
+    graph, single = random_graph((5, 5)), random_graph((5,))
+    same = torch.cat([x[:5], x[:5]])
+    for classes, shape in ((1, (2,)), (4, (2, 4))):
+        head = moved(ClassHead(CHANNELS, classes, pooling)).double()
+        logits = head(same, graph)
+        assert logits.shape == shape
+        assert torch.allclose(logits, head(x[:5], single).expand(shape), atol=1e-12)

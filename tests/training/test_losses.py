@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from molformer.training.losses import masked_loss
+from molformer.training.losses import class_loss, masked_loss
 
 NAN = float("nan")
 
@@ -45,3 +45,24 @@ def test_the_loss_of_a_vector_does_not_depend_on_the_frame(loss):
     scale = torch.tensor(1.0, dtype=torch.float64)
     value = masked_loss(prediction, label, scale, loss)
     assert torch.isclose(masked_loss(prediction @ turn, label @ turn, scale, loss), value)
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_a_missing_class_changes_neither_the_value_nor_a_gradient(classes):
+    logits = torch.randn((4, classes) if classes else (4,), requires_grad=True)
+    label = torch.tensor([0.0, 1.0, NAN, 1.0])
+    value = class_loss(logits, label)
+    (gradient,) = torch.autograd.grad(value, logits)
+    kept = [0, 1, 3]
+    reference = class_loss(logits[kept], label[kept])
+    assert torch.isclose(value, reference)
+    assert not gradient[2].any()
+    assert class_loss(logits, torch.full((4,), NAN)).item() == 0
+
+
+def test_cross_entropy_is_that_of_the_definition():
+    logits = torch.tensor([[1.0, 2.0, 0.5]])
+    assert class_loss(logits, torch.tensor([1.0])).item() == pytest.approx(-logits.log_softmax(-1)[0, 1].item())
+    assert class_loss(torch.tensor([0.7]), torch.tensor([1.0])).item() == pytest.approx(
+        -torch.tensor(0.7).sigmoid().log().item()
+    )

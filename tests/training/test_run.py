@@ -64,7 +64,7 @@ def test_metrics_are_those_of_the_saved_model(run, store):
     data = MoleculeDataModule(store, TARGETS)
     errors = evaluate(predict_batches(PropertyModel.load(run.model), data.test_dataloader()), data)
     for row, reported in zip(errors, run.errors, strict=True):
-        assert row.mae == pytest.approx(reported.mae, rel=1e-6)
+        assert row.error == pytest.approx(reported.error, rel=1e-6)
     with open(run.folder / "metrics.csv") as file:
         losses = [float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]]
     assert len(losses) == 2
@@ -83,7 +83,7 @@ def test_the_predictor_gives_the_written_predictions(run, store):
 def test_the_model_card_names_data_errors_and_units(run):
     card = (run.model / "README.md").read_text()
     row = next(row for row in run.errors if row.target.name == "gap")
-    assert f"| gap | eV | intensive | {row.count} | {row.mae:.4g} |" in card
+    assert f"| gap | eV | intensive | {row.count} | {row.error:.4g} |" in card
     assert "sha256" in card
 
 
@@ -94,7 +94,7 @@ def test_baselines_are_fitted_on_the_training_part_alone(run, store):
     test = gaps[data.split.test]
     expected = np.abs(test[np.isfinite(test)] - train_mean).mean()
     row = next(row for row in run.errors if row.target.name == "gap")
-    assert row.mae_mean == pytest.approx(expected)
+    assert row.error_mean == pytest.approx(expected)
     assert row.count == np.isfinite(test).sum()
 
 
@@ -138,7 +138,7 @@ def test_bf16_and_float64_train(store, tmp_path):
     for precision in ("bf16-mixed", "64"):
         settings = training(store, tmp_path / precision, precision=precision, epochs=1, targets=["gap"])
         result = train(small_config(num_layers=1), settings)
-        assert np.isfinite(result.errors[0].mae)
+        assert np.isfinite(result.errors[0].error)
 
 
 def test_a_task_learns(store, tmp_path):
