@@ -69,7 +69,7 @@ def train(
 
 @app.command()
 def predict(
-    inputs: Annotated[list[str], typer.Argument(help="SMILES, or files: .xyz, .smi.", metavar="INPUT...")],
+    inputs: Annotated[list[str], typer.Argument(help="SMILES, or files: .smi .csv .sdf .xyz …", metavar="INPUT...")],
     model: Annotated[str, typer.Option("--model", "-m", help="Model folder or run folder.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV file instead of a table.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -78,13 +78,15 @@ def predict(
     ] = False,
 ) -> None:
     """Predict properties of molecules from SMILES and XYZ files."""
+    from molformer.data.readers import is_file
     from molformer.inference.predictor import Predictor
     from molformer.inference.table import write_csv
 
     predictor = Predictor.load(model, device)
-    if output is not None and not output.resolve().parent.is_dir():
-        raise InputError(f"cannot write '{output}': its folder does not exist")
-    predictions = predictor.predict(inputs, strict=not keep_going)
+    if output is not None:
+        _check_output(output)
+    processes = (os.cpu_count() or 1) if any(is_file(source) for source in inputs) else 0
+    predictions = predictor.predict(inputs, strict=not keep_going, processes=processes)
     if output is None:
         _print_predictions(predictions, predictor.model.targets)
     else:
@@ -209,10 +211,19 @@ def split(
     from molformer.data.splits import SplitPolicy, make_split, write_split
     from molformer.data.store import StructureStore
 
+    _check_output(output)
     policy = SplitPolicy(by, fractions, seed, label, folds=folds, fold=fold)  # type: ignore[arg-type]
     parts = make_split(StructureStore(store), policy)
     write_split(parts, output)
     console.print(f"Wrote {output}: training {len(parts.train)}, validation {len(parts.val)}, test {len(parts.test)}")
+
+
+def _check_output(path: Path) -> None:
+    """Say before the work that its result could not be written."""
+    if path.is_dir():
+        raise InputError(f"cannot write '{path}': it is a folder; name a file in it")
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"cannot write '{path}': its folder does not exist")
 
 
 def _print_errors(result: "TrainingResult") -> None:

@@ -81,3 +81,11 @@ def test_what_does_not_fit_is_one_line_and_status_2(arguments, message, table, t
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["mols.csv"]
+
+
+def test_an_output_that_is_a_folder_is_refused_before_the_work(tmp_path):
+    write_store(tmp_path / "set", [random_structure(3, seed=row) for row in range(20)])
+    for output in (".", "none/split.json"):
+        result = molformer("data", "split", "set", "-o", output, cwd=tmp_path)
+        assert result.returncode == 2
+        assert result.stderr.startswith(f"molformer: cannot write '{output}'")

@@ -128,7 +128,7 @@ def import_entries(
         StoreError: the store cannot be written.
     """
     path = store_path(output)
-    record = _Record(path.with_name(path.name.removesuffix(".safetensors") + ".rejected.csv"))
+    record = _Record(_record_path(path))
     with StoreWriter(path, labels, source) as writer, record:
         for entry in with_geometry(entries, policy, processes, cache):
             error = entry.error or _add(writer, entry)
@@ -172,14 +172,17 @@ def open_data(
     facts = [str(labels), smiles_column, *(_stamp(name) for name in inputs)]
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     path = cache_folder() / "stores" / f"{Path(inputs[0]).stem}-{key}.safetensors"
-    if path.is_file():
-        return StructureStore(path)
-    result = import_inputs(
-        inputs, path, options, processes=processes, progress=progress, cache=cache_folder() / "geometries"
-    )
-    if result.record is not None:
-        logger.warning("%d rows cannot be used; the reasons are in '%s'", result.rejected, result.record)
-    return result.store
+    record = _record_path(path)
+    if not path.is_file():
+        kept = cache_folder() / "geometries"
+        import_inputs(inputs, path, options, processes=processes, progress=progress, cache=kept)
+    if record.is_file():
+        logger.warning("some rows cannot be used; the reasons are in '%s'", record)
+    return StructureStore(path)
+
+
+def _record_path(store: Path) -> Path:
+    return store.with_name(store.name.removesuffix(".safetensors") + ".rejected.csv")
 
 
 def _stamp(name: str) -> str:

@@ -1,10 +1,11 @@
 """Splitting a data set into training, validation and test part.
 
-Structures of one group (geometries of one molecule) always stay together. Given the same store, policy and seed, the
-split is the same on every machine.
+Structures of one group (geometries of one molecule) stay together, but for a split that is given. Given the same store,
+policy and seed, the split is the same on every machine.
 """
 
 import json
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,8 @@ import numpy as np
 
 from molformer.data.store import StructureStore
 from molformer.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 SplitMethod = Literal["random", "scaffold", "stratified", "file"]
 
@@ -90,7 +93,7 @@ def make_split(store: StructureStore, policy: SplitPolicy) -> Split:
         StoreError: the store lacks the label to stratify by.
     """
     if policy.method == "file":
-        return _read_split(Path(policy.file), len(store))
+        return _read_split(Path(policy.file), store)
     groups = store.groups
     if policy.method == "scaffold":
         return _in_order(_scaffold_families(store, groups), groups, policy.fractions)
@@ -214,7 +217,8 @@ def _strata(store: StructureStore, groups: np.ndarray, name: str) -> np.ndarray:
     return np.where(there, np.digitize(values, edges), -1)
 
 
-def _read_split(path: Path, count: int) -> Split:
+def _read_split(path: Path, store: StructureStore) -> Split:
+    count = len(store)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         parts = [np.array(values[part], dtype=np.int64) for part in PARTS]
@@ -223,10 +227,14 @@ def _read_split(path: Path, count: int) -> Split:
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(f"'{path}' is not a split: it needs the lists train, val and test of row numbers") from None
     whole = np.concatenate(parts)
-    if len(whole) and (whole.min() < 0 or whole.max() >= count):
-        raise ConfigError(f"'{path}' names row {whole.max()} of a store of {count} structures (rows count from 0)")
+    absent = whole[(whole < 0) | (whole >= count)]
+    if len(absent):
+        raise ConfigError(f"'{path}' names row {absent[0]} of a store of {count} structures (rows count from 0)")
     if len(np.unique(whole)) < len(whole):
         raise ConfigError(f"'{path}' names a row in more than one part, or twice")
+    together = sum(len(np.unique(store.groups[part])) for part in parts)
+    if together > len(np.unique(store.groups[whole])):
+        logger.warning("'%s' puts structures of one group, such as geometries of one molecule, into two parts", path)
     return _not_empty(Split(*(np.sort(part) for part in parts)))
 
 

@@ -7,6 +7,7 @@ input and output. A worker ends when its input does: with the process that start
 
 import contextlib
 import faulthandler
+import hashlib
 import os
 import pickle
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, BinaryIO, Self, cast
 
@@ -29,11 +31,16 @@ class WorkerDied(ConformerError):
     """A molecule that ended the process that computed it."""
 
 
+def group_of(canonical: str) -> int:
+    """The group of a molecule: the same for all its rows, so that a split never parts them."""
+    return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:7])
+
+
 def outcome_of(policy: ConformerPolicy, is_canonical: bool, smiles: str) -> Outcome:
     """The geometry of a SMILES, or the error that says why there is none."""
     try:
         canonical = smiles if is_canonical else canonical_smiles(smiles, policy.add_hydrogens)
-        return embed_canonical(canonical, policy)[0]
+        return replace(embed_canonical(canonical, policy)[0], group=group_of(canonical))
     except MolformerError as error:
         return error
 

@@ -17,7 +17,7 @@ from molformer.data.readers import Entry, library_of, read_input
 from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
 from molformer.errors import MolformerError, UnsupportedElementError
-from molformer.models.property import PropertyModel
+from molformer.models.property import PropertyModel, check_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +84,12 @@ class Predictor:
 
         Raises:
             ModelError: there is no model, or it is damaged.
+            ConfigError: there is no such device.
         """
         folder = Path(path)
         if (folder / "model" / "config.json").is_file():
             folder = folder / "model"
+        check_device(device)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(PropertyModel.load(folder).to(device))

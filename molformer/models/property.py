@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from molformer import units
 from molformer.data.graph import GraphBatch
 from molformer.data.structure import Label
 from molformer.errors import ConfigError, ModelError
@@ -70,7 +71,7 @@ class PropertyModel(nn.Module):
 
     Args:
         config: of the encoder.
-        targets: name, unit and kind of each target; `forces` are minus the gradient of the target `energy`.
+        targets: name, unit and kind of each target; `forces` are minus the gradient of the `potential`.
         pooling: how intensive targets are read out, `mean` or `attention`.
         domain: what it was trained on.
 
@@ -79,7 +80,7 @@ class PropertyModel(nn.Module):
 
     Example:
         >>> config = SE3TransformerConfig(lmax=1, channels=8, num_layers=1)
-        >>> list(PropertyModel(config, [Label("gap", "eV", "intensive")]).heads)
+        >>> PropertyModel(config, [Label("gap", "eV", "intensive")]).predicted
         ['gap']
     """
 
@@ -97,7 +98,7 @@ class PropertyModel(nn.Module):
         self.domain = domain or Domain()
         self._check_targets()
         self.encoder = SE3Transformer(config)
-        heads = {target.name: _head(target, config, pooling) for target in targets if target.kind != "forces"}
+        heads = {_key(target.name): _head(target, config, pooling) for target in targets if target.kind != "forces"}
         self.heads: nn.ModuleDict = nn.ModuleDict(heads)
 
     def forward(self, graph: GraphBatch) -> dict[str, Tensor]:
@@ -111,21 +112,47 @@ class PropertyModel(nn.Module):
             values per atom, (N, 3) for forces; logits (B,) for binary targets and (B, K) for categories, which
             `probabilities` turns into what they mean.
         """
-        forces = [target.name for target in self.targets if target.kind == "forces"]
-        if not forces:
+        forces = next((target for target in self.targets if target.kind == "forces"), None)
+        if forces is None:
             return self._values(graph)
         with torch.enable_grad():
             pos = graph.pos if graph.pos.requires_grad else graph.pos.detach().requires_grad_()
             values = self._values(replace(graph, pos=pos))
-            gradient = torch.autograd.grad(values["energy"].sum(), pos, create_graph=self.training)[0]
-        values[forces[0]] = -gradient
+            energy = values[self.potential.name]
+            gradient = torch.autograd.grad(energy.sum(), pos, create_graph=self.training)[0]
+        values[forces.name] = -gradient * self._force_factor(forces)
         return values
+
+    @property
+    def predicted(self) -> list[str]:
+        """Names of the targets that have a head of their own: all but forces."""
+        return [target.name for target in self.targets if target.kind != "forces"]
+
+    @property
+    def potential(self) -> Label:
+        """The target whose gradient the forces are: `energy`, or else the only extensive energy.
+
+        Raises:
+            ConfigError: there is none, or it is not clear which.
+        """
+        energies = [t for t in self.targets if t.kind == "extensive" and units.dimension(t.unit) == "energy"]
+        named = [target for target in energies if target.name == "energy"]
+        if len(named or energies) != 1:
+            raise ConfigError(
+                "forces are minus the gradient of an energy: have one extensive target in a unit of energy, or name "
+                "it 'energy'"
+            )
+        return (named or energies)[0]
+
+    def _force_factor(self, forces: Label) -> float:
+        """From the energy's unit per Å to the forces' unit."""
+        return units.factor(self.potential.unit, "eV") * units.factor("eV/Å", forces.unit)
 
     def _values(self, graph: GraphBatch) -> dict[str, Tensor]:
         x = self.encoder(graph)
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.encoder.species.weight.dtype)
-            return {name: head(x, graph) for name, head in self.heads.items()}
+            return {name: self.head(name)(x, graph) for name in self.predicted}
 
     @staticmethod
     def probabilities(target: Label, logits: Tensor) -> Tensor:
@@ -135,13 +162,13 @@ class PropertyModel(nn.Module):
     def scale(self, target: Label) -> Tensor:
         """Typical deviation of a target from its references, in its unit; forces take the energy's per atom."""
         if target.kind == "forces":
-            energy = self.head("energy")
-            return energy.scale / energy.size.sqrt()
+            energy = self.head(self.potential.name)
+            return energy.scale / energy.size.sqrt() * self._force_factor(target)
         return self.head(target.name).scale
 
     def head(self, name: str) -> Head:
         """The head of a target."""
-        head = self.heads[name]
+        head = self.heads[_key(name)]
         assert isinstance(head, Head)
         return head
 
@@ -206,12 +233,29 @@ class PropertyModel(nn.Module):
         kinds = {target.name: target.kind for target in self.targets}
         if list(kinds.values()).count("forces") > 1:
             raise ConfigError("only one target can be of kind 'forces'")
-        if "forces" in kinds.values() and kinds.get("energy") != "extensive":
-            raise ConfigError("forces are minus the gradient of the target 'energy': add 'energy' to the targets")
+        if "forces" in kinds.values():
+            self._force_factor(next(target for target in self.targets if target.kind == "forces"))
         for name, kind in kinds.items():
             needed = {"vector": 1, "tensor": 2}.get(kind, 0)
             if self.config.lmax < needed:
                 raise ConfigError(f"target '{name}' is a {kind}, which needs lmax of at least {needed}")
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        ConfigError: it is not `auto`, `cpu` or `cuda`, or there is no GPU.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device is '{device}'; choose one of auto, cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is 'cuda' but torch finds no GPU here: use cpu, or a torch build with CUDA")
+
+
+def _key(name: str) -> str:
+    """Name of a target's head among the weights; a module's name may hold no dot and be no attribute."""
+    return "target:" + name.replace("%", "%25").replace(".", "%2E")
 
 
 def _head(target: Label, config: SE3TransformerConfig, pooling: Pooling) -> Head:

@@ -116,8 +116,9 @@ class TrainingConfig:
         if unknown := set(self.target_weights) - set(self.target_names):
             raise ConfigError(f"target_weights names '{min(unknown)}', which is not among the targets")
         self.split_policy()
-        if self.points < 0:
-            raise ConfigError(f"points is {self.points}; use 0 for molecules")
+        for name in ("points", "batch_atoms", "batch_edges", "workers"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if self.points and len(self.targets) != 1:
             raise ConfigError("a run on point clouds has one target, the class")
         self.cloud_options()

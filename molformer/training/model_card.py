@@ -4,6 +4,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from molformer.data.datamodule import MoleculeDataModule
@@ -26,6 +27,7 @@ def write_model_card(
 ) -> None:
     """Write the model card of a trained model into its folder."""
     split = data.split
+    groups = len(np.unique(data.store.groups))
     size = sum(parameter.numel() for parameter in model.parameters())
     lines = [
         "---",
@@ -48,7 +50,7 @@ def write_model_card(
         f"{data.store.manifest['source'] or data.store.path.name}; "
         f"sha256 of the content {data.store.manifest['sha256']}.",
         f"Structures for training, validation, test: {len(split.train)}, {len(split.val)}, {len(split.test)}; "
-        f"geometries of one molecule stay together; split seed {training.seed}.",
+        f"split '{training.split_by}', seed {training.seed}. Structures of one of the {groups} groups stay together.",
         f"Elements: {' '.join(SYMBOLS[number] for number in model.domain.elements)}. "
         f"Largest structure: {model.domain.max_atoms} atoms. "
         f"Geometries: {', '.join(model.domain.geometries)}.",

@@ -10,6 +10,7 @@ import logging
 import netrc
 import os
 import secrets
+import shutil
 import time
 import warnings
 from dataclasses import asdict, dataclass
@@ -30,7 +31,7 @@ from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
 from molformer.errors import ConfigError, TrainingError
 from molformer.models.config import SE3TransformerConfig
-from molformer.models.property import Domain, PropertyModel
+from molformer.models.property import Domain, PropertyModel, check_device
 from molformer.training.callbacks import BestModel
 from molformer.training.config import TrainingConfig, WandbMode
 from molformer.training.evaluation import TargetErrors, evaluate, predict_batches
@@ -83,6 +84,7 @@ def train(encoder: SE3TransformerConfig, training: TrainingConfig, progress: Cal
         TrainingError: the loss is no longer finite.
     """
     folder = Path(training.run)
+    check_device(training.device)
     if (folder / "config.yaml").exists():
         raise ConfigError(f"'{folder}' holds a run already: choose another folder with --run, or delete it")
     data = _data_module(training)
@@ -101,11 +103,16 @@ def train(encoder: SE3TransformerConfig, training: TrainingConfig, progress: Cal
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     best = BestModel(folder / "model")
     start = time.perf_counter()
-    with warnings.catch_warnings():
-        for message in _EXPECTED_WARNINGS:
-            warnings.filterwarnings("ignore", message)
-        trainer = _trainer(folder, training, best, progress)
-        trainer.fit(task, data)
+    try:
+        with warnings.catch_warnings():
+            for message in _EXPECTED_WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            trainer = _trainer(folder, training, best, progress)
+            trainer.fit(task, data)
+    except BaseException:
+        if best.epoch < 0:  # nothing was learnt: the same run can be started again
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     seconds = time.perf_counter() - start
     if best.epoch < 0:
         raise TrainingError("no epoch ended with a finite validation loss: lower learning_rate")
@@ -241,9 +248,14 @@ def _write_predictions(
     scalars = [t for t in data.targets if not (t.per_node or t.shape or t.kind == "category")]
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        columns = [f"{target.name}{kind} [{target.unit}]" for target in scalars for kind in ("", " predicted")]
+        units = [f" [{target.unit}]" if target.unit else "" for target in scalars]
+        columns = [
+            f"{target.name}{kind}{unit}"
+            for target, unit in zip(scalars, units, strict=True)
+            for kind in ("", " predicted")
+        ]
         writer.writerow(["index", "name", "smiles", *columns])
         for row, index in enumerate(data.split.test):
             structure = data.store[int(index)]
             values = [predicted[target.name][kind][row] for target in scalars for kind in (1, 0)]
-            writer.writerow([index, structure.name, structure.smiles, *(f"{value:.6g}" for value in values)])
+            writer.writerow([index, structure.name, structure.smiles, *(f"{value:.10g}" for value in values)])

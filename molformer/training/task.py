@@ -49,7 +49,7 @@ class PropertyTask(LightningModule):
 
     def set_statistics(self, statistics: Mapping[str, TargetStatistics]) -> None:
         """Give every head the statistics of its target on the training part."""
-        for name in self.model.heads:
+        for name in self.model.predicted:
             found = statistics[name]
             self.model.head(name).set_statistics(found.scale, torch.as_tensor(found.references), found.size)
 

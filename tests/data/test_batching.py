@@ -9,11 +9,22 @@ from molformer.errors import ConfigError
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(30, 90), st.booleans())
-def test_every_structure_once_and_no_batch_beyond_the_limit(costs, limit, shuffle):
+def test_no_structure_twice_and_no_batch_beyond_the_limit(costs, limit, shuffle):
     costs = np.array(costs)
-    batches = list(BoundedBatchSampler(costs, limit, shuffle))
-    assert sorted(np.concatenate(batches)) == list(range(len(costs)))
-    assert max(costs[batch].sum() for batch in batches) <= limit
+    sampler = BoundedBatchSampler(costs, limit, shuffle)
+    for batches in (list(sampler), list(sampler)):
+        chosen = np.concatenate(batches).tolist()
+        assert len(set(chosen)) == len(chosen)
+        assert len(chosen) == len(costs) or (shuffle and len(chosen) >= len(costs) - len(costs) // 2)
+        assert max(costs[batch].sum() for batch in batches) <= limit
+
+
+def test_every_epoch_has_the_number_of_batches_that_was_promised():
+    costs = np.random.default_rng(0).integers(2, 30, size=200)
+    sampler = BoundedBatchSampler(costs, 60, True, torch.Generator().manual_seed(0))
+    epochs = [list(sampler) for _ in range(30)]
+    assert {len(batches) for batches in epochs} == {len(sampler)}
+    assert np.mean([sum(map(len, batches)) for batches in epochs]) > 0.98 * len(costs)
 
 
 def test_order_is_that_of_the_seed_and_new_every_epoch():

@@ -147,3 +147,20 @@ def test_progress_is_told_of_every_row(tmp_path):
     calls = []
     import_inputs(["CC", "nonsense", "CO"], tmp_path / "set", progress=lambda: calls.append(time.perf_counter()))
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_rows_of_one_molecule_are_one_group_however_it_is_spelt(tmp_path, processes):
+    groups = import_inputs(["CCO", "CCN", "OCC", "C(O)C"], tmp_path / "set", processes=processes).store.groups
+    assert groups[0] == groups[2] == groups[3] != groups[1]
+
+
+def test_a_wrong_cell_among_numbers_is_a_rejected_row(tmp_path):
+    from molformer.data.labels import parse_targets
+
+    table = tmp_path / "mols.csv"
+    table.write_text("smiles,logS\nC,1\nCC,2\nCCC,abc\nCCCC,3\n")
+    targets = parse_targets(["logS"], [table])
+    assert targets[0].kind == "intensive"
+    result = import_inputs([table], tmp_path / "set", ReadOptions(targets))
+    assert (len(result.store), result.rejected) == (3, 1)

@@ -28,7 +28,7 @@ def main() -> None:
     torch.manual_seed(0)
     config = SE3TransformerConfig(lmax=2, channels=4, num_layers=2, num_heads=2, basis_size=4, edge_features=4)
     model = PropertyModel(config, TARGETS, domain=Domain((1, 8), 3, ("given",)))
-    for name in model.heads:
+    for name in model.predicted:
         model.head(name).set_statistics(2.0, torch.linspace(-1, 1, 119), 3.0)
     model.save(FOLDER / "model")
     prediction = Predictor(model).predict(WATER)[0]

@@ -113,7 +113,7 @@ def test_missing_broken_and_newer_folders_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("targets", "message"),
-    [([], "at least one target"), ([GAP, GAP], "named twice"), ([FORCES], "add 'energy'")],
+    [([], "at least one target"), ([GAP, GAP], "named twice"), ([FORCES], "name it 'energy'")],
 )
 def test_targets_that_contradict_each_other_are_refused(targets, message):
     with pytest.raises(ConfigError, match=message):
@@ -123,3 +123,25 @@ def test_targets_that_contradict_each_other_are_refused(targets, message):
 def test_a_vector_needs_degree_one():
     with pytest.raises(ConfigError, match="lmax"):
         PropertyModel(small_config(lmax=0), [DIPOLE])
+
+
+def test_forces_are_in_their_own_unit():
+    graph = random_graph((5,))
+    model = small_model([Label("E", "kcal/mol", "extensive"), Label("F", "eV/Å", "forces")])
+    values = model(graph)
+    pos = graph.pos.clone().requires_grad_()
+    gradient = torch.autograd.grad(model.train()(replace(graph, pos=pos))["E"].sum(), pos)[0]
+    assert torch.allclose(values["F"], -gradient * 0.0433641, rtol=1e-5)
+
+
+def test_it_must_be_clear_of_which_energy_the_forces_are():
+    with pytest.raises(ConfigError, match="name it 'energy'"):
+        PropertyModel(small_config(), [Label("u0", "eV", "extensive"), Label("h0", "eV", "extensive"), FORCES])
+
+
+@pytest.mark.parametrize("name", ["log.S", "type", "values", "100%"])
+def test_a_target_may_have_any_name(name, tmp_path):
+    model = PropertyModel(small_config(), [Label(name, "", "intensive")]).eval()
+    model.save(tmp_path)
+    graph = random_graph(dtype=torch.float32)
+    assert torch.equal(PropertyModel.load(tmp_path)(graph)[name], model(graph)[name])

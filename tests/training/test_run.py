@@ -180,3 +180,39 @@ print(train(encoder, settings).epochs)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "1"
+
+
+def test_batches_bounded_by_atoms_train(store, tmp_path):
+    settings = training(store, tmp_path / "run", targets=["gap"], batch_atoms=30, epochs=4)
+    with open(train(small_config(num_layers=1), settings).folder / "metrics.csv") as file:
+        losses = [row["val/loss"] for row in csv.DictReader(file) if row["val/loss"]]
+    assert len(losses) == 4
+
+
+def test_a_device_that_is_not_there_is_said_before_anything_is_written(store, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(ConfigError, match="torch finds no GPU here"):
+        train(small_config(), training(store, tmp_path / "run", device="cuda"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_learnt_nothing_can_be_started_again(store, tmp_path):
+    class Fails(Callback):
+        def on_train_start(self, trainer, pl_module):
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(small_config(num_layers=1), training(store, tmp_path / "run", epochs=1), progress=Fails())
+    assert train(small_config(num_layers=1), training(store, tmp_path / "run", epochs=1)).epochs == 1
+
+
+def test_the_quickstart_config_takes_another_table_as_the_readme_says(tmp_path):
+    from molformer.training.arguments import read_configs
+
+    config = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+    table = tmp_path / "mols.csv"
+    table.write_text("smiles,logS\n" + "".join(f"{'C' * n}O,{-n}\n{'C' * n}N,{-n - 0.5}\n" for n in range(1, 16)))
+    overrides = ["--data", str(table), "--targets", "[logS]", "--run", str(tmp_path / "run"), "--wandb", "off"]
+    result = train(*read_configs(str(config), [*overrides, "--epochs", "1"]))
+    assert [row.target.name for row in result.errors] == ["logS"]

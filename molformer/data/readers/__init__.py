@@ -92,7 +92,9 @@ def library_of(source: object) -> str:
 
 def is_file(source: str | Path) -> bool:
     """Whether an input names a file rather than being a SMILES."""
-    return isinstance(source, Path) or suffix_of(Path(source)) in _FORMATS or Path(source).is_dir()
+    if isinstance(source, Path) or suffix_of(Path(source)) in _FORMATS:
+        return True
+    return bool(source) and Path(source).is_dir()
 
 
 def format_of(path: Path) -> Format:

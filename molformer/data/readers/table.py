@@ -108,24 +108,28 @@ def guess_label(path: Path, column: str) -> Label:
             `gap [eV]`; the label is then called `gap`.
 
     Returns:
-        A label of kind `binary`, `intensive` or `category`, from the first `GUESS_ROWS` rows.
+        A label of kind `binary`, `intensive` (if most values are numbers) or `category`, from the first `GUESS_ROWS`
+        rows.
 
     Raises:
         InputError: there is no such column, it has no values, or they are too many different texts.
     """
     values: dict[str, None] = {}
+    numbers = texts = 0
     with _open(path, ReadOptions().max_bytes) as table:
         index = _index(table.columns, column, path)
         for _, fields, error in islice(table.rows, GUESS_ROWS):
             if error is None and (text := _text(fields[index])).lower() not in MISSING:
                 values[text] = None
+                texts += 1
+                numbers += _number(text) is not None
     if not values:
         raise InputError(f"'{path}': column '{column}' has no values in its first {GUESS_ROWS} rows")
     name, unit = split_heading(table.columns[index])
     if all(_binary(value) is not None for value in values):
         return Label(name, "", "binary")
     wrong = next((value for value in values if _number(value) is None), None)
-    if wrong is None:
+    if 2 * numbers > texts:  # what is no number among many is a mistake, and rejected as a row of its own
         return Label(name, unit, "intensive")
     if 1 < len(values) <= MAX_CLASSES:
         return Label(name, "", "category", tuple(sorted(values)))
