@@ -13,7 +13,7 @@ from molformer.data.readers.table import column_names, guess_label, label_value,
 from molformer.data.structure import Label
 from molformer.errors import InputError, MolformerError
 
-SHARED = Path("/work/shared/data")
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 GAP = Label("gap", "eV", "intensive")
 
 
