@@ -17,3 +17,4 @@ from molformer.nn.readout import (
     VectorHead,
 )
 from molformer.nn.so2 import EdgeConvolution, FullConvolution, SeparableConvolution
+from molformer.nn.stochastic_depth import StochasticDepth
