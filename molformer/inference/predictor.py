@@ -25,8 +25,9 @@ class Value:
     """A predicted value.
 
     Args:
-        value: (), or (3,) for a vector, (3, 3) for a tensor, (n,) for charges, (n, 3) for forces of n atoms; the
-            probability of 1 for a binary target, (K,) probabilities of the classes of a category.
+        value: (), or (3,) for a vector, (3, 3) for a tensor or stress (NaN where the structure is not periodic), (n,)
+            for charges, (n, 3) for forces and other vectors of n atoms; the probability of 1 for a binary target, (K,)
+            probabilities of the classes of a category.
         unit: its unit.
     """
 
