@@ -32,7 +32,9 @@ def equivariance_error(
     Returns:
         By target name: the largest difference of a component, as a share of the target's scale.
     """
-    model = deepcopy(model).to(dtype).eval()
+    model = deepcopy(model).eval()
+    for parameter in model.parameters():  # not the buffers: statistics are float64 in every model
+        parameter.data = parameter.data.to(dtype)
     graph = replace(graph.to(next(model.parameters()).device), pos=graph.pos.to(dtype))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
