@@ -55,7 +55,7 @@ def forces_and_stress(
 
 
 class DerivedScale(nn.Module):
-    """Typical size of a target that has no head; NaN while it is not known.
+    """Typical size of a target that has no head; 0 while it is not known.
 
     Weights that were saved before there was such a scale leave it as it is.
     """
@@ -64,7 +64,7 @@ class DerivedScale(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("value", torch.full((), torch.nan, dtype=torch.float64))
+        self.register_buffer("value", torch.zeros((), dtype=torch.float64))
         self.register_load_state_dict_pre_hook(_keep_if_absent)
 
 
