@@ -17,7 +17,7 @@ from molformer.data.readers import Entry, library_of, read_input
 from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
 from molformer.errors import MolformerError, UnsupportedElementError
-from molformer.models.property import PropertyModel, check_device
+from molformer.models.property import PropertyModel, load_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +87,7 @@ class Predictor:
             ModelError: there is no model, or it is damaged.
             ConfigError: there is no such device.
         """
-        folder = Path(path)
-        if (folder / "model" / "config.json").is_file():
-            folder = folder / "model"
-        check_device(device)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(PropertyModel.load(folder).to(device))
+        return cls(load_model(path, device))
 
     def predict(
         self,

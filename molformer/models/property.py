@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import torch
@@ -321,6 +322,24 @@ def check_device(device: str) -> None:
         raise ConfigError(f"device is '{device}'; choose one of auto, cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device is 'cuda' but torch finds no GPU here: use cpu, or a torch build with CUDA")
+
+
+def load_model(path: str | os.PathLike[str], device: str = "auto") -> PropertyModel:
+    """A trained model, on the device it is to run on.
+
+    Args:
+        path: a model folder, or a run folder that holds one.
+        device: `auto` takes a GPU if there is one; else `cpu` or `cuda`.
+
+    Raises:
+        ModelError: there is no model, or it is damaged.
+        ConfigError: there is no such device.
+    """
+    check_device(device)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    inside = Path(path) / "model"
+    return PropertyModel.load(inside if (inside / "config.json").is_file() else path).to(device)
 
 
 def _key(name: str) -> str:
