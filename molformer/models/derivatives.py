@@ -51,7 +51,10 @@ def forces_and_stress(
     gradients = torch.autograd.grad(energy.sum(), inputs, create_graph=create_graph, allow_unused=True)
     if gradients[0] is None:
         raise ConfigError("the features are not those of this graph: compute them from what `differentiable` gives")
-    return -gradients[0], _stress(gradients, graph) if stress else None
+    if not stress:
+        return -gradients[0], None
+    with torch.set_grad_enabled(create_graph):  # the stress depends on positions and cell directly too
+        return -gradients[0], _stress(gradients, graph)
 
 
 class DerivedScale(nn.Module):
