@@ -89,6 +89,32 @@ def finetune(
     _train(encoder, training)
 
 
+@app.command(context_settings=_SETTINGS)
+def tune(
+    context: typer.Context,
+    config: Annotated[str, typer.Argument(help="YAML file of the settings that stay.")] = "",
+    vary: Annotated[list[str], typer.Option(help="KEY=LOW:HIGH or KEY=A,B,C; several times.")] = [],  # noqa: B006
+    trials: Annotated[int, typer.Option(help="Training runs, those of an earlier call included.")] = 20,
+    folder: Annotated[Path, typer.Option(help="Where the runs go; an earlier search there goes on.")] = Path(
+        "runs/tune"
+    ),
+) -> None:
+    """Search for good settings: molformer tune CONFIG --vary learning_rate=1e-4:3e-3 --vary channels=32,64.
+
+    Every other key of a config can be set as for `train`. Needs the extra `tune`.
+    """
+    from molformer.training.arguments import plain_overrides
+    from molformer.training.tune import Range, tune
+
+    config, overrides = _config_and_overrides(config, context.args)
+    overrides = plain_overrides(overrides)
+    study = tune(config or None, overrides, [Range.parse(text) for text in vary], trials, folder, console.print)
+    if not any(trial.value is not None and trial.state.name == "COMPLETE" for trial in study.trials):
+        raise InputError(f"no trial of {folder} ended with a finite validation loss")
+    best = " ".join(f"--{key} {value}" for key, value in study.best_params.items())
+    console.print(f"Best validation loss {study.best_value:.4f}: {best}")
+
+
 @app.command()
 def settings() -> None:
     """List the keys of a config, with their defaults and what they mean."""

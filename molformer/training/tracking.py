@@ -56,7 +56,8 @@ def wandb_logger(folder: Path, mode: WandbMode, settings: dict[str, Any]) -> "Wa
     from lightning.pytorch.loggers import WandbLogger
 
     path = folder / ID_FILE
-    run_id = path.read_text().strip() if path.is_file() else secrets.token_hex(4)
+    given = os.environ.get("WANDB_RUN_ID")  # by the agent of a sweep
+    run_id = path.read_text().strip() if path.is_file() else given or secrets.token_hex(4)
     path.write_text(run_id + "\n")
     experiment = wandb.init(
         project="molformer",
