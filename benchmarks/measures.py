@@ -65,6 +65,7 @@ def interval(
         areas = [_area(prediction[draw], label[draw]) for draw in draws]
         return _area(prediction, label), *_limits(np.array(areas))
     above, below = _terms(measure, prediction, label, sizes)
+    above, below = above[below > 0], below[below > 0]  # a structure without labels says nothing
 
     def value(draw: slice | np.ndarray) -> float:
         ratio = above[draw].sum() / below[draw].sum()
