@@ -121,7 +121,7 @@ class StoreDataModule(LightningDataModule, ABC):
         """Gives a batch for a list of places in `indices`."""
 
     @abstractmethod
-    def batches(self, indices: np.ndarray, training: bool, rank: int, world: int) -> EpochBatches:
+    def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
         """Which places of `indices` stand together."""
 
     def _loader(self, indices: np.ndarray, training: bool = False, shared: bool = False) -> DataLoader[GraphBatch]:

@@ -8,6 +8,7 @@ from molformer.nn.norm import EquivariantRMSNorm
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.nn.readout import (
     AtomHead,
+    AtomVectorHead,
     ChargesHead,
     ClassHead,
     ExtensiveHead,
