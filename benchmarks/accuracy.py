@@ -44,7 +44,8 @@ def run_row(name: str, data: Path, runs: Path, minutes: float) -> None:
     """Import, train, test, and keep the result."""
     from rich.console import Console
 
-    from molformer.training.arguments import read_configs
+    from molformer.training.arguments import read_configs, read_run
+    from molformer.training.callbacks import LAST
     from molformer.training.progress import RunProgress
     from molformer.training.run import train
 
@@ -55,11 +56,16 @@ def run_row(name: str, data: Path, runs: Path, minutes: float) -> None:
     make_store = import_command(name, row, data, runs)
     if not (runs / "stores" / f"{name}.safetensors").is_file():
         subprocess.run([sys.executable, "-m", "molformer", *make_store], check=True)
-    extra = ["--epochs", str(_epochs_in(minutes, name, row, runs))] if minutes else []
-    command = train_command(name, row, runs, extra)
-    shutil.rmtree(runs / name, ignore_errors=True)
-    encoder, training = read_configs(command[1], [*command[2:], "--wandb", "off"])
-    done = train(encoder, training, RunProgress(Console()))
+    begun = (runs / name / LAST).is_file()  # by a run that was cut off
+    if begun:
+        encoder, training = read_run(str(runs / name))
+    else:
+        shutil.rmtree(runs / name, ignore_errors=True)
+        extra = ["--epochs", str(_epochs_in(minutes, name, row, runs))] if minutes else []
+        _, config, *words = train_command(name, row, runs, extra)
+        encoder, training = read_configs(config, [*words, "--wandb", "off"])
+    done = train(encoder, training, RunProgress(Console()), resume=begun)
+    command = train_command(name, row, runs, ["--epochs", str(training.epochs)])
     result = {
         "row": name,
         "commands": [shlex.join(["molformer", *words]) for words in (make_store, command)],
@@ -94,7 +100,7 @@ def evaluate(row: Row, run: Path) -> dict[str, Any]:
     from molformer.data.datamodule import MoleculeDataModule
     from molformer.data.points import PointCloudDataModule
     from molformer.data.splits import SplitPolicy
-    from molformer.models.property import PropertyModel
+    from molformer.models.property import load_model
     from molformer.training.arguments import read_configs
     from molformer.training.evaluation import predict_batches
 
@@ -108,18 +114,18 @@ def evaluate(row: Row, run: Path) -> dict[str, Any]:
         given = SplitPolicy("file", file=str(run / "split.json"))
         data = MoleculeDataModule(store, names, given, training.batch_size, seed=seed)
     torch.manual_seed(SEED)
-    model = PropertyModel.load(run / "model")
+    model = load_model(run)
     predicted = {turned: predict_batches(model, _turned(data.test_dataloader(), turned)) for turned in _poses(row)}
-    sizes = data.store.sizes[data.split.test]
     values = []
     for measure in row.measures:
         target = data.store.label(measure.target)
-        prediction, label = predicted[measure.turned][measure.target]
-        value, low, high = interval(measure, prediction, label, sizes)
+        found = predicted[measure.turned]
+        prediction, label = found.values[measure.target]
+        value, low, high = interval(measure, prediction, label, found.sizes)
         entry: dict[str, Any] = {"measure": measure.name, "value": value, "low": low, "high": high, "baselines": {}}
         for name in row.baselines:
             if not (target.kind == "forces" and name == "composition"):
-                entry["baselines"][name] = interval(measure, BASELINES[name](data, target), label, sizes)[0]
+                entry["baselines"][name] = interval(measure, BASELINES[name](data, target), label, found.sizes)[0]
         values.append(entry)
     parts = {part: len(getattr(data.split, part)) for part in ("train", "val", "test")}
     return {"parts": parts, "parameters": sum(p.numel() for p in model.parameters()), "values": values}
@@ -188,7 +194,9 @@ def print_table(runs: Path, names: Iterable[str]) -> None:
 
 def _short(value: float) -> str:
     """Three digits that count, without an exponent."""
-    return f"{value:.{max(0, 2 - int(np.floor(np.log10(abs(value)))))}f}" if value and np.isfinite(value) else "–"
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:.{max(0, 2 - int(np.floor(np.log10(abs(value)))))}f}" if value else "0"
 
 
 def main() -> None:
@@ -207,7 +215,11 @@ def main() -> None:
         run_row(arguments.row[0], arguments.data, arguments.runs, arguments.minutes)
         return
     for name in arguments.row or ROWS:
-        if not arguments.table and (arguments.again or not (arguments.runs / f"{name}.json").is_file()):
+        kept = arguments.runs / f"{name}.json"
+        if arguments.again and not arguments.table:
+            kept.unlink(missing_ok=True)
+            shutil.rmtree(arguments.runs / name, ignore_errors=True)
+        if not arguments.table and not kept.is_file():
             command = [sys.executable, __file__, "--here", "--row", name, "--minutes", str(arguments.minutes)]
             done = subprocess.run([*command, "--data", str(arguments.data), "--runs", str(arguments.runs)], check=False)
             if done.returncode:

@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from molformer.training.bootstrap import ratio_interval, sample_interval
+
 Statistic = Literal["MAE", "RMSE", "length", "relative RMSE", "accuracy", "ROC-AUC"]
 Part = Literal["", "isotropic", "anisotropic"]
-
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Measure:
 
 
 def interval(
-    measure: Measure, prediction: np.ndarray, label: np.ndarray, sizes: np.ndarray, seed: int = 0
+    measure: Measure, prediction: np.ndarray, label: np.ndarray, sizes: np.ndarray
 ) -> tuple[float, float, float]:
     """Value of a measure and its 95 % bootstrap interval over structures.
 
@@ -55,24 +55,19 @@ def interval(
         prediction: (n, …) or (N, …), in the target's unit.
         label: the same; classes (n,) as indices. NaN where missing.
         sizes: atoms of each structure (n,).
-        seed: of the resampling.
     """
-    rng = np.random.default_rng(seed)
     if measure.statistic == "ROC-AUC":
         kept = np.isfinite(label)
         prediction, label = prediction[kept], label[kept]
-        draws = (rng.integers(len(label), size=len(label)) for _ in range(RESAMPLES))
-        areas = [_area(prediction[draw], label[draw]) for draw in draws]
-        return _area(prediction, label), *_limits(np.array(areas))
-    above, below = _terms(measure, prediction, label, sizes)
-    above, below = above[below > 0], below[below > 0]  # a structure without labels says nothing
+        whole = _area(prediction, label)
+        return whole, *sample_interval(lambda drawn: _area(prediction[drawn], label[drawn]), len(label))
+    sums = np.stack(_terms(measure, prediction, label, sizes), axis=1)  # (n, 2)
 
-    def value(draw: slice | np.ndarray) -> float:
-        ratio = above[draw].sum() / below[draw].sum()
-        return float(ratio**0.5 if "RMSE" in measure.statistic else ratio)
+    def figure(sums: np.ndarray) -> np.ndarray:
+        ratio = sums[:, 0] / sums[:, 1]
+        return np.sqrt(ratio) if "RMSE" in measure.statistic else ratio
 
-    draws = (rng.integers(len(above), size=len(above)) for _ in range(RESAMPLES))
-    return value(slice(None)), *_limits(np.array([value(draw) for draw in draws]))
+    return float(figure(sums.sum(axis=0, keepdims=True))[0]), *ratio_interval(sums, figure)
 
 
 def _terms(
@@ -122,8 +117,3 @@ def _area(probability: np.ndarray, label: np.ndarray) -> float:
         return float("nan")
     ranks = rankdata(probability)[positive].sum()
     return float(100.0 * (ranks - positive.sum() * (positive.sum() + 1) / 2) / pairs)
-
-
-def _limits(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
