@@ -176,10 +176,9 @@ def print_table(runs: Path, names: Iterable[str]) -> None:
                 continue
             first = [f"{row.title} ({number})", " / ".join(f"{size:,}" for size in result["parts"].values())]
             last = [f"{result['parameters']:,}", f"{result['seconds'] / 60:.1f} min, {result['epochs']} epochs"]
-            unit = f", {measure.unit}" if measure.unit else ""
             value = f"**{_short(entry['value'])}** [{_short(entry['low'])}, {_short(entry['high'])}]"
             beside = ", ".join(f"{name} {_short(value)}" for name, value in entry["baselines"].items())
-            cells = [*(first if place == 0 else ["", ""]), measure.name + unit, value, beside, published]
+            cells = [*(first if place == 0 else ["", ""]), measure.name, value, beside, published]
             print(f"| {' | '.join([*cells, *(last if place == 0 else ['', ''])])} |")
     print()
     for number, result in enumerate(results, start=1):

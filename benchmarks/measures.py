@@ -40,9 +40,10 @@ class Measure:
 
     @property
     def name(self) -> str:
-        """What it is called in the table."""
+        """What it is called in the table, with its unit."""
         words = [self.target, self.part, "mean length of error" if self.statistic == "length" else self.statistic]
-        return " ".join(word for word in words if word) + (", turned at random" if self.turned else "")
+        pose = ", turned at random" if self.turned else ""
+        return " ".join(word for word in words if word) + pose + (f", {self.unit}" if self.unit else "")
 
 
 def interval(
