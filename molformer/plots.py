@@ -58,7 +58,7 @@ def learning_curve(rows: Sequence[Mapping[str, float]]) -> "Figure":
     """Losses of the training and validation part by epoch.
 
     Args:
-        rows: of `metrics.csv`, with `epoch`, `train/loss` and `val/loss`; see `molformer.training.monitor.read_metrics`.
+        rows: of `metrics.csv`, with `epoch`, `train/loss` and `val/loss`, as `read_metrics` gives them.
 
     Example:
         >>> learning_curve([{"epoch": 0, "train/loss": 1.0, "val/loss": 1.2}]).axes[0].get_ylabel()

@@ -35,7 +35,7 @@ class EpochBatches(Sampler[list[Any]]):
         with_epoch: give pairs (epoch, place) instead of places.
 
     Raises:
-        ConfigError: a structure is beyond the limit, or a batch has less structures than there are processes.
+        ConfigError: a structure is beyond the limit, or there are more processes than structures to share.
 
     Example:
         >>> list(EpochBatches(5, batch_size=2))
@@ -62,7 +62,9 @@ class EpochBatches(Sampler[list[Any]]):
         if training and costs is None and batch_size < world:
             raise ConfigError(f"batch_size is {batch_size} for {world} processes: use at least one structure for each")
         self.size = size
-        self.batch_size = batch_size
+        if size < world:
+            raise ConfigError(f"{size} structures cannot be shared by {world} processes: use fewer")
+        self.batch_size = batch_size if training else -(-batch_size // world)
         self.training = training
         self.seed = seed
         self.costs = costs
@@ -80,26 +82,27 @@ class EpochBatches(Sampler[list[Any]]):
 
     def __len__(self) -> int:
         """Batches that this process gets in an epoch."""
-        if self.training:
-            return self._batches // (1 if self.costs is None else self.world)
-        return len(range(self.rank, self._batches, self.world))
+        return self._batches // self.world if self.training and self.costs is not None else self._batches
 
     def __iter__(self) -> Iterator[list[Any]]:
-        # A generator, so that the epoch is looked at when the first batch is asked for: Lightning tells it after iter().
+        # A generator: the epoch is looked at when the first batch is asked for, as Lightning tells it after iter().
         batches = self._of_epoch(self.epoch)
         for batch in self._share(batches):
             yield [(self.epoch, place) for place in batch] if self.with_epoch else batch
 
     def _share(self, batches: list[list[int]]) -> list[list[int]]:
-        """What this process gets: a part of every batch, or whole ones where they are bounded or only looked at."""
-        if self.training and self.costs is None:
+        """What this process gets of a training: a part of every batch, or whole ones where they are bounded."""
+        if not self.training:
+            return batches
+        if self.costs is None:
             return [batch[self.rank :: self.world] for batch in batches]
         return batches[self.rank :: self.world][: len(self)]
 
     def _number_of_batches(self) -> int:
+        if self.costs is None and self.training and self.epoch_size >= self.batch_size:
+            return self.epoch_size // self.batch_size
         if self.costs is None:
-            whole = self.training and self.epoch_size >= self.batch_size
-            return self.epoch_size // self.batch_size if whole else -(-self.epoch_size // self.batch_size)
+            return -(-len(self._order(0)) // self.batch_size)
         epochs = range(_TRIALS if self.training else 1)
         number = max(len(self._packed(self._order(epoch))) for epoch in epochs)
         if self.training and number < self.world:
@@ -109,7 +112,7 @@ class EpochBatches(Sampler[list[Any]]):
     def _order(self, epoch: int) -> np.ndarray:
         """Places of an epoch: a piece of the passes over all structures, each in an order of its own."""
         if not self.training:
-            return np.arange(self.size)
+            return np.arange(self.rank, self.size, self.world)
         start, end = epoch * self.epoch_size, (epoch + 1) * self.epoch_size
         passes = range(start // self.size, -(-end // self.size))
         orders = [np.random.default_rng([self.seed, number]).permutation(self.size) for number in passes]

@@ -51,11 +51,14 @@ def forces_and_stress(
     gradients = torch.autograd.grad(energy.sum(), inputs, create_graph=create_graph, allow_unused=True)
     if gradients[0] is None:
         raise ConfigError("the features are not those of this graph: compute them from what `differentiable` gives")
-    return -gradients[0], _stress(gradients, graph) if stress else None
+    if not stress:
+        return -gradients[0], None
+    with torch.set_grad_enabled(create_graph):  # the stress depends on positions and cell directly too
+        return -gradients[0], _stress(gradients, graph)
 
 
 class DerivedScale(nn.Module):
-    """Typical size of a target that has no head; NaN while it is not known.
+    """Typical size of a target that has no head; 0 while it is not known.
 
     Weights that were saved before there was such a scale leave it as it is.
     """
@@ -64,7 +67,7 @@ class DerivedScale(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("value", torch.full((), torch.nan, dtype=torch.float64))
+        self.register_buffer("value", torch.zeros((), dtype=torch.float64))
         self.register_load_state_dict_pre_hook(_keep_if_absent)
 
 

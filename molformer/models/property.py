@@ -230,9 +230,9 @@ class PropertyModel(nn.Module):
             return self.head(target.name).scale
         own = self._derived_scale(target)
         if target.kind == "stress":
-            return torch.where(own.isnan(), 1.0, own)
+            return torch.where(own > 0, own, 1.0)
         energy = self.head(self.potential.name)
-        return torch.where(own.isnan(), energy.scale / energy.size.sqrt() * self._derivative_factor(target), own)
+        return torch.where(own > 0, own, energy.scale / energy.size.sqrt() * self._derivative_factor(target))
 
     def set_statistics(self, statistics: Mapping[str, "TargetStatistics"]) -> None:
         """Tell every head, and the scales of derivatives, what the targets look like on the training part.

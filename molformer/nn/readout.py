@@ -171,7 +171,7 @@ class TensorHead(Head):
         """Features (N, M, C) to matrices (B, 3, 3), components x, y, z."""
         y = self.net(x[:, 0])
         traceless = (self.tensor(x[:, 4:9]) * y[:, None, 1:]).sum(-1).double() / x.shape[-1] ** 0.5  # (N, 5)
-        matrices = torch.einsum("abm,nm->nab", self.coupling, traceless)
+        matrices = torch.einsum("abm,nm->nab", self.coupling.double(), traceless)
         isotropic = self.references[graph.numbers] + self.scale / self.size * y[:, 0].double()
         identity = torch.eye(3, dtype=torch.float64, device=x.device)
         return graph.sum_over_graphs(isotropic[:, None, None] * identity + self.scale / self.size * matrices)

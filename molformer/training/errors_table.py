@@ -10,8 +10,8 @@ from molformer.training.bootstrap import Interval
 from molformer.training.evaluation import TargetErrors
 
 LEGEND = (
-    "MAE of a component where there are several, with its 95 % bootstrap interval; of a class, the share of wrong "
-    "answers.\ncomposition: least squares on the atoms of each element; mean: one value for all"
+    "MAE: mean absolute error, of a component where there are several; of a class, the share of wrong answers\n"
+    "95 %: bootstrap interval; baseline: the better of one value for all and least squares on the composition"
 )
 
 
@@ -29,27 +29,29 @@ def errors_table(errors: Sequence[TargetErrors], title: str) -> Table:
         "MAE": [_number(row.error) for row in errors],
         "95 %": [_interval(row.interval) for row in errors],
         "RMSE": [_number(row.rmse) for row in errors],
-        "R²": [_number(row.r2, 3) for row in errors],
-        "an atom": [_number(row.per_atom) for row in errors],
         "ROC-AUC": [_number(row.roc_auc, 3) for row in errors],
         "its 95 %": [_interval(row.roc_auc_interval) for row in errors],
-        "composition": [_number(row.error_composition) for row in errors],
-        "mean": [_number(row.error_mean) for row in errors],
+        "baseline": [_number(_baseline(row)) for row in errors],
         "better by": [_gain(row) for row in errors],
     }
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     shown = [name for name in columns if any(columns[name]) or name == "target"]
     for name in shown:
-        table.add_column(name, justify="left" if name in ("target", "unit") else "right", overflow="fold")
+        text = name in ("target", "unit")
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for cells in zip(*(columns[name] for name in shown), strict=True):
         table.add_row(*cells)
     return table
 
 
 def _gain(row: TargetErrors) -> str:
-    """How much larger the error of the better baseline is."""
+    """How much larger the error of the baseline is."""
+    return f"{_baseline(row) / row.error:.1f} ×" if row.error and not isnan(_baseline(row)) else ""
+
+
+def _baseline(row: TargetErrors) -> float:
     known = [value for value in (row.error_composition, row.error_mean) if not isnan(value)]
-    return f"{min(known) / row.error:.1f} ×" if known and row.error else ""
+    return min(known, default=float("nan"))
 
 
 def _number(value: float, digits: int = 4) -> str:

@@ -83,10 +83,10 @@ def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> Pred
 
     Args:
         model: is put into evaluation mode.
-        batches: with labels, the same in every process.
+        batches: with labels of some of its targets, the same in every process.
 
     Returns:
-        All of it, in the order of the batches, in every process.
+        All of it that has labels, in the order of the batches, in every process.
     """
     device = next(model.parameters()).device
     rank, size = world()
@@ -103,6 +103,7 @@ def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> Pred
             np.concatenate([part.values[target.name][1] for part in parts]),
         )
         for target in model.targets
+        if target.name in parts[0].values
     }
     return Predicted(values, np.concatenate([part.sizes for part in parts]))
 
@@ -111,6 +112,8 @@ def _predict_batch(model: PropertyModel, graph: GraphBatch) -> Predicted:
     outputs = model(graph)
     values = {}
     for target in model.targets:
+        if target.name not in graph.labels:
+            continue
         value = outputs[target.name]
         value = model.probabilities(target, value) if target.is_class else value
         values[target.name] = (_array(value), _array(graph.labels[target.name]))

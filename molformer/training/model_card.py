@@ -61,8 +61,9 @@ def _heading(model: PropertyModel, folder: Path) -> list[str]:
         "---",
         f"# SE(3)-Transformer for {', '.join(target.name for target in model.targets)}",
         "",
-        f"Encoder: lmax {config.lmax}, {config.channels} channels, {config.num_layers} layers, {config.num_heads} heads, "
-        f"cutoff {config.cutoff} Å, {config.convolution} kernel, {config.group}; {size:,} parameters.",
+        f"Encoder: lmax {config.lmax}, {config.channels} channels, {config.num_layers} layers, "
+        f"{config.num_heads} heads, cutoff {config.cutoff} Å, {config.convolution} kernel, {config.group}; "
+        f"{size:,} parameters.",
         "",
         "```python",
         "import molformer",

@@ -20,7 +20,6 @@ from torch.optim import Optimizer
 EPOCHS_LOG = logging.getLogger("molformer.epochs")
 """Gets a line an epoch; a run sends it to its `train.log` alone."""
 EPOCHS_LOG.propagate = False
-EPOCHS_LOG.setLevel(logging.INFO)
 
 
 class Monitor(Callback):

@@ -1,4 +1,4 @@
-"""Before a run: how large it is, how long an epoch will take, how much memory it needs; and what to do if it is too much.
+"""Before a run: how large it is, how long an epoch takes, how much memory it needs; and what to do if that is too much.
 
 A few training batches pass through the model, forward and backward, and no weight is changed.
 """
@@ -44,7 +44,8 @@ class Preflight:
     def __str__(self) -> str:
         return (
             f"{self.parameters:,} parameters; {self.molecules:.0f} molecules, {self.atoms:,.0f} atoms and "
-            f"{self.edges:,.0f} edges a step; about {self.memory_gb:.1f} GB and {_duration(self.epoch_seconds)} an epoch"
+            f"{self.edges:,.0f} edges a step; about {self.memory_gb:.1f} GB and "
+            f"{_duration(self.epoch_seconds)} an epoch"
         )
 
 
@@ -64,9 +65,9 @@ def preflight(
     """
     task.to(device).train()
     loader = data.train_dataloader()
-    batches: list[GraphBatch] = [batch.to(device) for batch in islice(loader, _BATCHES)]
     seconds, edges = [], []
     with torch.random.fork_rng(), context:
+        batches: list[GraphBatch] = [batch.to(device) for batch in islice(loader, _BATCHES)]
         for graph in batches:
             start = time.perf_counter()
             src, _, _ = task.model.encoder.find_edges(graph)

@@ -1,7 +1,7 @@
 """A training run from its configs to a model folder.
 
-The run folder holds `config.yaml` (every setting), `split.json`, `run.json` (hash of the data, versions), `model/` (best
-weights and model card), `last.ckpt` (from which a run goes on), `metrics.csv`, `test_predictions.csv`, `plots/`,
+The run folder holds `config.yaml` (every setting), `split.json`, `run.json` (hash of the data, versions), `model/`
+(best weights and model card), `last.ckpt` (from which a run goes on), `metrics.csv`, `test_predictions.csv`, `plots/`,
 `train.log` and, with W&B, `wandb_run_id`.
 """
 
@@ -61,6 +61,7 @@ _EXPECTED_WARNINGS = (
     ".*overridden `transfer_batch_to_device` in `LightningModule`.*",  # meant so
     ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning on a newer torch
     ".*`compute` method of metric .* was called before the `update` method.*",  # a process without validation batches
+    ".*Grad strides do not match bucket view strides.*",  # of two processes; what it costs is not worth a copy
     ".*find_unused_parameters=True was specified.*",  # which parameters are used depends on the targets
     ".*Be aware that when using `ckpt_path`, callbacks used to create the checkpoint.*",  # one that shows progress
 )
@@ -262,6 +263,8 @@ def _task(
     task.model.set_statistics(data.statistics())
     if initial is not None:
         task.model.encoder.load_state_dict(initial.encoder.state_dict())
+    if training.precision == "64":
+        task.double()  # before the average of the weights is made from it
     if training.compile:
         if task.model.derived:
             raise ConfigError(
@@ -355,12 +358,15 @@ def _log_file(folder: Path) -> Iterator[None]:
     handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     loggers = [logging.getLogger("molformer"), EPOCHS_LOG]
+    levels = [log.level for log in loggers]
     for log in loggers:
         log.addHandler(handler)
+        log.setLevel(logging.INFO)
     try:
         yield
     finally:
-        for log in loggers:
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)
             log.removeHandler(handler)
         handler.close()
 

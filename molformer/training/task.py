@@ -102,7 +102,7 @@ class PropertyTask(LightningModule):
             if summed(self._sums[target.name])[1] > 0:
                 values |= {f"val/{target.name}/{name}": value for name, value in metrics.compute().items()}
             metrics.reset()
-        self.log_dict(values)
+        self.log_dict(values, sync_dist=True)  # the same in every process, which Lightning cannot know
 
     def configure_optimizers(self) -> Any:
         """AdamW, with decay for matrices alone, and a cosine after a linear warm-up."""

@@ -78,8 +78,9 @@ def test_processes_share_the_batches_under_a_limit_and_those_of_validation():
     parts = [epoch(bounded(costs, 60, training=True, rank=rank, world=2), 1) for rank in range(2)]
     assert len(parts[0]) == len(parts[1]) == len(bounded(costs, 60, training=True, rank=1, world=2))
     assert not set(np.concatenate(parts[0])) & set(np.concatenate(parts[1]))
-    parts = [list(EpochBatches(10, 4, rank=rank, world=2)) for rank in range(2)]
-    assert parts == [[[0, 1, 2, 3], [8, 9]], [[4, 5, 6, 7]]]
+    parts = [list(EpochBatches(5, 4, rank=rank, world=2)) for rank in range(2)]
+    assert parts == [[[0, 2], [4]], [[1, 3]]]
+    assert [len(EpochBatches(5, 4, rank=rank, world=2)) for rank in range(2)] == [2, 1]
 
 
 def test_places_can_come_with_the_epoch():
@@ -94,3 +95,5 @@ def test_what_cannot_be_batched_is_refused():
         EpochBatches(10, 1, training=True, world=2)
     with pytest.raises(ConfigError, match="1 batches an epoch for 2 processes"):
         bounded([1, 1], 8, training=True, world=2)
+    with pytest.raises(ConfigError, match="2 structures cannot be shared by 3 processes"):
+        EpochBatches(2, 4, world=3)

@@ -99,6 +99,27 @@ def test_forces_and_stress_together_are_those_of_two_models_and_of_a_batch():
         assert torch.allclose(both(batch(structure))["stress"][0], together["stress"][index], atol=1e-12)
 
 
+def test_the_order_of_the_lattice_vectors_does_not_matter():
+    model, structure = model_of(ENERGY, STRESS), crystal()
+    left_handed = replace(structure, cell=CELL[[1, 0, 2]])
+    assert torch.allclose(model(batch(left_handed))["stress"], model(batch(structure))["stress"], atol=1e-10)
+
+
+def test_large_coordinates_cost_no_digits_of_the_stress():
+    """Coordinates on a grid of 2⁻¹⁰ Å, so that single precision holds them and all differences without rounding."""
+    model = model_of(ENERGY, STRESS).float()
+    structure = replace(crystal(), pos=np.round(1024 * crystal().pos) / 1024, cell=np.round(1024 * CELL) / 1024)
+    far = replace(structure, pos=structure.pos + 4096)
+    near_stress, far_stress = (model(GraphBatch.from_structures([each]))["stress"] for each in (structure, far))
+    assert (far_stress - near_stress).abs().max() < 1e-5 * near_stress.abs().max()
+
+
+def test_derivatives_in_evaluation_hold_no_graph():
+    values = model_of(ENERGY, FORCES, STRESS)(batch(crystal()))
+    assert not values["forces"].requires_grad
+    assert not values["stress"].requires_grad
+
+
 def test_what_is_not_periodic_has_no_stress_and_is_trained_all_the_same():
     model = model_of(ENERGY, FORCES, STRESS).train()
     molecule, slab = random_structure(4, seed=3), crystal(4, pbc=(True, True, False))

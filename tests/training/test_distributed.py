@@ -60,6 +60,8 @@ def test_two_processes_learn_what_one_learns(one, two):
             assert float(double[name]) == pytest.approx(float(single[name]), rel=2e-3), name
     ours, theirs = (PropertyModel.load(folder).state_dict() for folder in (one.model, two / "model"))
     for key, value in ours.items():
+        if key == "heads.target:charges.net.2.bias":
+            continue  # it cancels in charges of a given sum: its gradient is rounding, which Adam makes large
         assert np.allclose(value, theirs[key], rtol=1e-3, atol=2e-4, equal_nan=True), key
 
 

@@ -110,3 +110,13 @@ def test_a_prediction_that_cannot_be_made_is_harmless_where_its_label_is_missing
     assert total.isfinite()
     assert raw.grad.isfinite().all()
     assert not raw.grad[1].any()
+
+
+def test_a_row_that_is_partly_missing_is_missing():
+    label = torch.zeros(3, 3)
+    label[1, 2] = NAN
+    prediction = torch.ones(3, 3, requires_grad=True)
+    total, count = masked_loss_sum(prediction, label, torch.tensor(1.0), "mse")
+    total.backward()
+    assert (total.item(), count.item()) == (pytest.approx(6.0), 2)
+    assert not prediction.grad[1].any()

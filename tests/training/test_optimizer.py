@@ -123,6 +123,13 @@ def test_groups_have_the_rates_and_frozen_parameters_are_in_none():
     assert len(groups) == 4
 
 
+def test_what_needs_no_gradient_is_in_no_group():
+    layer = nn.Linear(2, 2)
+    layer.weight.requires_grad_(False)
+    (group,) = parameter_groups(layer, 0.1)
+    assert group["params"] == [layer.bias]
+
+
 def test_a_step_leaves_frozen_parameters_and_moves_all_others():
     model = PropertyModel(small_config(num_layers=2), [TARGETS[1]])
     rates = layer_rates(model, encoder=0.1, frozen_blocks=1)

@@ -166,7 +166,7 @@ def test_a_task_learns(store, tmp_path):
     result = train(small_config(num_layers=2, channels=16), settings)
     data = MoleculeDataModule(store, ["gap"])
     model = PropertyModel.load(result.model)
-    prediction, label = predict_batches(model, data.train_dataloader())["gap"]
+    prediction, label = predict_batches(model, data.train_dataloader()).values["gap"]
     assert np.nanmean(np.abs(prediction - label)) < 0.6 * model.head("gap").scale.item()
 
 
@@ -219,9 +219,9 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_written(store, tm
 def test_a_run_that_learnt_nothing_can_be_started_again(store, tmp_path):
     class Fails(Callback):
         def on_train_start(self, trainer, pl_module):
-            raise RuntimeError("out of memory")
+            raise RuntimeError("broken")
 
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(RuntimeError, match="broken"):
         train(small_config(num_layers=1), training(store, tmp_path / "run", epochs=1), progress=Fails())
     assert train(small_config(num_layers=1), training(store, tmp_path / "run", epochs=1)).epochs == 1
 

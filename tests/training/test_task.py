@@ -1,9 +1,12 @@
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
 
 from molformer.data.datamodule import MoleculeDataModule
+from molformer.data.store import write_store
+from molformer.data.structure import Label, Structure
 from molformer.training.callbacks import MovingAverage
 from molformer.training.preflight import Preflight, out_of_memory_advice, preflight
 from molformer.training.task import DENOISING, PropertyTask
@@ -57,21 +60,24 @@ def test_a_label_that_is_missing_changes_no_gradient(data, store, target):
     assert losses[target].item() == pytest.approx(error.mean().item(), rel=1e-5)
 
 
-def test_noisy_nodes_learn_to_tell_the_noise(store):
-    """The auxiliary loss of a position that does not move is the variance of the noise; it falls below it."""
-    data = MoleculeDataModule(store, ["gap"], batch_size=8)
+def test_noisy_nodes_learn_to_tell_the_noise(store, tmp_path):
+    """Of molecules that are all alike, how far an atom is from its place can be told."""
+    square = 1.5 * np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    members = [Structure([6] * 4, square, labels={"gap": 1.0}) for _ in range(20)]
+    path = write_store(tmp_path / "alike", members, [Label("gap", "eV", "intensive")]).path
+    data = MoleculeDataModule(str(path), ["gap"], batch_size=16)
     network = task(data, store, targets=["gap"], noise=0.1)
     graph = next(iter(data.train_dataloader()))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     values = []
-    for _ in range(60):
+    for _ in range(100):
         optimizer.zero_grad()
         losses = network._training_losses(graph)
-        (losses[DENOISING] + losses["gap"]).backward()
+        losses[DENOISING].backward()
         optimizer.step()
         values.append(losses[DENOISING].item())
     assert 1.5 < values[0] < 4.5  # three components of variance one, less the mean of each molecule
-    assert sum(values[-10:]) < 0.8 * sum(values[:10])
+    assert sum(values[-10:]) < 0.6 * sum(values[:10])
     assert DENOISING not in network.losses(graph)
 
 

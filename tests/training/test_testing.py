@@ -66,7 +66,7 @@ def test_data_that_do_not_fit_are_refused(run, tmp_path):
     with pytest.raises(ConfigError, match="of kind 'extensive' in the data and 'intensive' in the model"):
         evaluate_model(run.folder, a_store(tmp_path, kind="extensive"))
     path = str(write_store(tmp_path / "none", [random_structure(3)], []).path)
-    with pytest.raises(ConfigError, match="predicts energy, gap and .* holds no labels"):
+    with pytest.raises(ConfigError, match=r"predicts energy, gap and .* holds no labels"):
         evaluate_model(run.folder, path)
     with pytest.raises(ModelError):
         evaluate_model(tmp_path / "nothing", path)
