@@ -33,7 +33,7 @@ def collate(folder: Path) -> str:
         store = import_inputs([folder / "qm9.npz"], f"{place}/qm9").store
         dataset = StoreDataset(store, np.arange(len(store)), list(store.labels.values()))
         order = np.random.default_rng(0).permutation(len(store))[: 50 * BATCH].reshape(50, BATCH)
-        times = [_seconds(lambda rows=rows: dataset.__getitems__(rows.tolist())) for rows in order]
+        times = [_seconds(lambda rows=rows: dataset[rows.tolist()]) for rows in order]
     return f"{1e3 * statistics.median(times):.2f} ms a batch of {BATCH} (median of 50)"
 
 

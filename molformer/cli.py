@@ -4,7 +4,6 @@ Heavy imports stand inside the commands, so that `molformer --help` answers at o
 """
 
 import logging
-import math
 import os
 import sys
 from pathlib import Path
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 
     from molformer.data.structure import Label
     from molformer.inference.predictor import Prediction
-    from molformer.training.run import TrainingResult
+    from molformer.models.config import SE3TransformerConfig
+    from molformer.training.config import TrainingConfig
 
 app = typer.Typer(
     help="SE(3)-Transformers for molecules: train on your data, predict from SMILES and XYZ.",
@@ -36,6 +36,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Make, look at and split structure stores.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 console = Console(markup=False, highlight=False)  # a SMILES holds brackets
+_BAR = (TextColumn("{task.description} {task.completed}"), SpinnerColumn(), TimeElapsedColumn())
 
 
 @app.callback(invoke_without_command=True)
@@ -45,26 +46,98 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command(context_settings=_SETTINGS)
 def train(
     context: typer.Context,
-    config: Annotated[str, typer.Argument(help="YAML file of settings, such as configs/quickstart.yaml.")],
+    config: Annotated[str, typer.Argument(help="YAML file of settings, such as configs/qm9.yaml.")] = "",
+    resume: Annotated[str, typer.Option(help="Go on with the run in this folder.", metavar="RUN")] = "",
 ) -> None:
-    """Train a model: molformer train CONFIG [--key value ...].
+    """Train a model: molformer train [CONFIG] [--key value ...].
 
-    Every key of the config can be set again on the command line, for instance --epochs 20 --targets "[gap, homo]".
+    Every key of a config can be set on the command line, for instance --epochs 20. No config is needed:
+    molformer train --data mols.csv --target logS. --target can be given several times; --no-wandb turns W&B off.
+    `molformer settings` lists all keys.
     """
-    from molformer.training.arguments import read_configs
+    from molformer.training.arguments import plain_overrides, read_configs, read_run
 
-    encoder, training = read_configs(config, context.args)
+    config, overrides = _config_and_overrides(config, context.args)
+    if resume and config:
+        raise InputError("--resume takes no config: the run folder has its own")
+    overrides = plain_overrides(overrides)
+    encoder, training = read_run(resume, overrides) if resume else read_configs(config or None, overrides)
+    _train(encoder, training, resume=bool(resume))
 
-    from molformer.training.progress import RunProgress
-    from molformer.training.run import train as run
 
-    sources = [training.data] if isinstance(training.data, str) else training.data
-    console.print(f"Training on {', '.join(sources)}: {', '.join(training.target_names)}")
-    result = run(encoder, training, RunProgress(console))
-    _print_errors(result)
+@app.command(context_settings=_SETTINGS)
+def finetune(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="Model folder or run folder to start from.")],
+    config: Annotated[str, typer.Argument(help="YAML file of settings.")] = "",
+) -> None:
+    """Train new heads on a trained encoder: molformer finetune MODEL --data mols.csv --target logS.
+
+    The encoder learns at --encoder_rate of the rate of the heads (0.1); --freeze 2 leaves its first two layers as they
+    are. Every other key of a config can be set as well.
+    """
+    from molformer.training.arguments import plain_overrides, read_configs
+
+    config, overrides = _config_and_overrides(config, context.args)
+    encoder, training = read_configs(config or None, [*plain_overrides(overrides), "--initial", model])
+    _train(encoder, training)
+
+
+@app.command()
+def settings() -> None:
+    """List the keys of a config, with their defaults and what they mean."""
+    from molformer.training.arguments import describe_keys
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("key", no_wrap=True)
+    table.add_column("default", overflow="fold")
+    table.add_column("meaning", overflow="fold")
+    for row in describe_keys():
+        table.add_row(*row)
+    console.print(table)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model folder or run folder.")],
+    data: Annotated[list[str], typer.Argument(help="A structure store, or files with labels: .csv .xyz .npz …")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for predictions and plots.")] = None,
+    target: Annotated[list[str], typer.Option("--target", "-t", help="NAME or NAME=KIND,UNIT; all by default.")] = [],  # noqa: B006
+    split: Annotated[str, typer.Option(help="A run's split.json, to test one part of the data.")] = "",
+    part: Annotated[str, typer.Option(help="Which part of it: train, val or test.")] = "test",
+    batch_size: Annotated[int, typer.Option(help="Structures that are computed together.")] = 64,
+    smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Measure a model on labelled data: errors with 95 % bootstrap intervals."""
+    from molformer.training.errors_table import LEGEND, errors_table
+    from molformer.training.testing import evaluate_model
+
+    sources = data[0] if len(data) == 1 else data
+    with Progress(*_BAR, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("structures", total=None)
+        result = evaluate_model(
+            model,
+            sources,
+            target,
+            split,
+            part,
+            batch_size,
+            device,
+            smiles_column,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(errors_table(result.errors, f"{len(result.indices)} structures of {', '.join(data)}"))
+    console.print(LEGEND)
+    if output is not None:
+        result.write(output)
+        console.print(f"Wrote predictions and plots to {output}")
 
 
 @app.command()
@@ -127,8 +200,7 @@ def import_(
     by_name = len(inputs) == 1 and inputs[0] in datasets.names()
     if source_file is not None and not by_name:
         raise InputError("--from is for a data set by its name; `molformer data list` names them")
-    columns = (TextColumn("{task.description} {task.completed}"), SpinnerColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*_BAR, console=console, disable=not console.is_terminal) as bar:
         rows = bar.add_task("rows", total=None)
 
         def row() -> None:
@@ -226,26 +298,27 @@ def _check_output(path: Path) -> None:
         raise InputError(f"cannot write '{path}': its folder does not exist")
 
 
-def _print_errors(result: "TrainingResult") -> None:
-    classes = all(row.target.is_class for row in result.errors)
-    measure = "Share of wrong answers" if classes else "Mean absolute errors"
-    title = f"{measure} on the test part, after {result.epochs} epochs in {result.seconds:.0f} s"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("target", "unit"):
-        table.add_column(name)
-    for name in ("n", "model", "composition", "mean", "model is better by"):
-        table.add_column(name, justify="right")
-    for row in result.errors:
-        baseline = min(value for value in (row.error_composition, row.error_mean) if not math.isnan(value))
-        gain = f"{baseline / row.error:.1f} ×" if row.error else ""
-        numbers = ["" if math.isnan(v) else f"{v:.4g}" for v in (row.error, row.error_composition, row.error_mean)]
-        unit = "wrong" if row.target.is_class else row.target.unit
-        table.add_row(row.target.name, unit, str(row.count), *numbers, gain)
-    console.print(table)
-    console.print("composition: least squares on the atoms of each element; mean: one value for all")
-    for row in result.errors:
-        if not math.isnan(row.roc_auc):
-            console.print(f"{row.target.name}: area under the ROC curve {row.roc_auc:.3f}")
+def _config_and_overrides(config: str, arguments: "Sequence[str]") -> tuple[str, list[str]]:
+    """Without a config, the command line takes the first --key for one."""
+    return ("", [config, *arguments]) if config.startswith("--") else (config, list(arguments))
+
+
+def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: bool = False) -> None:
+    from molformer.training.distributed import writes_files
+    from molformer.training.errors_table import LEGEND, errors_table
+    from molformer.training.progress import RunProgress
+    from molformer.training.run import train as run
+
+    first = writes_files()
+    if first:
+        sources = [training.data] if isinstance(training.data, str) else training.data
+        console.print(f"Training on {', '.join(sources)}: {', '.join(training.target_names)}")
+    result = run(encoder, training, RunProgress(console) if first else None, resume)
+    if not first:
+        return
+    title = f"Errors on the test part, after {result.epochs} epochs in {result.seconds:.0f} s"
+    console.print(errors_table(result.errors, title))
+    console.print(LEGEND)
     console.print(f"Model folder: {result.model}")
 
 

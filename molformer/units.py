@@ -13,6 +13,7 @@ E_ANGSTROM = 4.803204712570263  # Debye in one e·Å
 CALORIE = 4.184  # J
 KJ_MOL = 0.010364269656262175  # eV
 KCAL_MOL = CALORIE * KJ_MOL
+PASCAL = 6.241509074460763e-12  # eV/Å³
 WAVENUMBER = 1.2398419843320026e-4  # eV
 
 _SIZES: dict[str, dict[str, float]] = {
@@ -35,6 +36,19 @@ _SIZES: dict[str, dict[str, float]] = {
         "kJ/mol/Å": KJ_MOL,
         "kJ/mol/nm": 0.1 * KJ_MOL,
     },
+    "pressure": {
+        "eV/Å^3": 1.0,
+        "meV/Å^3": 1e-3,
+        "GPa": PASCAL * 1e9,
+        "MPa": PASCAL * 1e6,
+        "Pa": PASCAL,
+        "kbar": PASCAL * 1e8,
+        "bar": PASCAL * 1e5,
+        "Ha/a0^3": HARTREE / BOHR**3,
+        "kcal/mol/Å^3": KCAL_MOL,
+        "kJ/mol/Å^3": KJ_MOL,
+    },
+    "velocity": {"Å/fs": 1.0, "Å/ps": 1e-3, "nm/ps": 1e-2, "m/s": 1e-5},
     "dipole": {"D": 1.0, "e·Å": E_ANGSTROM, "e·a0": E_ANGSTROM * BOHR},
     "charge": {"e": 1.0},
     "area": {"Å^2": 1.0, "a0^2": BOHR**2},

@@ -15,6 +15,11 @@ from molformer.units import canonical, dimension, factor
         ("e*bohr", "Debye", 2.5417464),
         ("Ha/Bohr", "eV/Å", 51.422067),
         ("a0^3", "Å³", 0.1481847),
+        ("eV/Å³", "GPa", 160.21766),
+        ("GPa", "kbar", 10.0),
+        ("Ha/Bohr^3", "GPa", 29421.016),
+        ("eV/Ang**3", "Pa", 1.6021766e11),
+        ("m/s", "nm/ps", 1e-3),
         ("cm^-1", "meV", 0.12398420),
     ],
 )

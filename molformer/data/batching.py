@@ -1,87 +1,150 @@
-"""Batches bounded by atoms or edges, so that a few large molecules do not run out of memory."""
+"""EpochBatches: which structures stand together in each batch of each epoch.
+
+All of it follows from the seed and the epoch: a training that is resumed, or spread over several processes, sees the
+batches that it would have seen otherwise. A batch has a number of structures, or as many as fit under a limit of atoms
+or edges, so that a few large molecules do not run out of memory.
+"""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import Sampler
 
 from molformer.errors import ConfigError
 
-_TRIALS = 16  # random orders from which the number of batches is taken
+_TRIALS = 16  # epochs from which the number of batches under a limit is taken
 
 
-class BoundedBatchSampler(Sampler[list[int]]):
-    """Batches of as many structures as fit under a limit, in the order given or in a random one.
+class EpochBatches(Sampler[list[Any]]):
+    """Lists of places, in the order given or, in training, in one that is drawn for each epoch.
 
-    Every epoch has the same number of batches, which a trainer relies on.
+    Every epoch has the same number of batches, which a trainer relies on; Lightning calls `set_epoch`. The sampler
+    goes into a `DataLoader` with `batch_size=None`.
 
     Args:
-        costs: atoms or edges of each structure (n,).
-        limit: largest sum of costs of a batch.
-        shuffle: draw a new order every epoch.
-        generator: of that order.
-        most: largest number of structures of a batch, 0 for any.
+        size: number of structures.
+        batch_size: structures a batch, over all processes together; the most of them where there is a limit.
+        training: draw an order, and leave the last, smaller batch out.
+        seed: of the orders.
+        costs: atoms or edges of each structure (size,), or None for no limit.
+        limit: largest sum of costs of a batch of one process.
+        epoch_size: structures of an epoch, 0 for all; passes over all structures are cut into such epochs.
+        rank: of this process.
+        world: number of processes.
+        with_epoch: give pairs (epoch, place) instead of places.
 
     Raises:
-        ConfigError: a single structure is beyond the limit.
+        ConfigError: a structure is beyond the limit, or there are more processes than structures to share.
 
     Example:
-        >>> list(BoundedBatchSampler(np.array([3, 4, 2, 5]), limit=7))
+        >>> list(EpochBatches(5, batch_size=2))
+        [[0, 1], [2, 3], [4]]
+        >>> list(EpochBatches(4, batch_size=9, costs=np.array([3, 4, 2, 5]), limit=7))
         [[0, 1], [2, 3]]
     """
 
     def __init__(
         self,
-        costs: np.ndarray,
-        limit: int,
-        shuffle: bool = False,
-        generator: torch.Generator | None = None,
-        most: int = 0,
+        size: int,
+        batch_size: int,
+        training: bool = False,
+        seed: int = 0,
+        costs: np.ndarray | None = None,
+        limit: int = 0,
+        epoch_size: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        with_epoch: bool = False,
     ) -> None:
-        if len(costs) and costs.max() > limit:
+        if costs is not None and len(costs) and costs.max() > limit:
             raise ConfigError(f"the largest structure costs {int(costs.max())}, beyond the limit of {limit} a batch")
+        if training and costs is None and batch_size < world:
+            raise ConfigError(f"batch_size is {batch_size} for {world} processes: use at least one structure for each")
+        self.size = size
+        if size < world:
+            raise ConfigError(f"{size} structures cannot be shared by {world} processes: use fewer")
+        self.batch_size = batch_size if training else -(-batch_size // world)
+        self.training = training
+        self.seed = seed
         self.costs = costs
         self.limit = limit
-        self.shuffle = shuffle
-        self.generator = generator
-        self.most = most or len(costs)
-        orders = [np.arange(len(costs))]
-        if shuffle:
-            random = np.random.default_rng(0)
-            orders = [random.permutation(len(costs)) for _ in range(_TRIALS)]
-        self._length = max(sum(1 for _ in self._pack(order)) for order in orders)
+        self.epoch_size = (epoch_size or size) if training else size
+        self.rank = rank
+        self.world = world
+        self.with_epoch = with_epoch
+        self.epoch = 0
+        self._batches = self._number_of_batches()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Give the following passes the order of an epoch."""
+        self.epoch = epoch if self.training else 0
 
     def __len__(self) -> int:
-        """Batches of an epoch, the same in all of them."""
-        return self._length
+        """Batches that this process gets in an epoch."""
+        return self._batches // self.world if self.training and self.costs is not None else self._batches
 
-    def __iter__(self) -> Iterator[list[int]]:
-        if not self.shuffle:
-            return self._pack(np.arange(len(self.costs)))
-        order = torch.randperm(len(self.costs), generator=self.generator).numpy()
-        return iter(self._exactly(list(self._pack(order))))
+    def __iter__(self) -> Iterator[list[Any]]:
+        # A generator: the epoch is looked at when the first batch is asked for, as Lightning tells it after iter().
+        batches = self._of_epoch(self.epoch)
+        for batch in self._share(batches):
+            yield [(self.epoch, place) for place in batch] if self.with_epoch else batch
+
+    def _share(self, batches: list[list[int]]) -> list[list[int]]:
+        """What this process gets of a training: a part of every batch, or whole ones where they are bounded."""
+        if not self.training:
+            return batches
+        if self.costs is None:
+            return [batch[self.rank :: self.world] for batch in batches]
+        return batches[self.rank :: self.world][: len(self)]
+
+    def _number_of_batches(self) -> int:
+        if self.costs is None and self.training and self.epoch_size >= self.batch_size:
+            return self.epoch_size // self.batch_size
+        if self.costs is None:
+            return -(-len(self._order(0)) // self.batch_size)
+        epochs = range(_TRIALS if self.training else 1)
+        number = max(len(self._packed(self._order(epoch))) for epoch in epochs)
+        if self.training and number < self.world:
+            raise ConfigError(f"{number} batches an epoch for {self.world} processes: lower the limit of a batch")
+        return number
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Places of an epoch: a piece of the passes over all structures, each in an order of its own."""
+        if not self.training:
+            return np.arange(self.rank, self.size, self.world)
+        start, end = epoch * self.epoch_size, (epoch + 1) * self.epoch_size
+        passes = range(start // self.size, -(-end // self.size))
+        orders = [np.random.default_rng([self.seed, number]).permutation(self.size) for number in passes]
+        return np.concatenate(orders)[start - passes[0] * self.size :][: self.epoch_size]
+
+    def _of_epoch(self, epoch: int) -> list[list[int]]:
+        order = self._order(epoch)
+        if self.costs is None:
+            return [order[i * self.batch_size : (i + 1) * self.batch_size].tolist() for i in range(self._batches)]
+        batches = self._packed(order)
+        return self._exactly(batches) if self.training else batches
 
     def _exactly(self, batches: list[list[int]]) -> list[list[int]]:
         """As many batches as `len` promises: the largest are halved, or, rarely, the smallest left out."""
-        while len(batches) < self._length:
+        while len(batches) < self._batches:
             largest = max(range(len(batches)), key=lambda index: len(batches[index]))
             whole = batches[largest]
             if len(whole) < 2:
                 break
             batches[largest : largest + 1] = [whole[: len(whole) // 2], whole[len(whole) // 2 :]]
-        surplus = len(batches) - self._length
+        surplus = len(batches) - self._batches
         left_out = set(sorted(range(len(batches)), key=lambda index: len(batches[index]))[: max(0, surplus)])
         return [batch for index, batch in enumerate(batches) if index not in left_out]
 
-    def _pack(self, order: np.ndarray) -> Iterator[list[int]]:
-        batch: list[int] = []
+    def _packed(self, order: np.ndarray) -> list[list[int]]:
+        assert self.costs is not None
+        batches: list[list[int]] = []
         total = 0
         for index, cost in zip(order.tolist(), self.costs[order].tolist(), strict=True):
-            if batch and (total + cost > self.limit or len(batch) == self.most):
-                yield batch
-                batch, total = [], 0
-            batch.append(index)
+            if not batches or total + cost > self.limit or len(batches[-1]) == self.batch_size:
+                batches.append([])
+                total = 0
+            batches[-1].append(index)
             total += cost
-        if batch:
-            yield batch
+        return batches

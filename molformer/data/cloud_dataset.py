@@ -5,13 +5,13 @@ alone: not on the batch, the worker or what was drawn before. A training that is
 Letters: p points of a cloud.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from molformer.data.augmentation import PointAugmentation
 from molformer.data.graph import GraphBatch
@@ -72,10 +72,7 @@ class PointCloudDataset(Dataset[GraphBatch]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, chosen: tuple[int, int]) -> GraphBatch:
-        return self.__getitems__([chosen])
-
-    def __getitems__(self, chosen: Sequence[tuple[int, int]]) -> GraphBatch:
+    def __getitem__(self, chosen: Sequence[tuple[int, int]]) -> GraphBatch:
         """Batch of clouds, each named by epoch and place in this part."""
         indices = self.indices[[place for _, place in chosen]]
         rows, pos = [], []
@@ -114,31 +111,3 @@ class PointCloudDataset(Dataset[GraphBatch]):
             stay = options.augmentation.choose(len(kept), rng)
             kept, pos = kept[stay], options.augmentation.move(pos[stay], rng)
         return rows.start + kept, pos
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Places of a part with the epoch, in an order of the epoch's own. Lightning calls `set_epoch`.
-
-    Args:
-        size: number of clouds.
-        seed: of the orders.
-        shuffle: whether there is an order to draw; without it the epoch is always 0.
-    """
-
-    def __init__(self, size: int, seed: int, shuffle: bool) -> None:
-        self.size = size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Give the following passes the order of an epoch."""
-        self.epoch = epoch if self.shuffle else 0
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        places = np.arange(self.size)
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(places) if self.shuffle else places
-        return ((self.epoch, place) for place in order.tolist())

@@ -1,5 +1,6 @@
-"""MoleculeDataModule: from a store to batches of graphs for training."""
+"""Data modules: from a store to batches of graphs for training."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from molformer.data.batching import BoundedBatchSampler
+from molformer.data.batching import EpochBatches
 from molformer.data.graph import GraphBatch
 from molformer.data.splits import Split, SplitPolicy, make_split
 from molformer.data.statistics import TargetStatistics, atom_rows, target_statistics
@@ -34,10 +35,8 @@ class StoreDataset(Dataset[GraphBatch]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> GraphBatch:
-        return self.__getitems__([index])
-
-    def __getitems__(self, chosen: Sequence[int]) -> GraphBatch:
+    def __getitem__(self, chosen: Sequence[int]) -> GraphBatch:
+        """Batch of the structures at some places of this part."""
         indices = self.indices[list(chosen)]
         rows = atom_rows(self.store, indices)
         sizes = self.store.sizes[indices]
@@ -65,19 +64,87 @@ class StoreDataset(Dataset[GraphBatch]):
         return {"cell": torch.from_numpy(cells), "pbc": torch.from_numpy(self.store.column("pbc")[indices] == 1)}
 
 
-class MoleculeDataModule(LightningDataModule):
-    """Training, validation and test batches of a store.
+class StoreDataModule(LightningDataModule, ABC):
+    """Training, validation and test batches of a store; `MoleculeDataModule` and `PointCloudDataModule` are such.
+
+    Under a distributed trainer each process gets its share of the training and validation batches; every one gets the
+    whole test part, whose predictions `predict_batches` shares out.
 
     Args:
         store: a `StructureStore` or its path.
         targets: names of the labels to learn.
         split: how it is split.
-        batch_size: graphs a batch; with a bound below, the most of them.
-        batch_atoms: largest number of atoms of a batch, 0 for any.
-        batch_edges: largest number of edges of a batch if all atoms of a molecule were neighbours, 0 for any.
-        seed: of the split and of the order of the batches.
+        batch_size: graphs a batch, over all processes together.
+        epoch_size: graphs of an epoch, 0 for the whole training part.
+        seed: of the order of the batches.
         workers: processes that prepare batches; 0 does it in the training process, which is fast enough for
             molecules.
+    """
+
+    def __init__(
+        self,
+        store: StructureStore | str,
+        targets: Sequence[str],
+        split: SplitPolicy,
+        batch_size: int,
+        epoch_size: int,
+        seed: int,
+        workers: int,
+    ) -> None:
+        super().__init__()
+        self.store = store if isinstance(store, StructureStore) else StructureStore(store)
+        self.targets = [self.store.label(name) for name in targets]
+        self.batch_size = batch_size
+        self.epoch_size = epoch_size
+        self.seed = seed
+        self.workers = workers
+        self.split: Split = make_split(self.store, split)
+
+    def statistics(self) -> dict[str, TargetStatistics]:
+        """References and scale of each target, from the training part alone."""
+        return {target.name: target_statistics(self.store, self.split.train, target) for target in self.targets}
+
+    def train_dataloader(self) -> DataLoader[GraphBatch]:
+        """Shuffled batches of the training part; the last, smaller one is left out."""
+        return self._loader(self.split.train, training=True, shared=True)
+
+    def val_dataloader(self) -> DataLoader[GraphBatch]:
+        """Batches of the validation part, the same in every epoch."""
+        return self._loader(self.split.val, shared=True)
+
+    def test_dataloader(self) -> DataLoader[GraphBatch]:
+        """Batches of the test part, all of them in every process."""
+        return self._loader(self.split.test)
+
+    @abstractmethod
+    def dataset(self, indices: np.ndarray, training: bool) -> Dataset[GraphBatch]:
+        """Gives a batch for a list of places in `indices`."""
+
+    @abstractmethod
+    def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
+        """Which places of `indices` stand together."""
+
+    def _loader(self, indices: np.ndarray, training: bool = False, shared: bool = False) -> DataLoader[GraphBatch]:
+        trainer = self.trainer if shared else None
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        sampler = self.batches(indices, training, rank, world)
+        dataset = self.dataset(indices, training)
+        return DataLoader(dataset, None, sampler=sampler, num_workers=self.workers, collate_fn=_as_it_is)
+
+
+class MoleculeDataModule(StoreDataModule):
+    """Training, validation and test batches of a store of molecules.
+
+    Args:
+        store: a `StructureStore` or its path.
+        targets: names of the labels to learn.
+        split: how it is split.
+        batch_size: graphs a batch, over all processes together; with a bound below, the most of them.
+        batch_atoms: largest number of atoms of a batch of one process, 0 for any.
+        batch_edges: the same for edges, if all atoms of a molecule were neighbours.
+        epoch_size: graphs of an epoch, 0 for the whole training part.
+        seed: of the split and of the order of the batches.
+        workers: processes that prepare batches.
 
     Raises:
         StoreError: the store is missing or lacks a target.
@@ -92,51 +159,36 @@ class MoleculeDataModule(LightningDataModule):
         batch_size: int = 32,
         batch_atoms: int = 0,
         batch_edges: int = 0,
+        epoch_size: int = 0,
         seed: int = 0,
         workers: int = 0,
     ) -> None:
-        super().__init__()
-        self.store = store if isinstance(store, StructureStore) else StructureStore(store)
-        self.targets = [self.store.label(name) for name in targets]
-        self.batch_size = batch_size
-        self.batch_atoms = batch_atoms
-        self.batch_edges = batch_edges
-        self.seed = seed
-        self.workers = workers
-        self.split: Split = make_split(self.store, split or SplitPolicy(seed=seed))
         if batch_atoms and batch_edges:
             raise ConfigError("bound a batch by batch_atoms or by batch_edges, not by both")
+        super().__init__(store, targets, split or SplitPolicy(seed=seed), batch_size, epoch_size, seed, workers)
+        self.batch_atoms = batch_atoms
+        self.batch_edges = batch_edges
 
-    def statistics(self) -> dict[str, TargetStatistics]:
-        """References and scale of each target, from the training part alone."""
-        return {target.name: target_statistics(self.store, self.split.train, target) for target in self.targets}
+    def dataset(self, indices: np.ndarray, training: bool) -> StoreDataset:
+        """Gives a batch for a list of places in `indices`."""
+        return StoreDataset(self.store, indices, self.targets)
 
-    def train_dataloader(self) -> DataLoader[GraphBatch]:
-        """Shuffled batches of the training part; the last, smaller one is left out."""
-        generator = torch.Generator().manual_seed(self.seed)
-        return self._loader(self.split.train, shuffle=True, generator=generator)
-
-    def val_dataloader(self) -> DataLoader[GraphBatch]:
-        """Batches of the validation part."""
-        return self._loader(self.split.val)
-
-    def test_dataloader(self) -> DataLoader[GraphBatch]:
-        """Batches of the test part."""
-        return self._loader(self.split.test)
-
-    def _loader(
-        self, indices: np.ndarray, shuffle: bool = False, generator: torch.Generator | None = None
-    ) -> DataLoader[GraphBatch]:
-        dataset = StoreDataset(self.store, indices, self.targets)
-        shared: dict[str, Any] = {"num_workers": self.workers, "collate_fn": _already_a_batch}
-        if self.batch_atoms or self.batch_edges:
-            sizes = self.store.sizes[indices]
-            costs, limit = (sizes, self.batch_atoms) if self.batch_atoms else (sizes * (sizes - 1), self.batch_edges)
-            sampler = BoundedBatchSampler(costs, limit, shuffle, generator, self.batch_size)
-            return DataLoader(dataset, batch_sampler=sampler, **shared)
-        drop = shuffle and len(indices) >= self.batch_size
-        return DataLoader(dataset, self.batch_size, shuffle, generator=generator, drop_last=drop, **shared)
+    def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
+        """Which places of `indices` stand together."""
+        sizes = self.store.sizes[indices]
+        costs = sizes if self.batch_atoms else sizes * (sizes - 1) if self.batch_edges else None
+        return EpochBatches(
+            len(indices),
+            self.batch_size,
+            training,
+            self.seed,
+            costs,
+            self.batch_atoms or self.batch_edges,
+            self.epoch_size,
+            rank,
+            world,
+        )
 
 
-def _already_a_batch(batch: Any) -> Any:
+def _as_it_is(batch: Any) -> Any:
     return batch

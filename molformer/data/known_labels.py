@@ -12,6 +12,8 @@ A unit is that of the data set in which the name is at home: hartree for QM9's, 
   rotational constants even shrink as it grows. None of them is a sum over atoms.
 """
 
+import numpy as np
+
 from molformer import units
 from molformer.data.structure import Label, LabelKind
 
@@ -32,10 +34,15 @@ _KNOWN: dict[tuple[LabelKind, str], str] = {
     ),
     ("extensive", "cal/mol/K"): "cv heat_capacity",
     ("forces", "eV/Å"): "F forces force ref_forces dft_forces",
+    ("stress", "eV/Å^3"): "stress stress_tensor ref_stress dft_stress",
+    ("atom_vector", "Å"): "displacements displacement",
+    ("atom_vector", ""): "velocities velocity",
     ("vector", "D"): "dipole dipole_moment dipole_vector ref_dipole dft_dipole scf_dipole",
     ("tensor", "a0^3"): "polarizability polarizability_tensor",
     ("charges", "e"): "charges partial_charges atomic_charges mulliken_charges mbis_charges hirshfeld_charges",
 }
+
+_FROM_VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # place of xx, xy, xz, yx, … among xx, yy, zz, yz, xz, xy
 
 _TABLE = {name: (kind, unit) for (kind, unit), names in _KNOWN.items() for name in names.split()}
 
@@ -91,11 +98,34 @@ def label_of_shape(name: str, shape: tuple[int, ...], per_atom: bool, unit: str 
     if known is not None and known.per_node == per_atom and fits(known, shape):
         return known
     if per_atom:
-        return Label(name, unit, "atom") if shape == () else None
+        per_node: dict[tuple[int, ...], LabelKind] = {(): "atom", (3,): "atom_vector"}
+        return Label(name, unit, per_node[shape]) if shape in per_node else None
     kinds: dict[tuple[int, ...], LabelKind] = {(): "intensive", (3,): "vector", (3, 3): "tensor", (9,): "tensor"}
     return Label(name, unit, kinds[shape]) if shape in kinds else None
 
 
 def fits(label: Label, shape: tuple[int, ...]) -> bool:
-    """Whether a value of this shape, of one structure or one atom, is one of the label's; a tensor may lie flat."""
-    return shape == label.shape or (label.kind == "tensor" and shape == (9,))
+    """Whether a value of this shape, of one structure or one atom, is one of the label's, see `shaped`."""
+    flat = {"tensor": ((9,),), "stress": ((9,), (6,))}
+    return shape == label.shape or shape in flat.get(label.kind, ())
+
+
+def shaped(label: Label, values: np.ndarray, rows: tuple[int, ...] = ()) -> np.ndarray:
+    """Values of a label in the label's own shape.
+
+    Args:
+        label: what they are values of.
+        values: (*rows, …), each value of a shape that `fits`: a matrix may lie flat, and a stress may be the six
+            numbers xx, yy, zz, yz, xz, xy (Voigt).
+        rows: shape in front of that of one value.
+
+    Returns:
+        (*rows, *label.shape).
+
+    Example:
+        >>> shaped(Label("stress", "GPa", "stress"), np.array([1.0, 2, 3, 4, 5, 6])).tolist()
+        [[1.0, 6.0, 5.0], [6.0, 2.0, 4.0], [5.0, 4.0, 3.0]]
+    """
+    if label.kind == "stress" and values.shape == (*rows, 6):
+        values = values[..., _FROM_VOIGT]
+    return values.reshape((*rows, *label.shape))

@@ -47,7 +47,8 @@ class SplitPolicy:
         method: `random`; `scaffold` (molecules with one Bemis-Murcko scaffold stay together, the largest families
             in training, so that the test asks for something new); `stratified` (each class of `label`, or each
             tenth of its range, is split in the same shares); `file` (indices as given).
-        fractions: shares of training, validation and test; they add up to 1.
+        fractions: shares of training, validation and test that add up to 1; or numbers of structures (of groups, where
+            some belong together), what is left over being left out.
         seed: of the random choice.
         label: what `stratified` looks at.
         file: JSON with the lists `train`, `val` and `test`, as a run folder's `split.json`.
@@ -68,9 +69,10 @@ class SplitPolicy:
 
     def __post_init__(self) -> None:
         fractions = self.fractions
-        if len(fractions) != 3 or min(fractions) < 0 or not isclose(sum(fractions), 1.0, abs_tol=1e-6):
+        if len(fractions) != 3 or min(fractions) < 0 or not (_are_shares(fractions) or _are_counts(fractions)):
             raise ConfigError(
-                f"split must be three fractions that add up to 1, such as [0.8, 0.1, 0.1]; got {list(fractions)}"
+                "split must be three fractions that add up to 1, such as [0.8, 0.1, 0.1], or three numbers of "
+                f"structures, such as [1000, 100, 100]; got {list(fractions)}"
             )
         if self.method not in get_args(SplitMethod):
             raise ConfigError(f"split method '{self.method}' is not one of {', '.join(get_args(SplitMethod))}")
@@ -81,6 +83,8 @@ class SplitPolicy:
             raise ConfigError(
                 f"fold {self.fold} of {self.folds} does not exist: folds count from 0, at least 2 of them"
             )
+        if not _are_shares(fractions) and (self.folds or self.method == "scaffold"):
+            raise ConfigError("a split by scaffold or into folds takes fractions, not numbers of structures")
         if self.folds and self.method in ("scaffold", "file"):
             raise ConfigError(f"folds are for random and stratified splits, not for '{self.method}'")
 
@@ -113,7 +117,7 @@ def random_split(
 
     Args:
         groups: group of each structure (n,).
-        fractions: share of the groups in training, validation and test.
+        fractions: share of the groups in training, validation and test, or numbers of groups.
         seed: the same seed gives the same split on every machine.
         strata: stratum of each structure (n,); that of a group is its first structure's.
         folds: see `SplitPolicy`.
@@ -162,9 +166,23 @@ def write_split(split: Split, path: str | os.PathLike[str]) -> None:
     Path(path).write_text(json.dumps(split.to_dict()) + "\n", encoding="utf-8")
 
 
+def _are_shares(fractions: Sequence[float]) -> bool:
+    return isclose(sum(fractions), 1.0, abs_tol=1e-6)
+
+
+def _are_counts(fractions: Sequence[float]) -> bool:
+    return all(float(number).is_integer() for number in fractions)
+
+
 def _parts(count: int, fractions: Sequence[float], folds: int, fold: int) -> np.ndarray:
-    """Part (0, 1, 2) of each place in a random order."""
+    """Part (0, 1, 2, or 3 for none) of each place in a random order."""
     places = np.arange(count)
+    if not _are_shares(fractions):
+        if sum(fractions) > count:
+            raise ConfigError(
+                f"a split into {' + '.join(f'{n:.0f}' for n in fractions)} of {count} structures: too many"
+            )
+        return np.digitize(places, np.cumsum(fractions))  # what is left over is part 3, which is nobody's
     if not folds:
         first, second = round(fractions[0] * count), round((fractions[0] + fractions[1]) * count)
         return np.digitize(places, [first, second])

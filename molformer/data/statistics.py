@@ -2,7 +2,7 @@
 
 An extensive target is fitted by least squares on the number of atoms of each element, an intensive one on their
 fractions, values per atom by the mean of each element, a tensor like an extensive target by its isotropic part. These
-fits are also the composition baseline that a model has to beat.
+fits are also the composition baseline that a model has to beat. Vectors, forces and stress have no reference but zero.
 Letters: n structures, Z = MAX_NUMBER + 1 element slots.
 """
 

@@ -193,7 +193,7 @@ class StoreWriter:
 
     Raises:
         StoreError: the folder cannot be written.
-        InputError: a label of a structure has the wrong shape.
+        InputError: a label of a structure has the wrong shape, or is the stress of one that is not periodic.
     """
 
     def __init__(
@@ -305,6 +305,11 @@ class StoreWriter:
             raise InputError(
                 f"{structure.where}: label '{label.name}' has shape {value.shape}, a label of kind "
                 f"'{label.kind}' needs {shape}"
+            )
+        if label.kind == "stress" and not structure.periodic and np.isfinite(value).any():
+            raise InputError(
+                f"{structure.where}: label '{label.name}' is a stress, which a structure has that is periodic in three "
+                "directions: give it a cell, or leave the label out"
             )
         return value
 

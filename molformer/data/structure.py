@@ -14,7 +14,19 @@ from molformer import units
 from molformer.elements import MAX_NUMBER, formula
 from molformer.errors import InputError
 
-LabelKind = Literal["intensive", "extensive", "vector", "tensor", "charges", "atom", "forces", "binary", "category"]
+LabelKind = Literal[
+    "intensive",
+    "extensive",
+    "vector",
+    "tensor",
+    "charges",
+    "atom",
+    "atom_vector",
+    "forces",
+    "stress",
+    "binary",
+    "category",
+]
 """What a label is, and so how a model forms it.
 
 - intensive: one number that does not grow with the molecule, such as an orbital energy.
@@ -23,12 +35,22 @@ LabelKind = Literal["intensive", "extensive", "vector", "tensor", "charges", "at
 - tensor: a symmetric 3×3 matrix that turns with the molecule, such as a polarizability.
 - charges: one number an atom, their sum is the total charge.
 - atom: one number an atom without such a sum, such as a chemical shift.
-- forces: three numbers an atom, minus the gradient of an energy.
+- atom_vector: three numbers an atom that turn with the molecule and do not move with it, such as a velocity, a
+  displacement or a magnetic moment.
+- forces: three numbers an atom, minus the gradient of an energy; a model may also predict them as such.
+- stress: a symmetric 3×3 matrix of a structure that is periodic in three directions, the derivative of an energy with
+  respect to strain over the volume; positive where the structure pulls, as in ASE.
 - binary: 0 or 1.
 - category: the index of one of several classes.
 """
 
-_SHAPES: dict[str, tuple[int, ...]] = {"vector": (3,), "forces": (3,), "tensor": (3, 3)}
+_SHAPES: dict[str, tuple[int, ...]] = {
+    "vector": (3,),
+    "atom_vector": (3,),
+    "forces": (3,),
+    "tensor": (3, 3),
+    "stress": (3, 3),
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +88,7 @@ class Label:
     @property
     def per_node(self) -> bool:
         """Whether there is one value an atom (True) or one a structure (False)."""
-        return self.kind in ("charges", "atom", "forces")
+        return self.kind in ("charges", "atom", "atom_vector", "forces")
 
     @property
     def is_class(self) -> bool:
@@ -75,7 +97,7 @@ class Label:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one value: () for a number, (3,) for a vector."""
+        """Shape of one value: () for a number, (3,) for a vector, (3, 3) for a tensor or stress."""
         return _SHAPES.get(self.kind, ())
 
     def to_dict(self) -> dict[str, Any]:
@@ -160,6 +182,11 @@ class Structure:
     def where(self) -> str:
         """The source of the structure, for messages."""
         return self.name or self.smiles
+
+    @property
+    def periodic(self) -> bool:
+        """Whether it repeats in all three directions, so that its cell has a volume that means something."""
+        return self.cell is not None and all(self.pbc)
 
     @property
     def formula(self) -> str:

@@ -17,7 +17,7 @@ from molformer.data.readers import Entry, library_of, read_input
 from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
 from molformer.errors import MolformerError, UnsupportedElementError
-from molformer.models.property import PropertyModel, check_device
+from molformer.models.property import PropertyModel, load_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +25,9 @@ class Value:
     """A predicted value.
 
     Args:
-        value: (), or (3,) for a vector, (3, 3) for a tensor, (n,) for charges, (n, 3) for forces of n atoms; the
-            probability of 1 for a binary target, (K,) probabilities of the classes of a category.
+        value: (), or (3,) for a vector, (3, 3) for a tensor or stress (NaN where the structure is not periodic), (n,)
+            for charges, (n, 3) for forces and other vectors of n atoms; the probability of 1 for a binary target, (K,)
+            probabilities of the classes of a category.
         unit: its unit.
     """
 
@@ -86,13 +87,7 @@ class Predictor:
             ModelError: there is no model, or it is damaged.
             ConfigError: there is no such device.
         """
-        folder = Path(path)
-        if (folder / "model" / "config.json").is_file():
-            folder = folder / "model"
-        check_device(device)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(PropertyModel.load(folder).to(device))
+        return cls(load_model(path, device))
 
     def predict(
         self,

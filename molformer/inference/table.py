@@ -66,7 +66,7 @@ def _cell(target: Label, value: Value | None) -> str:
 def _headings(target: Label) -> list[str]:
     if target.kind == "vector":
         return [f"{target.name}_{part} ({target.unit})" for part in ("x", "y", "z", "norm")]
-    if target.kind == "tensor":
+    if target.shape == (3, 3):
         return [f"{target.name}_{a}{b} ({target.unit})" for a in "xyz" for b in "xyz"]
     if target.kind == "category":
         return [target.name, *(f"p({name})" for name in target.classes)]

@@ -2,4 +2,4 @@
 
 from molformer.models.config import PRESETS, SE3TransformerConfig, preset
 from molformer.models.encoder import SE3Transformer
-from molformer.models.property import Domain, PropertyModel
+from molformer.models.property import Domain, ForcesFrom, PropertyModel

@@ -18,24 +18,31 @@ from molformer.nn.edges import EdgeEmbedding, Edges
 from molformer.nn.feed_forward import GatedFeedForward
 from molformer.nn.norm import EquivariantRMSNorm
 from molformer.nn.so2 import EdgeConvolution, FullConvolution, SeparableConvolution
+from molformer.nn.stochastic_depth import StochasticDepth
 from molformer.so3 import num_components
 
 
 class SE3TransformerBlock(nn.Module):
-    """Attention and feed-forward, each on normalised features and added to the residual stream."""
+    """Attention and feed-forward, each on normalised features and added to the residual stream.
 
-    def __init__(self, config: SE3TransformerConfig) -> None:
+    Args:
+        config: sizes of the encoder.
+        drop: probability that a graph does without one of the two in a step of training, see `StochasticDepth`.
+    """
+
+    def __init__(self, config: SE3TransformerConfig, drop: float = 0.0) -> None:
         super().__init__()
         lmax, channels = config.lmax, config.channels
         self.norm_1 = EquivariantRMSNorm(lmax, channels)
         self.attention = SE3Attention(lmax, channels, config.num_heads, _convolution(config))
         self.norm_2 = EquivariantRMSNorm(lmax, channels)
         self.feed_forward = GatedFeedForward(lmax, channels, config.feed_forward * channels)
+        self.drop = StochasticDepth(drop)
 
-    def forward(self, x: Tensor, edges: Edges) -> Tensor:
+    def forward(self, x: Tensor, edges: Edges, graph: GraphBatch) -> Tensor:
         """Features (N, M, C) → (N, M, C)."""
-        x = x + self.attention(self.norm_1(x), edges)
-        return x + self.feed_forward(self.norm_2(x))
+        x = x + self.drop(self.attention(self.norm_1(x), edges), graph)
+        return x + self.drop(self.feed_forward(self.norm_2(x)), graph)
 
 
 class SE3Transformer(nn.Module):
@@ -57,7 +64,8 @@ class SE3Transformer(nn.Module):
         self.config = config
         self.species = nn.Embedding(MAX_NUMBER + 1, config.channels)
         self.edges = EdgeEmbedding(config.lmax, config.cutoff, config.basis_size, config.edge_features)
-        self.blocks = nn.ModuleList(SE3TransformerBlock(config) for _ in range(config.num_layers))
+        rates = [config.stochastic_depth * layer / config.num_layers for layer in range(1, config.num_layers + 1)]
+        self.blocks = nn.ModuleList(SE3TransformerBlock(config, rate) for rate in rates)
         self.norm = EquivariantRMSNorm(config.lmax, config.channels)
 
     def forward(self, graph: GraphBatch, x: Tensor | None = None) -> Tensor:
@@ -75,7 +83,7 @@ class SE3Transformer(nn.Module):
         if x is not None:
             features = features + x
         for block in self.blocks:
-            features = block(features, edges)
+            features = block(features, edges, graph)
         return self.norm(features)
 
     def embed_nodes(self, numbers: Tensor) -> Tensor:

@@ -1,18 +1,17 @@
 """PropertyModel: an encoder and one head for each target; what is trained, saved and used to predict.
 
-The folder it is saved to holds `model.safetensors` and `config.json`; nothing in it is ever unpickled.
+Letters: N nodes, B graphs, M components, C channels, K classes.
 """
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from molformer import units
@@ -20,9 +19,12 @@ from molformer.data.graph import GraphBatch
 from molformer.data.structure import Label
 from molformer.errors import ConfigError, ModelError
 from molformer.models.config import SE3TransformerConfig
+from molformer.models.derivatives import DerivedScale, differentiable, forces_and_stress
 from molformer.models.encoder import SE3Transformer
+from molformer.models.folder import read_folder, write_folder
 from molformer.nn.readout import (
     AtomHead,
+    AtomVectorHead,
     ChargesHead,
     ClassHead,
     ExtensiveHead,
@@ -34,8 +36,11 @@ from molformer.nn.readout import (
 )
 from molformer.version import __version__
 
-FORMAT = 1
-"""Version of the model folder; what is newer is refused."""
+if TYPE_CHECKING:
+    from molformer.data.statistics import TargetStatistics
+
+ForcesFrom = Literal["conservative", "direct"]
+"""Where forces come from: minus the gradient of the energy, or a head of their own."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,11 @@ class PropertyModel(nn.Module):
 
     Args:
         config: of the encoder.
-        targets: name, unit and kind of each target; `forces` are minus the gradient of the `potential`.
+        targets: name, unit and kind of each target; a `stress` is a derivative of the `potential`.
         pooling: how intensive targets are read out, `mean` or `attention`.
         domain: what it was trained on.
+        forces: `conservative` forces are minus the gradient of the `potential`; `direct` ones are read out of the
+            features, which needs neither an energy nor a backward pass but conserves no energy.
 
     Raises:
         ConfigError: the targets contradict each other.
@@ -90,16 +97,20 @@ class PropertyModel(nn.Module):
         targets: Sequence[Label],
         pooling: Pooling = "attention",
         domain: Domain | None = None,
+        forces: ForcesFrom = "conservative",
     ) -> None:
         super().__init__()
         self.config = config
         self.targets = tuple(targets)
         self.pooling = pooling
         self.domain = domain or Domain()
+        self.forces = forces
         self._check_targets()
         self.encoder = SE3Transformer(config)
-        heads = {_key(target.name): _head(target, config, pooling) for target in targets if target.kind != "forces"}
-        self.heads: nn.ModuleDict = nn.ModuleDict(heads)
+        self.heads = nn.ModuleDict(
+            {_key(target.name): _head(target, config, pooling) for target in targets if target not in self.derived}
+        )
+        self.scales = nn.ModuleDict({_key(target.name): DerivedScale() for target in self.derived})
 
     def forward(self, graph: GraphBatch) -> dict[str, Tensor]:
         """Values of every target, in its unit.
@@ -108,29 +119,75 @@ class PropertyModel(nn.Module):
             graph: N nodes of B graphs, positions in Å.
 
         Returns:
-            By target name: (B,) for scalars, (B, 3) for vectors, (B, 3, 3) for tensors, (N,) for charges and other
-            values per atom, (N, 3) for forces; logits (B,) for binary targets and (B, K) for categories, which
-            `probabilities` turns into what they mean.
+            By target name: (B,) for scalars, (B, 3) for vectors, (B, 3, 3) for tensors and stress (NaN where a graph
+            is not periodic), (N,) for charges and other values per atom, (N, 3) for forces and other vectors per atom;
+            logits (B,) for binary targets and (B, K) for categories, which `probabilities` turns into what they mean.
         """
-        forces = next((target for target in self.targets if target.kind == "forces"), None)
-        if forces is None:
-            return self._values(graph)
-        with torch.enable_grad():
-            pos = graph.pos if graph.pos.requires_grad else graph.pos.detach().requires_grad_()
-            values = self._values(replace(graph, pos=pos))
+        graph = self.differentiable(graph)
+        return self.readout(self.features(graph), graph)
+
+    def differentiable(self, graph: GraphBatch) -> GraphBatch:
+        """The graph that `features` and `readout` take: ready for the derivatives that are predicted, if any are."""
+        if not self.derived:
+            return graph
+        return differentiable(graph, cell=any(target.kind == "stress" for target in self.derived))
+
+    def features(self, graph: GraphBatch) -> Tensor:
+        """Features (N, M, C) of the nodes, from which `readout` and any further head read.
+
+        Args:
+            graph: as `differentiable` gives it.
+
+        Example:
+            >>> from molformer.data.structure import Structure
+            >>> config = SE3TransformerConfig(lmax=1, channels=8, num_layers=1)
+            >>> model = PropertyModel(config, [Label("energy", "eV", "extensive"), Label("forces", "eV/Å", "forces")])
+            >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+            >>> graph = model.differentiable(GraphBatch.from_structures([water]))
+            >>> x = model.features(graph)
+            >>> x.shape, sorted(model.readout(x, graph))
+            (torch.Size([3, 4, 8]), ['energy', 'forces'])
+        """
+        with self._gradients():
+            return self.encoder(graph).to(self.encoder.species.weight.dtype)
+
+    def readout(self, x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
+        """Values of every target, see `forward`.
+
+        Args:
+            x: what `features` gave (N, M, C).
+            graph: the graph that it was given.
+
+        Raises:
+            ConfigError: derivatives are predicted and the features are not those of this graph.
+        """
+        with self._gradients():
+            with torch.autocast(x.device.type, enabled=False):
+                values = {name: self.head(name)(x, graph) for name in self.predicted}
+            if not self.derived:
+                return values
+            kinds = {target.kind: target for target in self.derived}
             energy = values[self.potential.name]
-            gradient = torch.autograd.grad(energy.sum(), pos, create_graph=self.training)[0]
-        values[forces.name] = -gradient * self._force_factor(forces)
+            forces, stress = forces_and_stress(energy, graph, "stress" in kinds, create_graph=self.training)
+        for kind, value in (("forces", forces), ("stress", stress)):
+            if kind in kinds and value is not None:
+                values[kinds[kind].name] = value * self._derivative_factor(kinds[kind])
         return values
 
     @property
+    def derived(self) -> list[Label]:
+        """The targets that are derivatives of the `potential`: stress, and forces unless they are direct."""
+        kinds = ("stress",) if self.forces == "direct" else ("stress", "forces")
+        return [target for target in self.targets if target.kind in kinds]
+
+    @property
     def predicted(self) -> list[str]:
-        """Names of the targets that have a head of their own: all but forces."""
-        return [target.name for target in self.targets if target.kind != "forces"]
+        """Names of the targets that have a head of their own: all but the `derived` ones."""
+        return [target.name for target in self.targets if target not in self.derived]
 
     @property
     def potential(self) -> Label:
-        """The target whose gradient the forces are: `energy`, or else the only extensive energy.
+        """The target whose derivatives forces and stress are: `energy`, or else the only extensive energy.
 
         Raises:
             ConfigError: there is none, or it is not clear which.
@@ -139,20 +196,24 @@ class PropertyModel(nn.Module):
         named = [target for target in energies if target.name == "energy"]
         if len(named or energies) != 1:
             raise ConfigError(
-                "forces are minus the gradient of an energy: have one extensive target in a unit of energy, or name "
-                "it 'energy'"
+                "forces and stress are derivatives of an energy: have one extensive target in a unit of energy, or "
+                "name it 'energy'"
             )
         return (named or energies)[0]
 
-    def _force_factor(self, forces: Label) -> float:
-        """From the energy's unit per Å to the forces' unit."""
-        return units.factor(self.potential.unit, "eV") * units.factor("eV/Å", forces.unit)
+    def _derivative_factor(self, target: Label) -> float:
+        """From the energy's unit per Å, or per Å³, to the unit of forces or stress."""
+        inside = "eV/Å" if target.kind == "forces" else "eV/Å^3"
+        return units.factor(self.potential.unit, "eV") * units.factor(inside, target.unit)
 
-    def _values(self, graph: GraphBatch) -> dict[str, Tensor]:
-        x = self.encoder(graph)
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.to(self.encoder.species.weight.dtype)
-            return {name: self.head(name)(x, graph) for name in self.predicted}
+    def _derived_scale(self, target: Label) -> Tensor:
+        scale = self.scales[_key(target.name)]
+        assert isinstance(scale, DerivedScale)
+        return scale.value
+
+    def _gradients(self) -> AbstractContextManager[None]:
+        """Derivatives that are predicted need gradients, also where the caller has turned them off."""
+        return torch.set_grad_enabled(torch.is_grad_enabled() or bool(self.derived))
 
     @staticmethod
     def probabilities(target: Label, logits: Tensor) -> Tensor:
@@ -160,11 +221,30 @@ class PropertyModel(nn.Module):
         return logits.sigmoid() if target.kind == "binary" else logits.softmax(-1)
 
     def scale(self, target: Label) -> Tensor:
-        """Typical deviation of a target from its references, in its unit; forces take the energy's per atom."""
-        if target.kind == "forces":
-            energy = self.head(self.potential.name)
-            return energy.scale / energy.size.sqrt() * self._force_factor(target)
-        return self.head(target.name).scale
+        """Typical deviation of a target from its references, in its unit, by which its loss is divided.
+
+        Conservative forces of an older model, which does not know theirs, have the energy's per root of the number of
+        atoms.
+        """
+        if target not in self.derived:
+            return self.head(target.name).scale
+        own = self._derived_scale(target)
+        if target.kind == "stress":
+            return torch.where(own > 0, own, 1.0)
+        energy = self.head(self.potential.name)
+        return torch.where(own > 0, own, energy.scale / energy.size.sqrt() * self._derivative_factor(target))
+
+    def set_statistics(self, statistics: Mapping[str, "TargetStatistics"]) -> None:
+        """Tell every head, and the scales of derivatives, what the targets look like on the training part.
+
+        Args:
+            statistics: by target name.
+        """
+        for name in self.predicted:
+            found = statistics[name]
+            self.head(name).set_statistics(found.scale, torch.as_tensor(found.references), found.size)
+        for target in self.derived:
+            self._derived_scale(target).fill_(statistics[target.name].scale)
 
     def head(self, name: str) -> Head:
         """The head of a target."""
@@ -178,24 +258,15 @@ class PropertyModel(nn.Module):
         Raises:
             ModelError: the folder cannot be written.
         """
-        folder = Path(folder)
         config = {
-            "format": FORMAT,
             "molformer": __version__,
             "encoder": self.config.to_dict(),
             "targets": [target.to_dict() for target in self.targets],
             "pooling": self.pooling,
+            "forces": self.forces,
             "domain": self.domain.to_dict(),
         }
-        weights, text = folder / ".model.safetensors.part", folder / ".config.json.part"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            text.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            weights.write_bytes(save({key: value.contiguous() for key, value in self.state_dict().items()}))
-            os.replace(text, folder / "config.json")
-            os.replace(weights, folder / "model.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"cannot write the model folder '{folder}': {error}") from None
+        write_folder(folder, config, self.state_dict())
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -204,21 +275,16 @@ class PropertyModel(nn.Module):
         Raises:
             ModelError: it is missing, incomplete, damaged or of a newer format.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise ModelError(f"there is no model folder at '{folder}'")
-        for name in ("config.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise ModelError(f"'{folder}' is not a model folder: it has no {name}")
-        config = _read_config(folder / "config.json")
         try:
+            config, weights = read_folder(folder)
             model = cls(
                 SE3TransformerConfig(**config["encoder"]),
                 [Label(**target) for target in config["targets"]],
                 config["pooling"],
                 Domain.from_dict(config["domain"]),
+                config.get("forces", "conservative"),
             )
-            model.load_state_dict(load_file(folder / "model.safetensors"))
+            model.load_state_dict(weights)
         except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"the model folder '{folder}' is damaged or does not fit its config: {reason}") from None
@@ -231,14 +297,19 @@ class PropertyModel(nn.Module):
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ConfigError(f"target '{min(repeated)}' is named twice")
         kinds = {target.name: target.kind for target in self.targets}
-        if list(kinds.values()).count("forces") > 1:
-            raise ConfigError("only one target can be of kind 'forces'")
-        if "forces" in kinds.values():
-            self._force_factor(next(target for target in self.targets if target.kind == "forces"))
+        for kind in ("forces", "stress"):
+            if list(kinds.values()).count(kind) > 1:
+                raise ConfigError(f"only one target can be of kind '{kind}'")
+        if self.forces not in get_args(ForcesFrom):
+            raise ConfigError(f"forces is '{self.forces}'; choose one of {', '.join(get_args(ForcesFrom))}")
+        for target in self.derived:
+            self._derivative_factor(target)
+        direct = {"forces": 1} if self.forces == "direct" else {}
         for name, kind in kinds.items():
-            needed = {"vector": 1, "tensor": 2}.get(kind, 0)
+            needed = {"vector": 1, "atom_vector": 1, "tensor": 2, **direct}.get(kind, 0)
             if self.config.lmax < needed:
-                raise ConfigError(f"target '{name}' is a {kind}, which needs lmax of at least {needed}")
+                what = {"forces": "direct forces", "atom_vector": "a vector per atom"}.get(kind, f"a {kind}")
+                raise ConfigError(f"target '{name}' is {what}, which needs lmax of at least {needed}")
 
 
 def check_device(device: str) -> None:
@@ -253,6 +324,24 @@ def check_device(device: str) -> None:
         raise ConfigError("device is 'cuda' but torch finds no GPU here: use cpu, or a torch build with CUDA")
 
 
+def load_model(path: str | os.PathLike[str], device: str = "auto") -> PropertyModel:
+    """A trained model, on the device it is to run on.
+
+    Args:
+        path: a model folder, or a run folder that holds one.
+        device: `auto` takes a GPU if there is one; else `cpu` or `cuda`.
+
+    Raises:
+        ModelError: there is no model, or it is damaged.
+        ConfigError: there is no such device.
+    """
+    check_device(device)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    inside = Path(path) / "model"
+    return PropertyModel.load(inside if (inside / "config.json").is_file() else path).to(device)
+
+
 def _key(name: str) -> str:
     """Name of a target's head among the weights; a module's name may hold no dot and be no attribute."""
     return "target:" + name.replace("%", "%25").replace(".", "%2E")
@@ -265,23 +354,13 @@ def _head(target: Label, config: SE3TransformerConfig, pooling: Pooling) -> Head
         return ExtensiveHead(config.channels)
     if target.kind in ("binary", "category"):
         return ClassHead(config.channels, max(1, len(target.classes)), pooling)
+    if target.kind == "forces":
+        return AtomVectorHead(config.channels, balanced=True)
     heads: dict[str, Callable[[int], Head]] = {
         "vector": VectorHead,
         "tensor": TensorHead,
         "charges": ChargesHead,
         "atom": AtomHead,
+        "atom_vector": AtomVectorHead,
     }
     return heads[target.kind](config.channels)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        version = config["format"]
-    except (ValueError, KeyError, TypeError):
-        raise ModelError(f"'{path}' is not the configuration of a molformer model") from None
-    if version > FORMAT:
-        raise ModelError(
-            f"'{path}' has model format {version}, this version reads up to {FORMAT}: install a newer molformer"
-        )
-    return config

@@ -8,6 +8,7 @@ from molformer.nn.norm import EquivariantRMSNorm
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.nn.readout import (
     AtomHead,
+    AtomVectorHead,
     ChargesHead,
     ClassHead,
     ExtensiveHead,
@@ -17,3 +18,4 @@ from molformer.nn.readout import (
     VectorHead,
 )
 from molformer.nn.so2 import EdgeConvolution, FullConvolution, SeparableConvolution
+from molformer.nn.stochastic_depth import StochasticDepth

@@ -115,6 +115,40 @@ class VectorHead(Head):
         return self.scale * graph.sum_over_graphs(vectors / x.shape[-1] ** 0.5 + charges[:, None] * arms)
 
 
+class AtomVectorHead(Head):
+    """One vector a node, such as a velocity or a force predicted directly: v_i = s Σ_c g_c(x_i⁰) (W x_i¹)_c / √C.
+
+    x_i⁰ and x_i¹ are the features of degrees 0 and 1, g a network, W a linear map and s the scale of the target.
+
+    It needs no graph, unless it is balanced, and can be used alone. As the auxiliary task of Noisy Nodes (Godwin et al.
+    2021, arXiv 2106.07971; Zaidi et al. 2022, arXiv 2206.00133) it reads the noise from features of the noisy
+    positions r_i + σ ε_i, with ε_i normal and of zero mean over the nodes of a graph: its loss is the mean of
+    |v_i - ε_i|² over the nodes, with s = 1.
+
+    Args:
+        channels: C.
+        balanced: subtract the mean of each graph, so that its vectors add up to zero, as forces do.
+
+    Example:
+        >>> AtomVectorHead(8)(torch.zeros(5, 9, 8)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(self, channels: int, balanced: bool = False) -> None:
+        super().__init__(channels, channels)
+        self.vector = nn.Linear(channels, channels, bias=False)
+        self.balanced = balanced
+
+    def forward(self, x: Tensor, graph: "GraphBatch | None" = None) -> Tensor:
+        """Features (N, M, C), M ≥ 4, to vectors (N, 3), components x, y, z."""
+        gates = self.net(x[:, 0])
+        vectors = (self.vector(x[:, 1:4]) * gates[:, None]).sum(-1).double() / x.shape[-1] ** 0.5
+        if self.balanced:
+            assert graph is not None
+            vectors = vectors - graph.mean_over_graphs(vectors)[graph.batch]
+        return self.scale * vectors
+
+
 class TensorHead(Head):
     """One symmetric 3×3 matrix a graph, such as a polarizability: Σ_i (a_i 1 + B(t_i)).
 
@@ -137,7 +171,7 @@ class TensorHead(Head):
         """Features (N, M, C) to matrices (B, 3, 3), components x, y, z."""
         y = self.net(x[:, 0])
         traceless = (self.tensor(x[:, 4:9]) * y[:, None, 1:]).sum(-1).double() / x.shape[-1] ** 0.5  # (N, 5)
-        matrices = torch.einsum("abm,nm->nab", self.coupling, traceless)
+        matrices = torch.einsum("abm,nm->nab", self.coupling.double(), traceless)
         isotropic = self.references[graph.numbers] + self.scale / self.size * y[:, 0].double()
         identity = torch.eye(3, dtype=torch.float64, device=x.device)
         return graph.sum_over_graphs(isotropic[:, None, None] * identity + self.scale / self.size * matrices)

@@ -3,14 +3,16 @@
 import contextlib
 import difflib
 import io
+import json
 import re
 from argparse import ArgumentError
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from docstring_parser import parse
 from jsonargparse import ArgumentParser, Namespace
 
 from molformer.errors import ConfigError
@@ -21,6 +23,8 @@ _ENCODER_KEYS = [field.name for field in fields(SE3TransformerConfig)]
 _TRAINING_KEYS = [field.name for field in fields(TrainingConfig)]
 KEYS = ["preset", *_ENCODER_KEYS, *_TRAINING_KEYS]
 """Every key that a config may hold."""
+CHANGEABLE = ("epochs", "patience", "device", "devices", "nodes", "workers", "wandb")
+"""Keys that may change when a run goes on."""
 
 
 def read_configs(path: str | None, overrides: Sequence[str] = ()) -> tuple[SE3TransformerConfig, TrainingConfig]:
@@ -35,9 +39,7 @@ def read_configs(path: str | None, overrides: Sequence[str] = ()) -> tuple[SE3Tr
     """
     values = _read_yaml(path) if path else {}
     _check_keys(values, path)
-    for argument in overrides:
-        if argument.startswith("--"):
-            _check_keys({argument[2:].split("=")[0].split(".")[0]: None}, None)
+    _check_keys(dict.fromkeys(_keys(overrides)), None)
     namespace = _parse(values, overrides)
     try:
         encoder = SE3TransformerConfig(**{key: namespace[key] for key in _ENCODER_KEYS})
@@ -45,6 +47,68 @@ def read_configs(path: str | None, overrides: Sequence[str] = ()) -> tuple[SE3Tr
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}" if path else str(error)) from None
     return encoder, training
+
+
+def read_run(folder: str, overrides: Sequence[str] = ()) -> tuple[SE3TransformerConfig, TrainingConfig]:
+    """Configs of a run that is to go on.
+
+    Args:
+        folder: the run folder.
+        overrides: `--key value` for the keys that may change, see `CHANGEABLE`.
+
+    Raises:
+        ConfigError: it is not a run folder, or a key may not change.
+    """
+    path = Path(folder) / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"'{folder}' is not a run folder: it has no config.yaml")
+    for key in _keys(overrides):
+        if key in KEYS and key not in CHANGEABLE:
+            raise ConfigError(f"{key} cannot change in a run that goes on; what can: {', '.join(CHANGEABLE)}")
+    encoder, training = read_configs(str(path), overrides)
+    return encoder, replace(training, run=folder)
+
+
+def describe_keys() -> list[tuple[str, str, str]]:
+    """Key, default and meaning of everything that a config may hold."""
+    rows = [("preset", "small", "sizes to start from: tiny, small, base or paper; each can be set below")]
+    for config in (SE3TransformerConfig, TrainingConfig):
+        meanings = {parameter.arg_name: parameter.description or "" for parameter in parse(config.__doc__ or "").params}
+        for item in fields(config):
+            default = item.default if item.default_factory is MISSING else item.default_factory()
+            rows.append((item.name, str(default), " ".join(meanings[item.name].split())))
+    return rows
+
+
+def _keys(overrides: Sequence[str]) -> list[str]:
+    return [text[2:].split("=")[0].split(".")[0] for text in overrides if text.startswith("--")]
+
+
+def plain_overrides(arguments: Sequence[str]) -> list[str]:
+    """Arguments of a command line as overrides: --target NAME, given once or more, and --no-wandb are translated.
+
+    Raises:
+        ConfigError: --target has no name.
+
+    Example:
+        >>> plain_overrides(["--target", "gap", "--epochs", "5", "--target=homo", "--no-wandb"])
+        ['--epochs', '5', '--wandb', 'off', '--targets', '["gap", "homo"]']
+    """
+    overrides: list[str] = []
+    targets: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        option, _, value = argument.partition("=")
+        if option == "--target":
+            value = value or next(remaining, "")
+            if not value:
+                raise ConfigError("--target needs the name of a label, such as --target logS")
+            targets.append(value)
+        elif argument == "--no-wandb":
+            overrides += ["--wandb", "off"]
+        else:
+            overrides.append(argument)
+    return [*overrides, "--targets", json.dumps(targets)] if targets else overrides
 
 
 def _read_yaml(path: str) -> dict[str, Any]:

@@ -1,14 +1,21 @@
-"""Callbacks of a training run."""
+"""Callbacks that decide what a run keeps: the best model, the last state, averaged weights, and its random numbers."""
 
-import logging
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks.weight_averaging import WeightAveraging
+from torch import Tensor
 
-from molformer.models.property import PropertyModel
+from molformer.training.task import PropertyTask
 
-logger = logging.getLogger(__name__)
+LAST = "last.ckpt"
+"""Name of the checkpoint from which a run goes on."""
 
 
 class BestModel(Callback):
@@ -25,35 +32,16 @@ class BestModel(Callback):
         self.folder = folder
         self.best = float("inf")
         self.epoch = -1
-        self._sum = self._count = 0.0
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start a new mean."""
-        self._sum = self._count = 0.0
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Add a batch's loss."""
-        self._sum += float(outputs) * batch.num_graphs
-        self._count += batch.num_graphs
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the weights if they are the best."""
-        loss = self._sum / max(1.0, self._count)
+        assert isinstance(pl_module, PropertyTask)
+        loss = float(pl_module.validation_losses()["loss"])
         if trainer.sanity_checking or not loss < self.best:
             return
         self.best, self.epoch = loss, trainer.current_epoch
         if trainer.is_global_zero:
-            model = pl_module.model
-            assert isinstance(model, PropertyModel)
-            model.save(self.folder)
+            pl_module.model.save(self.folder)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs."""
@@ -62,3 +50,59 @@ class BestModel(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.best, self.epoch = state_dict["best"], state_dict["epoch"]
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps the state of the run after every epoch in `last.ckpt`, which is replaced whole or not at all.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write it; Lightning calls checkpoints after all other callbacks."""
+        part = self.folder / f".{LAST}.part"
+        try:
+            trainer.save_checkpoint(part)
+            if trainer.is_global_zero:
+                os.replace(part, self.folder / LAST)
+        finally:
+            if trainer.is_global_zero:
+                part.unlink(missing_ok=True)
+
+
+class MovingAverage(WeightAveraging):
+    """Exponential moving average of the weights, which are what is validated and saved.
+
+    w̄ ← w̄ + (1 - d_n)(w - w̄) with d_n = min(decay, (1 + n)/(10 + n)) at step n, so that a short run is not held back by
+    its initial weights. Buffers, such as indices, are left alone.
+
+    Args:
+        decay: of the average; 0.99 to 0.9999.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def average(averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor) -> None:
+            n = float(count)
+            torch._foreach_lerp_(list(averages), list(weights), 1 - min(decay, (1 + n) / (10 + n)))
+
+        super().__init__(use_buffers=False, multi_avg_fn=average)
+
+
+class StepSeed(Callback):
+    """Seeds torch's generator before every batch, so that a resumed run draws what it would have drawn.
+
+    Args:
+        seed: of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seed from run, epoch, batch and process."""
+        place = [self.seed, trainer.current_epoch, batch_idx, trainer.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))

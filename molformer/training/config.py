@@ -7,11 +7,27 @@ from molformer.data.augmentation import PointAugmentation
 from molformer.data.cloud_dataset import CloudOptions, Sampling
 from molformer.data.splits import SplitMethod, SplitPolicy
 from molformer.errors import ConfigError
+from molformer.models.property import ForcesFrom
 from molformer.nn.readout import Pooling
 
 LossName = Literal["mae", "mse", "huber"]
-Precision = Literal["32", "64", "bf16-mixed"]
+Precision = Literal["32", "64", "tf32", "bf16-mixed"]
 WandbMode = Literal["auto", "online", "offline", "off"]
+
+_SMALLEST = {
+    1: ("batch_size", "accumulate", "epochs", "patience", "devices", "nodes"),
+    0: ("epoch_size", "batch_atoms", "batch_edges", "points", "workers", "noise", "noise_weight", "freeze"),
+}
+
+_CHOICES = {
+    "loss": get_args(LossName),
+    "forces": get_args(ForcesFrom),
+    "precision": get_args(Precision),
+    "wandb": get_args(WandbMode),
+    "pooling": get_args(Pooling),
+    "device": ("auto", "cpu", "cuda"),
+    "sampling": get_args(Sampling),
+}
 
 
 @dataclass(frozen=True)
@@ -22,8 +38,11 @@ class TrainingConfig:
         data: what to learn from: a structure store, or files of molecules (one, or a list), imported on first use.
         targets: names of the labels to learn, several at once; for files, also NAME=KIND,UNIT.
         smiles_column: column of a table that holds the SMILES; found by its name if empty.
-        run: folder that the run writes; it must not hold another run.
-        split: share of the molecules in training, validation and test.
+        run: folder that the run writes, which must not hold another run; if empty, a new one in `runs`.
+        initial: model folder or run folder whose encoder the run starts from; its sizes are kept. Empty for none.
+        encoder_rate: share of the learning rate that an encoder from `initial` gets; 0.05 to 1.
+        freeze: how many of its first layers stay as they are.
+        split: share of the molecules in training, validation and test, or how many of them.
         split_by: `random`, `scaffold`, `stratified` (by `split_label`) or `file` (`split_file`).
         split_label: label whose classes or range a stratified split keeps in shares.
         split_file: JSON with the lists `train`, `val` and `test`, such as another run's `split.json`.
@@ -31,10 +50,14 @@ class TrainingConfig:
         fold: which of them is the test part, from 0.
         seed: of the split, the initial weights and the order of the batches.
         pooling: readout of intensive targets, `attention` or `mean`.
-        batch_size: molecules a step; 16 to 256.
-        batch_atoms: largest number of atoms a step, 0 for any; batches then vary in size.
-        batch_edges: largest number of edges a step, if all atoms of a molecule were neighbours, 0 for any.
+        forces: `conservative`, minus the gradient of the energy; or `direct`, a readout of their own, which costs less
+            and does not conserve energy.
+        batch_size: molecules a step, on all devices together; 16 to 256.
+        batch_atoms: largest number of atoms a step on a device, 0 for any; batches then vary in size.
+        batch_edges: the same for edges, if all atoms of a molecule were neighbours.
+        accumulate: batches whose gradients are added up to a step; 1 to 16.
         epochs: passes over the training part.
+        epoch_size: molecules of an epoch, 0 for the whole training part; validation and checkpoint come after each.
         learning_rate: highest rate of AdamW, after the warm-up; 1e-4 to 3e-3.
         weight_decay: of matrices; norms and biases are left alone; 0 to 0.1.
         warmup: share of the steps in which the rate rises, before its cosine to zero; 0 to 0.2.
@@ -43,13 +66,19 @@ class TrainingConfig:
         patience: epochs without a better validation loss before the run stops.
         loss: `mae`, `mse` or `huber`, each in units of the target's scale.
         target_weights: weight of a target's loss, 1 where it is not named.
+        noise: standard deviation of noise on the positions in training, Å, which the model also learns to tell (Noisy
+            Nodes, arXiv 2106.07971); 0.005 to 0.05, 0 for none.
+        noise_weight: weight of that auxiliary loss; 0.01 to 1.
         points: points of a cloud, for stores of point clouds; 0 for molecules. A cloud is moved to its centroid and
             scaled into the unit sphere, so that `cutoff` is a share of its radius; 0.2 to 0.5.
         sampling: how they are chosen, `random`, `farthest` or `all`.
         jitter: noise of the training clouds' points, as a share of the radius; 0 to 0.03.
         dropout: largest share of points left out of a training cloud; 0 to 0.5.
-        precision: `32`, `64`, or `bf16-mixed`, which keeps frames and readouts in float32.
+        precision: `32`, `64`, `tf32` (on a GPU) or `bf16-mixed`; the last two keep frames and readouts in float32.
+        compile: let torch.compile make the layers; not for conservative forces.
         device: `auto`, `cpu` or `cuda`.
+        devices: how many of them, each with a process of its own.
+        nodes: machines of `devices` devices each.
         workers: processes that prepare batches.
         wandb: `auto` is online with a key and offline without; `online`, `offline` or `off` decide.
 
@@ -60,7 +89,10 @@ class TrainingConfig:
     data: str | list[str] = ""
     targets: list[str] = field(default_factory=list)
     smiles_column: str = ""
-    run: str = "runs/default"
+    run: str = ""
+    initial: str = ""
+    encoder_rate: float = 0.1
+    freeze: int = 0
     split: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1])
     split_by: SplitMethod = "random"
     split_label: str = ""
@@ -69,10 +101,13 @@ class TrainingConfig:
     fold: int = 0
     seed: int = 0
     pooling: Pooling = "attention"
+    forces: ForcesFrom = "conservative"
     batch_size: int = 32
     batch_atoms: int = 0
     batch_edges: int = 0
+    accumulate: int = 1
     epochs: int = 100
+    epoch_size: int = 0
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup: float = 0.05
@@ -81,46 +116,44 @@ class TrainingConfig:
     patience: int = 30
     loss: LossName = "mae"
     target_weights: dict[str, float] = field(default_factory=dict)
+    noise: float = 0.0
+    noise_weight: float = 0.1
     points: int = 0
     sampling: Sampling = "random"
     jitter: float = 0.0
     dropout: float = 0.0
     precision: Precision = "32"
+    compile: bool = False
     device: str = "auto"
+    devices: int = 1
+    nodes: int = 1
     workers: int = 0
     wandb: WandbMode = "auto"
 
     def __post_init__(self) -> None:
         if not self.data:
-            raise ConfigError("no data: set `data` to a structure store")
+            raise ConfigError("no data: set `data` to a structure store or a file of molecules")
         if not self.targets:
-            raise ConfigError("no targets: set `targets` to the names of labels of the store")
-        for name in ("batch_size", "epochs", "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("learning_rate", "warmup", "ema_decay", "weight_decay"):
+            raise ConfigError("no targets: set `targets` to the names of labels of the data")
+        for smallest, names in _SMALLEST.items():
+            for name in names:
+                if not getattr(self, name) >= smallest:
+                    raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {smallest}")
+        for name in ("learning_rate", "warmup", "ema_decay", "weight_decay", "encoder_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if not self.gradient_clip > 0:
             raise ConfigError(f"gradient_clip is {self.gradient_clip}; it must be positive")
-        for name, choices in (
-            ("loss", get_args(LossName)),
-            ("precision", get_args(Precision)),
-            ("wandb", get_args(WandbMode)),
-            ("pooling", get_args(Pooling)),
-            ("device", ("auto", "cpu", "cuda")),
-            ("sampling", get_args(Sampling)),
-        ):
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}")
         if unknown := set(self.target_weights) - set(self.target_names):
             raise ConfigError(f"target_weights names '{min(unknown)}', which is not among the targets")
-        self.split_policy()
-        for name in ("points", "batch_atoms", "batch_edges", "workers"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if self.points and len(self.targets) != 1:
             raise ConfigError("a run on point clouds has one target, the class")
+        if self.freeze and not self.initial:
+            raise ConfigError("freeze is for a run that starts from a trained model: set `initial`")
+        self.split_policy()
         self.cloud_options()
 
     def cloud_options(self) -> CloudOptions:

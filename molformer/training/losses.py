@@ -1,7 +1,9 @@
-"""Losses in units of each target's scale, averaged over the labels that are there.
+"""Losses in units of each target's scale, over the labels that are there.
 
-A missing label (NaN) is replaced before any arithmetic, so that it changes neither the value nor a gradient.
-Letters: n rows (graphs or nodes).
+Each is given as the sum over the labelled rows and their number, so that the mean can be taken over several batches or
+processes, Σ sums / Σ counts, and as the mean of one batch. A missing label (NaN) is replaced before any arithmetic, so
+that it changes neither the value nor a gradient.
+Letters: n rows (graphs or nodes), K classes.
 """
 
 import torch
@@ -11,19 +13,20 @@ from torch.nn import functional
 from molformer.training.config import LossName
 
 
-def class_loss(logits: Tensor, label: Tensor) -> Tensor:
-    """Mean cross-entropy of one target over its labelled rows; zero if there are none.
+def class_loss_sum(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the cross-entropies of one target over its labelled rows, and their number.
 
     Args:
         logits: (n,) for a binary target, (n, K) for K classes.
         label: 0 or 1, or the index of a class (n,), NaN where missing.
 
     Returns:
-        A number, in nats.
+        The sum (), in nats, and the integer count ().
 
     Example:
-        >>> round(class_loss(torch.zeros(2, 4), torch.tensor([3.0, float("nan")])).item(), 4)
-        1.3863
+        >>> _, count = class_loss_sum(torch.zeros(2, 4), torch.tensor([3.0, float("nan")]))
+        >>> count.item()
+        1
     """
     there = label.isfinite()
     known = torch.where(there, label, 0.0)
@@ -31,27 +34,42 @@ def class_loss(logits: Tensor, label: Tensor) -> Tensor:
         values = functional.binary_cross_entropy_with_logits(logits, known.to(logits.dtype), reduction="none")
     else:
         values = functional.cross_entropy(logits, known.long(), reduction="none")
-    return torch.where(there, values, 0.0).sum() / there.sum().clamp(min=1)
+    return torch.where(there, values, 0.0).sum(), there.sum()
 
 
-def masked_loss(prediction: Tensor, label: Tensor, scale: Tensor, loss: LossName) -> Tensor:
-    """Mean loss of one target over its labelled rows; zero if there are none.
+def class_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """Mean cross-entropy of one target over its labelled rows, in nats; zero if there are none.
 
-    The error of a vector is its length, so that the loss does not depend on the frame.
+    Args:
+        logits: as in `class_loss_sum`.
+        label: likewise.
+
+    Example:
+        >>> round(class_loss(torch.zeros(2, 4), torch.tensor([3.0, float("nan")])).item(), 4)
+        1.3863
+    """
+    return mean(*class_loss_sum(logits, label))
+
+
+def masked_loss_sum(prediction: Tensor, label: Tensor, scale: Tensor, loss: LossName) -> tuple[Tensor, Tensor]:
+    """Sum of the losses of one target over its labelled rows, and their number.
+
+    The error of a vector or matrix is its length, so that the loss does not depend on the frame.
 
     Args:
         prediction: (n,), (n, 3) or (n, 3, 3).
-        label: the same shape, NaN where missing.
+        label: the same shape, NaN where missing; a row with any component missing counts as missing.
         scale: typical deviation of the target, in the same unit.
         loss: `mae`, `mse` or `huber` (quadratic below one scale).
 
     Returns:
-        A number without unit.
+        The sum (), without unit, and the integer count ().
 
     Example:
-        >>> label = torch.tensor([1.0, float("nan")])
-        >>> masked_loss(torch.tensor([3.0, 9.0]), label, torch.tensor(2.0), "mae").item()
-        1.0
+        >>> label = torch.tensor([1.0, 5.0, float("nan")])
+        >>> total, count = masked_loss_sum(torch.tensor([3.0, 9.0, 9.0]), label, torch.tensor(2.0), "mae")
+        >>> total.item(), count.item()
+        (3.0, 2)
     """
     there = label.isfinite()
     error = torch.where(there, prediction - torch.where(there, label, 0.0), 0.0) / scale
@@ -67,4 +85,26 @@ def masked_loss(prediction: Tensor, label: Tensor, scale: Tensor, loss: LossName
         values = size
     else:
         values = torch.where(size < 1, 0.5 * square, size - 0.5)
-    return torch.where(there, values, 0.0).sum() / there.sum().clamp(min=1)
+    return torch.where(there, values, 0.0).sum(), there.sum()
+
+
+def masked_loss(prediction: Tensor, label: Tensor, scale: Tensor, loss: LossName) -> Tensor:
+    """Mean loss of one target over its labelled rows, without unit; zero if there are none.
+
+    Args:
+        prediction: as in `masked_loss_sum`.
+        label: likewise.
+        scale: likewise.
+        loss: likewise.
+
+    Example:
+        >>> label = torch.tensor([1.0, float("nan")])
+        >>> masked_loss(torch.tensor([3.0, 9.0]), label, torch.tensor(2.0), "mae").item()
+        1.0
+    """
+    return mean(*masked_loss_sum(prediction, label, scale, loss))
+
+
+def mean(total: Tensor, count: Tensor) -> Tensor:
+    """A sum over a number of rows; zero, not NaN, where there are none."""
+    return total / count.clamp(min=1)

@@ -1,16 +1,19 @@
 """The README.md of a model folder: what the model is, what it was trained on and how far it errs."""
 
+import math
 import platform
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from molformer.data.datamodule import MoleculeDataModule
-from molformer.data.points import PointCloudDataModule
+from molformer.data.datamodule import StoreDataModule
 from molformer.elements import SYMBOLS
 from molformer.models.property import PropertyModel
+from molformer.training.bootstrap import Interval
 from molformer.training.config import TrainingConfig
 from molformer.training.evaluation import TargetErrors
 from molformer.version import __version__
@@ -18,33 +21,61 @@ from molformer.version import __version__
 
 def write_model_card(
     model: PropertyModel,
-    data: MoleculeDataModule | PointCloudDataModule,
+    data: StoreDataModule,
     training: TrainingConfig,
     errors: Sequence[TargetErrors],
+    equivariance: Mapping[str, Mapping[str, float]],
     epochs: int,
     seconds: float,
     folder: Path,
 ) -> None:
-    """Write the model card of a trained model into its folder."""
-    split = data.split
-    groups = len(np.unique(data.store.groups))
+    """Write the model card of a trained model into its folder.
+
+    Args:
+        model: the trained model.
+        data: what it was trained and tested on.
+        training: the settings.
+        errors: on the test part.
+        equivariance: by number format, the measured error of each target as a share of its scale.
+        epochs: that were trained.
+        seconds: that this took.
+        folder: the model folder.
+    """
+    text = [
+        *_heading(model, folder),
+        *_data(model, data, training),
+        *_errors(errors),
+        *_equivariance(model, equivariance),
+        *_training(model, training, epochs, seconds),
+    ]
+    (folder / "README.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def _heading(model: PropertyModel, folder: Path) -> list[str]:
     size = sum(parameter.numel() for parameter in model.parameters())
-    lines = [
+    config = model.config
+    return [
         "---",
         "library_name: molformer",
         "tags: [chemistry, equivariance, se3-transformer]",
         "---",
         f"# SE(3)-Transformer for {', '.join(target.name for target in model.targets)}",
         "",
-        f"Encoder: lmax {model.config.lmax}, {model.config.channels} channels, {model.config.num_layers} layers, "
-        f"{model.config.num_heads} heads, cutoff {model.config.cutoff} Å, {model.config.convolution} kernel, "
-        f"{model.config.group}; {size:,} parameters.",
+        f"Encoder: lmax {config.lmax}, {config.channels} channels, {config.num_layers} layers, "
+        f"{config.num_heads} heads, cutoff {config.cutoff} Å, {config.convolution} kernel, {config.group}; "
+        f"{size:,} parameters.",
         "",
         "```python",
         "import molformer",
-        f'molformer.load("{folder}").predict("CCO")',
+        f'molformer.load("{folder.as_posix()}").predict("CCO")',
         "```",
         "",
+    ]
+
+
+def _data(model: PropertyModel, data: StoreDataModule, training: TrainingConfig) -> list[str]:
+    split, groups = data.split, len(np.unique(data.store.groups))
+    return [
         "## Data",
         "",
         f"{data.store.manifest['source'] or data.store.path.name}; "
@@ -55,26 +86,88 @@ def write_model_card(
         f"Largest structure: {model.domain.max_atoms} atoms. "
         f"Geometries: {', '.join(model.domain.geometries)}.",
         "",
+    ]
+
+
+def _errors(errors: Sequence[TargetErrors]) -> list[str]:
+    lines = [
         "## Errors on the test part",
         "",
-        "| target | unit | kind | n | error | RMSE | error of composition | error of mean |",
-        "|---|---|---|---|---|---|---|---|",
+        "| target | unit | kind | n | error | 95 % interval | RMSE | 95 % interval | R² | other | composition | mean |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in errors:
-        lines.append(
-            f"| {row.target.name} | {row.target.unit} | {row.target.kind} | {row.count} | {row.error:.4g} | "
-            f"{row.rmse:.4g} | {row.error_composition:.4g} | {row.error_mean:.4g} |"
-        )
-    device = torch.cuda.get_device_name() if next(model.parameters()).is_cuda else platform.machine() + " CPU"
-    lines += [
+        other = ""
+        if not math.isnan(row.per_atom):
+            other = f"{row.per_atom:.4g} an atom"
+        elif not math.isnan(row.roc_auc):
+            other = f"ROC-AUC {row.roc_auc:.3f} ({_interval(row.roc_auc_interval)})"
+        cells = [
+            row.target.name,
+            row.target.unit,
+            row.target.kind,
+            str(row.count),
+            _number(row.error),
+            _interval(row.interval),
+            _number(row.rmse),
+            _interval(row.rmse_interval),
+            _number(row.r2),
+            other,
+            _number(row.error_composition),
+            _number(row.error_mean),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [
+        *lines,
         "",
-        "Error: mean absolute error; of a vector or tensor, its mean length; of a class, the share of wrong answers.",
+        "Error: mean absolute error, of a component where there are several; of a class, the share of wrong answers. "
+        "Intervals: bootstrap over structures.",
         "Composition: least squares on the number of atoms of each element. Mean: one value, or the commonest class.",
         "",
+    ]
+
+
+def _equivariance(model: PropertyModel, measured: Mapping[str, Mapping[str, float]]) -> list[str]:
+    formats = list(measured)
+    lines = [
+        "## Equivariance of these weights",
+        "",
+        "Largest change when test molecules are turned and moved and the result is turned back, as a share of the "
+        "target's typical deviation:",
+        "",
+        f"| target | {' | '.join(formats)} |",
+        f"|---|{'---|' * len(formats)}",
+    ]
+    for target in model.targets:
+        lines.append(f"| {target.name} | {' | '.join(f'{measured[name][target.name]:.1e}' for name in formats)} |")
+    return [*lines, ""]
+
+
+def _training(model: PropertyModel, training: TrainingConfig, epochs: int, seconds: float) -> list[str]:
+    device = torch.cuda.get_device_name() if next(model.parameters()).is_cuda else f"{platform.machine()} CPU"
+    return [
         "## Training",
         "",
-        f"{epochs} epochs in {seconds:.0f} s on {device} with {torch.get_num_threads()} threads; "
-        f"molformer {__version__}, torch {torch.__version__}. "
+        f"{epochs} epochs in {seconds:.0f} s on {device} with {torch.get_num_threads()} threads, "
+        f"{training.devices * training.nodes} process(es); molformer {__version__}, torch {torch.__version__}. "
         "Every setting stands in `config.yaml` of the run folder.",
+        "",
+        "```sh",
+        command_line(),
+        "```",
     ]
-    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def command_line() -> str:
+    """The command that this process was started with, as a shell takes it."""
+    program = Path(sys.argv[0])
+    name = "molformer" if program.name in ("molformer", "__main__.py") else program.name
+    return shlex.join([name, *sys.argv[1:]])
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4g}"
+
+
+def _interval(interval: Interval) -> str:
+    return "" if math.isnan(interval[0]) else f"{interval[0]:.4g} to {interval[1]:.4g}"

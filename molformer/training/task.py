@@ -1,7 +1,13 @@
-"""PropertyTask: how a PropertyModel is trained, as a LightningModule."""
+"""PropertyTask: how a PropertyModel is trained, as a LightningModule.
+
+The loss is Σ_t w_t L_t over the targets t, each in units of its scale. In training a target's loss is a mean over the
+labels of the whole batch, also where several processes share it. With noise, the model also learns to tell the noise on
+the positions from degree 1 (Noisy Nodes, Godwin et al. 2021, arXiv 2106.07971).
+"""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,15 +15,21 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import Accuracy, MeanAbsoluteError, MeanSquaredError, MetricCollection
 
 from molformer.data.graph import GraphBatch
-from molformer.data.statistics import TargetStatistics
 from molformer.data.structure import Label
 from molformer.errors import TrainingError
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel
+from molformer.nn.readout import AtomVectorHead
 from molformer.training.config import TrainingConfig
-from molformer.training.losses import class_loss, masked_loss
+from molformer.training.distributed import summed, world
+from molformer.training.losses import class_loss_sum, masked_loss_sum, mean
+from molformer.training.optimizer import freeze, layer_rates, parameter_groups
+
+DENOISING = "denoising"
+"""Name of the auxiliary loss among those of the targets."""
 
 
 class PropertyTask(LightningModule):
@@ -45,49 +57,62 @@ class PropertyTask(LightningModule):
             [Label(**target) for target in targets],
             self.training_config.pooling,
             Domain.from_dict(domain),
+            self.training_config.forces,
         )
-
-    def set_statistics(self, statistics: Mapping[str, TargetStatistics]) -> None:
-        """Give every head the statistics of its target on the training part."""
-        for name in self.model.predicted:
-            found = statistics[name]
-            self.model.head(name).set_statistics(found.scale, torch.as_tensor(found.references), found.size)
-
-    def losses(self, graph: GraphBatch) -> dict[str, Tensor]:
-        """Loss of each target on a batch, in units of the target's scale."""
-        predictions = self.model(graph)
-        return {target.name: self._loss(target, predictions, graph) for target in self.model.targets}
-
-    def _loss(self, target: Label, predictions: Mapping[str, Tensor], graph: GraphBatch) -> Tensor:
-        prediction, label = predictions[target.name], graph.labels[target.name]
-        if target.is_class:
-            return class_loss(prediction, label)
-        return masked_loss(prediction, label, self.model.scale(target), self.training_config.loss)
+        self.denoise = AtomVectorHead(self.model.config.channels) if self.training_config.noise else None
+        self.metrics = nn.ModuleList(_metrics(target) for target in self.model.targets)
+        self._sums: dict[str, Tensor] = {}
 
     def training_step(self, graph: GraphBatch, _index: int) -> Tensor:
         """Weighted sum of the targets' losses."""
-        loss = self._logged(graph, "train")
-        if not torch.isfinite(loss):
+        losses = self._training_losses(graph)
+        total = self._weighted(losses)
+        if not torch.isfinite(total):
             raise TrainingError(
-                f"the loss is {loss.item()} at step {self.global_step}: lower learning_rate or gradient_clip; "
-                "the run folder keeps the last good weights"
+                f"the loss is {total.item()} in epoch {self.current_epoch + 1}: lower learning_rate or gradient_clip; "
+                "the run folder keeps the best model and the state after the last good epoch"
             )
-        return loss
+        values = {"train/loss": total.detach()} | {f"train/{name}": loss.detach() for name, loss in losses.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=graph.num_graphs, sync_dist=True)
+        return total
 
-    def validation_step(self, graph: GraphBatch, _index: int) -> Tensor:
-        """The same loss, on the validation part."""
-        return self._logged(graph, "val")
+    def on_validation_epoch_start(self) -> None:
+        """Start new sums: of the loss and of the rows, for each target."""
+        zero = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self._sums = {target.name: zero for target in self.model.targets}
+
+    def validation_step(self, graph: GraphBatch, _index: int) -> None:
+        """Add a batch to the losses and metrics of the validation part."""
+        values = self.model(graph)
+        for target, metrics in zip(self.model.targets, self.metrics, strict=True):
+            pair = torch.stack([number.double() for number in self._loss_sum(target, values, graph)]).detach()
+            self._sums[target.name] = self._sums[target.name] + pair
+            _update(metrics, target, values[target.name].detach(), graph.labels[target.name])
+
+    def validation_losses(self) -> dict[str, Tensor]:
+        """Losses over the whole validation part and all processes: `loss` and that of each target."""
+        losses = {name: mean(*summed(pair).unbind()) for name, pair in self._sums.items()}
+        return {"loss": self._weighted(losses)} | losses
+
+    def on_validation_epoch_end(self) -> None:
+        """Log losses, and errors in the targets' units."""
+        values = {f"val/{name}": value.float() for name, value in self.validation_losses().items()}
+        for target, metrics in zip(self.model.targets, self.metrics, strict=True):
+            assert isinstance(metrics, MetricCollection)
+            if summed(self._sums[target.name])[1] > 0:
+                values |= {f"val/{target.name}/{name}": value for name, value in metrics.compute().items()}
+            metrics.reset()
+        self.log_dict(values, sync_dist=True)  # the same in every process, which Lightning cannot know
 
     def configure_optimizers(self) -> Any:
         """AdamW, with decay for matrices alone, and a cosine after a linear warm-up."""
         config = self.training_config
-        norms = {id(p) for module in self.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
-        decayed = [p for p in self.parameters() if p.ndim > 1 and id(p) not in norms]
-        chosen = {id(p) for p in decayed}
-        kept = [p for p in self.parameters() if id(p) not in chosen]
+        rates = None
+        if config.initial:
+            rates = layer_rates(self, config.encoder_rate, config.freeze)
+            freeze(self, rates)
         optimizer = AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}],
-            lr=config.learning_rate,
+            parameter_groups(self, config.weight_decay, config.learning_rate, rates), lr=config.learning_rate
         )
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = max(1, round(config.warmup * steps))
@@ -104,12 +129,56 @@ class PropertyTask(LightningModule):
         """Move a batch of graphs."""
         return batch.to(device)
 
-    def _logged(self, graph: GraphBatch, part: str) -> Tensor:
-        losses = self.losses(graph)
-        weights = self.training_config.target_weights
-        total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
-        values = {f"{part}/loss": total} | {f"{part}/{name}": loss for name, loss in losses.items()}
-        self.log_dict(
-            values, on_step=False, on_epoch=True, batch_size=graph.num_graphs, prog_bar=False, sync_dist=part == "val"
-        )
-        return total
+    def losses(self, graph: GraphBatch) -> dict[str, Tensor]:
+        """Loss of each target on a batch, in units of the target's scale."""
+        values = self.model(graph)
+        return {target.name: mean(*self._loss_sum(target, values, graph)) for target in self.model.targets}
+
+    def _training_losses(self, graph: GraphBatch) -> dict[str, Tensor]:
+        if self.denoise is None:
+            return self._shared_losses(self.model(graph), graph)
+        noise = self.training_config.noise * torch.randn_like(graph.pos)
+        noise = noise - graph.mean_over_graphs(noise).index_select(0, graph.batch)  # a shift could not be told
+        noisy = replace(graph, pos=graph.pos + noise, src=None, dst=None, shift=None)
+        noisy = self.model.differentiable(noisy)
+        x = self.model.features(noisy)
+        losses = self._shared_losses(self.model.readout(x, noisy), graph)
+        guess = self.denoise(x, noisy)
+        error = (guess - noise / self.training_config.noise).square().sum(-1)
+        return losses | {DENOISING: self._shared_mean(error.sum(), torch.tensor(len(error), device=error.device))}
+
+    def _shared_losses(self, values: Mapping[str, Tensor], graph: GraphBatch) -> dict[str, Tensor]:
+        return {t.name: self._shared_mean(*self._loss_sum(t, values, graph)) for t in self.model.targets}
+
+    @staticmethod
+    def _shared_mean(total: Tensor, count: Tensor) -> Tensor:
+        """What this process has to give so that the average over processes is the mean over all their rows."""
+        _, size = world()
+        return total * size / summed(count).clamp(min=1)
+
+    def _loss_sum(self, target: Label, values: Mapping[str, Tensor], graph: GraphBatch) -> tuple[Tensor, Tensor]:
+        prediction, label = values[target.name], graph.labels[target.name]
+        if target.is_class:
+            return class_loss_sum(prediction, label)
+        return masked_loss_sum(prediction, label, self.model.scale(target), self.training_config.loss)
+
+    def _weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
+        weights = {DENOISING: self.training_config.noise_weight} | self.training_config.target_weights
+        return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+
+
+def _metrics(target: Label) -> MetricCollection:
+    """Errors of a target that are followed while a model is trained."""
+    if target.kind == "binary":
+        return MetricCollection({"accuracy": Accuracy("binary")})
+    if target.kind == "category":
+        return MetricCollection({"accuracy": Accuracy("multiclass", num_classes=len(target.classes), average="micro")})
+    return MetricCollection({"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False)}, compute_groups=False)
+
+
+def _update(metrics: nn.Module, target: Label, value: Tensor, label: Tensor) -> None:
+    assert isinstance(metrics, MetricCollection)
+    there = label.flatten(1).isfinite().all(-1) if label.ndim > 1 else label.isfinite()
+    if there.any():
+        known = label[there]
+        metrics.update(value[there].contiguous(), known.long() if target.is_class else known.to(value.dtype))

@@ -40,7 +40,7 @@ def test_a_batch_cut_from_a_store_equals_the_collated_structures(tmp_path):
         random_structure(n, seed=n, charge=n, labels={"gap": n, "forces": np.full((n, 3), n)}) for n in (3, 5, 2, 4)
     ]
     store = write_store(tmp_path / "set", members, labels)
-    batch = StoreDataset(store, np.array([2, 0, 3]), labels).__getitems__([0, 2])
+    batch = StoreDataset(store, np.array([2, 0, 3]), labels)[[0, 2]]
     expected = GraphBatch.from_structures([members[2], members[3]])
     for name in ("numbers", "pos", "ptr", "batch", "charge"):
         assert torch.allclose(getattr(batch, name), getattr(expected, name)), name

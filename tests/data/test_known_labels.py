@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from molformer import units
-from molformer.data.known_labels import _KNOWN, fits, known_label, label_of_shape
+from molformer.data.known_labels import _KNOWN, fits, known_label, label_of_shape, shaped
 from molformer.data.structure import Label
 from molformer.errors import UnitError
 
@@ -21,6 +23,9 @@ from molformer.errors import UnitError
         ("dipole", "vector", "D"),
         ("polarizability", "tensor", "a0^3"),
         ("charges", "charges", "e"),
+        ("stress", "stress", "eV/Å^3"),
+        ("velocities", "atom_vector", ""),
+        ("displacements", "atom_vector", "Å"),
     ],
 )
 def test_well_known_names(names, kind, unit):
@@ -62,7 +67,14 @@ def test_every_name_is_listed_once_with_a_unit_that_is_known():
         ("shift", (), True, ("atom", "")),
         ("charges", (), True, ("charges", "e")),
         ("forces", (3,), True, ("forces", "eV/Å")),
-        ("velocities", (3,), True, None),
+        ("velocities", (3,), True, ("atom_vector", "")),
+        ("displacements", (3,), True, ("atom_vector", "Å")),
+        ("stress", (3, 3), False, ("stress", "eV/Å^3")),
+        ("stress", (9,), False, ("stress", "eV/Å^3")),
+        ("stress", (6,), False, ("stress", "eV/Å^3")),
+        ("stress", (3,), False, ("vector", "")),
+        ("stress", (3, 3), True, None),
+        ("alpha", (6,), False, None),
         ("beta", (27,), False, None),
     ],
 )
@@ -74,3 +86,14 @@ def test_the_shape_decides_where_it_is_not_that_of_the_name(name, shape, per_ato
 def test_a_tensor_may_lie_flat_and_nothing_else_may():
     assert fits(Label("t", "", "tensor"), (9,))
     assert not fits(Label("v", "", "vector"), (9,))
+
+
+def test_a_stress_may_be_six_numbers_as_in_ase():
+    random = np.random.default_rng(0).normal(size=(4, 3, 3))
+    stress = random + random.transpose(0, 2, 1)
+    label = Label("stress", "GPa", "stress")
+    voigt = np.array([full_3x3_to_voigt_6_stress(value) for value in stress])
+    assert np.array_equal(shaped(label, voigt, (4,)), stress)
+    assert np.array_equal(shaped(label, voigt[0]), stress[0])
+    assert np.array_equal(shaped(label, stress.reshape(4, 9), (4,)), stress)
+    assert np.array_equal(shaped(label, stress, (4,)), stress)

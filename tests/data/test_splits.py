@@ -122,3 +122,15 @@ def test_stratify_by_a_number_of_the_structure_only(tmp_path):
     store = write_store(tmp_path / "set", [random_structure(3)] * 9, [Label("forces", "eV/Å", "forces")])
     with pytest.raises(ConfigError, match="stratify by a number or class"):
         make_split(store, SplitPolicy("stratified", label="forces"))
+
+
+def test_numbers_of_structures_instead_of_fractions():
+    split = random_split(np.arange(100), (60, 10, 5), seed=0)
+    assert (len(split.train), len(split.val), len(split.test)) == (60, 10, 5)
+    assert len(set(np.concatenate([split.train, split.val, split.test]))) == 75
+    with pytest.raises(ConfigError, match="90 \\+ 10 \\+ 5 of 100 structures: too many"):
+        random_split(np.arange(100), (90, 10, 5), seed=0)
+    with pytest.raises(ConfigError, match="takes fractions"):
+        SplitPolicy("scaffold", (60, 10, 5))
+    with pytest.raises(ConfigError, match="or three numbers of structures"):
+        SplitPolicy(fractions=(0.5, 10, 5))

@@ -9,6 +9,11 @@ from tests.helpers import random_structure
 
 ENERGY, GAP = Label("energy", "eV", "extensive"), Label("gap", "eV", "intensive")
 CHARGES, DIPOLE = Label("charges", "e", "charges"), Label("dipole", "D", "vector")
+LATER = [
+    Label("velocities", "", "atom_vector"),
+    Label("forces", "eV/Å", "forces"),
+    Label("stress", "GPa", "stress"),
+]
 REFERENCES = {1: -0.5, 6: -38.0, 7: -54.0, 8: -75.0}
 
 
@@ -23,9 +28,12 @@ def store(tmp_path):
             "gap": values.mean(),
             "charges": values,
             "dipole": [3.0, 0, 4.0],
+            "velocities": np.tile([3.0, 0, 4.0], (len(structure), 1)) * (1 if seed else np.nan),
+            "forces": np.tile([0.0, 5.0, 0.0], (len(structure), 1)),
+            "stress": np.full((3, 3), 0.5) if seed % 2 else np.full((3, 3), np.nan),
         }
-        members.append(random_structure(4 + seed % 5, seed=seed, labels=labels))
-    return write_store(tmp_path / "set", members, [ENERGY, GAP, CHARGES, DIPOLE])
+        members.append(random_structure(4 + seed % 5, seed=seed, labels=labels, cell=9 * np.eye(3)))
+    return write_store(tmp_path / "set", members, [ENERGY, GAP, CHARGES, DIPOLE, *LATER])
 
 
 @pytest.mark.parametrize("label", [ENERGY, GAP, CHARGES])
@@ -39,6 +47,12 @@ def test_references_are_found_by_least_squares_whatever_is_missing(store, label)
 
 def test_scale_of_a_vector_is_that_of_its_components(store):
     assert target_statistics(store, np.arange(40), DIPOLE).scale == pytest.approx(np.sqrt(25 / 3))
+
+
+def test_scale_of_vectors_of_atoms_forces_and_stress_is_that_of_their_components(store):
+    scales = [target_statistics(store, np.arange(40), label).scale for label in LATER]
+    assert scales == pytest.approx([np.sqrt(25 / 3), np.sqrt(25 / 3), 0.5])
+    assert not any(target_statistics(store, np.arange(40), label).references.any() for label in LATER)
 
 
 def test_other_structures_have_no_influence(store):

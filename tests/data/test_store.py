@@ -153,3 +153,17 @@ def test_cells_and_features_are_kept_where_they_are(tmp_path):
     assert not {"cell", "pbc", "features"} & set(write_store(tmp_path / "bare", members[:1]).columns)
     with pytest.raises(InputError, match=r"features of shape .3,., where the structures before have .2,."):
         write_store(tmp_path / "mixed", [members[2], random_structure(2, features=np.zeros((2, 3)))])
+
+
+def test_a_stress_belongs_to_a_periodic_structure(tmp_path):
+    label = Label("stress", "GPa", "stress")
+    stress = np.arange(9.0).reshape(3, 3)
+    crystal = random_structure(4, cell=9 * np.eye(3), labels={"stress": stress})
+    missing = random_structure(4, labels={"stress": np.full((3, 3), np.nan)})
+    store = write_store(tmp_path / "set", [crystal, missing], [label])
+    assert np.array_equal(store[0].labels["stress"], stress)
+    assert np.isnan(store[1].labels["stress"]).all()
+    slab = random_structure(4, cell=9 * np.eye(3), pbc=(True, True, False), name="slab", labels={"stress": stress})
+    for bad in (slab, random_structure(4, labels={"stress": stress})):
+        with pytest.raises(InputError, match="'stress' is a stress, which a structure has that is periodic in three"):
+            write_store(tmp_path / "bad", [bad], [label])

@@ -6,6 +6,7 @@ import torch
 
 from molformer.data.graph import GraphBatch
 from molformer.data.structure import Structure
+from molformer.errors import ConfigError
 from molformer.models import SE3Transformer, SE3TransformerConfig, preset
 from tests.helpers import TOLERANCE, moved, parity, random_graph, rotation_and_matrix, small_config, turned
 
@@ -160,3 +161,32 @@ def test_parameters_do_not_depend_on_the_seed_of_the_tables():
     names = set(SE3Transformer(config).state_dict())
     assert not any("frame" in name or "degrees" in name or "_compiled" in name for name in names)
     assert np.all([name.split(".")[0] in ("species", "edges", "blocks", "norm") for name in names])
+
+
+def test_stochastic_depth_rises_to_the_last_block_and_is_off_in_evaluation():
+    model = encoder(stochastic_depth=0.3)
+    assert [block.drop.drop for block in model.blocks] == pytest.approx([0.1, 0.2, 0.3])
+    plain = SE3Transformer(small_config()).double()
+    plain.load_state_dict(model.state_dict())
+    graph = random_graph()
+    with torch.no_grad():
+        assert torch.equal(model.eval()(graph), plain.eval()(graph))
+        assert not torch.allclose(model.train()(graph), plain.train()(graph))
+    with pytest.raises(ConfigError, match=r"stochastic_depth is 1\.0"):
+        small_config(stochastic_depth=1.0)
+
+
+def test_stochastic_depth_leaves_out_both_branches_and_keeps_equivariance():
+    model, graph = encoder(stochastic_depth=0.5, num_layers=1), random_graph((4,) * 16)
+    rotation, matrix = rotation_and_matrix(2)
+    x = inputs(graph)
+    with torch.no_grad():
+        torch.manual_seed(5)
+        y = model(graph, x)
+        torch.manual_seed(5)
+        y_turned = model(turned(graph, rotation), matrix @ x)
+        untouched = model.norm(model.embed_nodes(graph.numbers) + x)
+    assert (y_turned - matrix @ y).abs().max() < 1e-10
+    both = torch.isclose(y, untouched).flatten(1).all(1).view(16, 4)
+    assert (both.all(1) == both.any(1)).all()
+    assert 0 < both.all(1).sum() < 16

@@ -1,19 +1,23 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.autograd import gradcheck, gradgradcheck
 
 from molformer.data.graph import GraphBatch
+from molformer.data.statistics import TargetStatistics
 from molformer.data.structure import Label, Structure
 from molformer.errors import ConfigError, ModelError
 from molformer.models import Domain, PropertyModel
-from tests.helpers import random_graph, rotation_and_matrix, small_config, small_model, turned
+from molformer.nn import AtomVectorHead
+from tests.helpers import moved, random_graph, rotation_and_matrix, small_config, small_model, turned
 
 ENERGY, FORCES = Label("energy", "eV", "extensive"), Label("forces", "eV/Å", "forces")
 GAP, DIPOLE = Label("gap", "eV", "intensive"), Label("dipole", "D", "vector")
-CHARGES = Label("charges", "e", "charges")
+CHARGES, STRESS = Label("charges", "e", "charges"), Label("stress", "GPa", "stress")
 ALL = [ENERGY, GAP, DIPOLE, CHARGES, FORCES]
 
 
@@ -145,3 +149,117 @@ def test_a_target_may_have_any_name(name, tmp_path):
     model.save(tmp_path)
     graph = random_graph(dtype=torch.float32)
     assert torch.equal(PropertyModel.load(tmp_path)(graph)[name], model(graph)[name])
+
+
+VELOCITIES = Label("velocities", "Å/fs", "atom_vector")
+
+
+def statistics_of(targets):
+    return {
+        target.name: TargetStatistics(np.linspace(-1, 1, 119), 2.0 + row, 9.0) for row, target in enumerate(targets)
+    }
+
+
+def test_direct_forces_need_neither_an_energy_nor_gradients():
+    model = moved(PropertyModel(small_config(), [FORCES, GAP], forces="direct")).double().eval()
+    graph = random_graph()
+    with torch.inference_mode():
+        forces = model(graph)["forces"]
+    assert forces.shape == (10, 3)
+    assert torch.allclose(graph.sum_over_graphs(forces), torch.zeros(2, 3).double(), atol=1e-10)
+    rotation, _ = rotation_and_matrix(2)
+    assert torch.allclose(model(turned(graph, rotation, 1.0))["forces"], forces @ rotation.T, atol=1e-10)
+    model.set_statistics(statistics_of(model.targets))
+    assert model.scale(FORCES) == 2.0
+    assert torch.allclose(model(graph)["forces"], 2 * forces)
+    assert model.differentiable(graph) is graph
+
+
+def test_vectors_of_atoms_are_predicted():
+    model, graph = small_model([VELOCITIES]), random_graph()
+    rotation, _ = rotation_and_matrix(2)
+    value = model(graph)["velocities"]
+    assert value.shape == (10, 3)
+    assert torch.allclose(model(turned(graph, rotation, 1.0))["velocities"], value @ rotation.T, atol=1e-10)
+    order = torch.tensor([3, 1, 5, 0, 2, 4, 9, 8, 7, 6])
+    reordered = model(replace(graph, pos=graph.pos[order], numbers=graph.numbers[order]))["velocities"]
+    assert torch.allclose(reordered, value[order], atol=1e-10)
+    assert torch.allclose(model(random_graph((6,)))["velocities"], value[:6], atol=1e-10)
+    same_place = replace(graph, pos=torch.zeros_like(graph.pos).requires_grad_())
+    (gradient,) = torch.autograd.grad(model(same_place)["velocities"].square().sum(), same_place.pos)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("targets", [[GAP], ALL, [ENERGY, STRESS], [ENERGY, FORCES, STRESS]])
+def test_forward_is_the_readout_of_the_features(targets):
+    model, graph = small_model(targets), random_graph()
+    whole = model(graph)
+    with torch.no_grad():  # as in validation
+        ready = model.differentiable(graph)
+        x = model.features(ready)
+        parts = model.readout(x, ready)
+    assert x.shape == (10, 9, 8)
+    assert torch.equal(x, model.encoder(graph))
+    assert set(parts) == {target.name for target in targets}
+    for name, value in whole.items():
+        assert torch.equal(parts[name].nan_to_num(), value.nan_to_num())
+
+
+def test_features_and_readout_can_be_trained_together_with_another_head():
+    model, graph = small_model([ENERGY, FORCES]).train(), random_graph()
+    head = AtomVectorHead(8).double()
+    ready = model.differentiable(graph)
+    x = model.features(ready)
+    (model.readout(x, ready)["forces"].square().sum() + head(x).square().sum()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
+    assert model.encoder.blocks[0].attention.query.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("forces", ["conservative", "direct"])
+def test_every_kind_is_saved_with_its_scale(forces, tmp_path):
+    targets = [*ALL, STRESS, VELOCITIES]
+    model = PropertyModel(small_config(stochastic_depth=0.1), targets, forces=forces).eval()
+    model.set_statistics(statistics_of(targets))
+    model.save(tmp_path)
+    again = PropertyModel.load(tmp_path)
+    assert (again.forces, again.config) == (forces, model.config)
+    graph = random_graph(dtype=torch.float32)
+    values, expected = again(graph), model(graph)
+    for row, target in enumerate(targets):
+        assert torch.equal(values[target.name].nan_to_num(), expected[target.name].nan_to_num())
+        assert again.scale(target) == 2.0 + row
+    assert values["forces"].abs().max() > 0
+
+
+def test_a_folder_from_before_direct_forces_and_scales_of_derivatives(tmp_path):
+    """Such a model has conservative forces, whose loss is in units of the energy's scale per root of the size."""
+    model = PropertyModel(small_config(), [ENERGY, FORCES])
+    model.head("energy").set_statistics(6.0, torch.zeros(119), 9.0)
+    model.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["forces"], config["encoder"]["stochastic_depth"]
+    (tmp_path / "config.json").write_text(json.dumps({**config, "format": 1}))
+    weights = {name: value for name, value in model.state_dict().items() if not name.startswith("scales.")}
+    save_file(weights, tmp_path / "model.safetensors")
+    again = PropertyModel.load(tmp_path)
+    assert again.forces == "conservative"
+    assert again.scale(FORCES) == 2.0
+    again.set_statistics(statistics_of([ENERGY, FORCES]))
+    assert again.scale(FORCES) == 3.0
+    again.load_state_dict(weights)
+    assert again.scale(FORCES) == 3.0  # weights without a scale leave it as it is
+
+
+def test_scales_before_any_statistics():
+    model = PropertyModel(small_config(), [ENERGY, FORCES, STRESS])
+    assert [model.scale(target).item() for target in model.targets] == [1.0, 1.0, 1.0]
+
+
+def test_vectors_of_atoms_need_degree_one():
+    with pytest.raises(ConfigError, match="is a vector per atom, which needs lmax of at least 1"):
+        PropertyModel(small_config(lmax=0), [VELOCITIES])
+    with pytest.raises(ConfigError, match="is direct forces, which needs lmax of at least 1"):
+        PropertyModel(small_config(lmax=0), [FORCES], forces="direct")
+    PropertyModel(small_config(lmax=0), [ENERGY, FORCES])
+    with pytest.raises(ConfigError, match="forces is 'both'; choose one of conservative, direct"):
+        PropertyModel(small_config(), [ENERGY, FORCES], forces="both")

@@ -1,8 +1,20 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from molformer.nn import AtomHead, ChargesHead, ClassHead, ExtensiveHead, ScalarHead, TensorHead, VectorHead
-from tests.helpers import moved, random_graph, rotation_and_matrix, turned
+from molformer.models import SE3Transformer
+from molformer.nn import (
+    AtomHead,
+    AtomVectorHead,
+    ChargesHead,
+    ClassHead,
+    ExtensiveHead,
+    ScalarHead,
+    TensorHead,
+    VectorHead,
+)
+from tests.helpers import moved, random_graph, rotation_and_matrix, small_config, turned
 
 CHANNELS = 8
 
@@ -84,3 +96,45 @@ def test_logits_of_two_copies_are_those_of_one(x, pooling):
         logits = head(same, graph)
         assert logits.shape == shape
         assert torch.allclose(logits, head(x[:5], single).expand(shape), atol=1e-12)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_vectors_of_atoms_turn_with_the_molecule_and_with_the_order_of_its_atoms(x, balanced):
+    head = moved(AtomVectorHead(CHANNELS, balanced)).double()
+    head.set_statistics(3.0, torch.zeros(119), 1.0)
+    graph, alone = random_graph((6, 4)), random_graph((6,))
+    rotation, matrix = rotation_and_matrix(2)
+    value = head(x, graph)
+    assert value.shape == (10, 3)
+    assert value.abs().min() > 1e-6
+    assert (head(matrix @ x, turned(graph, rotation, shift=3.0)) - value @ rotation.T).abs().max() < 1e-10
+    assert torch.allclose(head(x[:6], alone), value[:6], atol=1e-12)
+    order = torch.randperm(6)
+    assert torch.allclose(head(x[order], alone), value[order], atol=1e-12)
+    assert torch.allclose(graph.sum_over_graphs(value), torch.zeros(2, 3).double(), atol=1e-10) == balanced
+
+
+def test_vectors_of_atoms_need_no_graph_and_are_as_large_as_their_scale(x):
+    head = AtomVectorHead(CHANNELS).double()
+    value = head(x)
+    head.set_statistics(3.0, torch.zeros(119), 1.0)
+    assert torch.allclose(head(x), 3 * value)
+
+
+def test_noise_can_be_read_from_noisy_positions():
+    """Noisy Nodes: a head that is no target of a model learns the noise that was put on the positions."""
+    graph = random_graph((5, 4), spread=1.2)
+    encoder = SE3Transformer(small_config(num_layers=2)).double()
+    head = AtomVectorHead(CHANNELS).double()
+    noise = torch.randn_like(graph.pos)
+    noise = noise - graph.mean_over_graphs(noise)[graph.batch]
+    noisy = replace(graph, pos=graph.pos + 0.1 * noise)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=0.01)
+    losses = []
+    for _ in range(40):
+        loss = (head(encoder(noisy)) - noise).square().sum(-1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]

@@ -3,7 +3,7 @@ import yaml
 
 from molformer.errors import ConfigError
 from molformer.models import preset
-from molformer.training.arguments import read_configs
+from molformer.training.arguments import KEYS, describe_keys, plain_overrides, read_configs
 
 
 @pytest.fixture
@@ -81,3 +81,18 @@ def test_every_committed_config_is_valid_and_short():
         lines = path.read_text().splitlines()
         assert len(lines) < 40
         assert all("#" in line for line in lines if ":" in line)
+
+
+def test_a_run_needs_no_yaml():
+    overrides = plain_overrides(["--data", "mols.csv", "--target", "logS", "--no-wandb"])
+    _, training = read_configs(None, overrides)
+    assert (training.data, training.targets, training.wandb, training.run) == ("mols.csv", ["logS"], "off", "")
+    with pytest.raises(ConfigError, match="--target needs the name"):
+        plain_overrides(["--target"])
+
+
+def test_every_key_is_described():
+    rows = {key: (default, meaning) for key, default, meaning in describe_keys()}
+    assert set(rows) == set(KEYS)
+    assert all(meaning for _, meaning in rows.values())
+    assert rows["learning_rate"][0] == "0.001"

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from molformer.training.losses import class_loss, masked_loss
+from molformer.training.losses import class_loss, class_loss_sum, masked_loss, masked_loss_sum, mean
 
 NAN = float("nan")
 
@@ -66,3 +66,57 @@ def test_cross_entropy_is_that_of_the_definition():
     assert class_loss(torch.tensor([0.7]), torch.tensor([1.0])).item() == pytest.approx(
         -torch.tensor(0.7).sigmoid().log().item()
     )
+
+
+@pytest.mark.parametrize("loss", ["mae", "mse", "huber"])
+@pytest.mark.parametrize("shape", [(9,), (9, 3), (9, 3, 3)])
+def test_sums_and_counts_of_parts_give_the_mean_of_the_whole(loss, shape):
+    """Parts of unequal numbers of labels, one without any: what several processes add up."""
+    prediction, label = torch.randn(shape, dtype=torch.float64), torch.randn(shape, dtype=torch.float64)
+    label[[0, 1, 7]] = NAN
+    scale = torch.tensor(1.3, dtype=torch.float64)
+    parts = [masked_loss_sum(prediction[rows], label[rows], scale, loss) for rows in ([0, 1], [2, 3, 4], [5, 6, 7, 8])]
+    totals, counts = zip(*parts, strict=True)
+    assert [count.item() for count in counts] == [0, 3, 3]
+    whole = mean(torch.stack(totals).sum(), torch.stack(counts).sum())
+    assert torch.isclose(whole, masked_loss(prediction, label, scale, loss))
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_sums_and_counts_of_classes(classes):
+    logits = torch.randn((6, classes) if classes else (6,), dtype=torch.float64)
+    label = torch.tensor([0.0, 1.0, NAN, 1.0, NAN, 0.0])
+    parts = [class_loss_sum(logits[rows], label[rows]) for rows in ([0], [1, 2, 3], [4, 5])]
+    totals, counts = zip(*parts, strict=True)
+    assert [count.item() for count in counts] == [1, 2, 1]
+    assert torch.isclose(mean(torch.stack(totals).sum(), torch.stack(counts).sum()), class_loss(logits, label))
+
+
+def test_the_error_of_a_matrix_is_its_length():
+    prediction = torch.zeros(2, 3, 3)
+    label = torch.stack([2 * torch.eye(3), torch.full((3, 3), NAN)])
+    total, count = masked_loss_sum(prediction, label, torch.tensor(1.0), "mae")
+    assert (total.item(), count.item()) == (pytest.approx(12**0.5), 1)
+
+
+@pytest.mark.parametrize("loss", ["mae", "mse", "huber"])
+def test_a_prediction_that_cannot_be_made_is_harmless_where_its_label_is_missing(loss):
+    """The stress of a molecule is NaN, and so is its label: other rows and the gradient stay finite."""
+    raw = torch.randn(3, 3, 3, requires_grad=True)
+    prediction = torch.where(torch.tensor([True, False, True])[:, None, None], raw, NAN)
+    label = torch.where(torch.tensor([True, False, True])[:, None, None], torch.zeros(3, 3, 3), NAN)
+    total, _ = masked_loss_sum(prediction, label, torch.tensor(1.0), loss)
+    total.backward()
+    assert total.isfinite()
+    assert raw.grad.isfinite().all()
+    assert not raw.grad[1].any()
+
+
+def test_a_row_that_is_partly_missing_is_missing():
+    label = torch.zeros(3, 3)
+    label[1, 2] = NAN
+    prediction = torch.ones(3, 3, requires_grad=True)
+    total, count = masked_loss_sum(prediction, label, torch.tensor(1.0), "mse")
+    total.backward()
+    assert (total.item(), count.item()) == (pytest.approx(6.0), 2)
+    assert not prediction.grad[1].any()

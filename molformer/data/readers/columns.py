@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from molformer import units
-from molformer.data.known_labels import fits, known_label, label_of_shape
+from molformer.data.known_labels import fits, known_label, label_of_shape, shaped
 from molformer.data.structure import Label
 from molformer.errors import InputError, UnitError
 
@@ -45,7 +45,7 @@ class LabelColumn:
     def values(self) -> np.ndarray:
         """All values, in the label's unit and shape."""
         values = self.column.load()
-        return values.reshape(len(values), *self.label.shape) * self.factor
+        return shaped(self.label, values, (len(values),)) * self.factor
 
 
 def choose(path: Path, columns: Sequence[Column], targets: Sequence[Label]) -> list[LabelColumn]:

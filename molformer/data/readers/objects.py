@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from molformer.data.known_labels import fits, known_label, shaped
 from molformer.data.readers.entry import Entry
 from molformer.data.structure import Structure
 from molformer.errors import InputError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from rdkit.Chem import Mol
 
+_RESULTS = ("energy", "forces", "stress", "dipole", "charges")
 _CHARGES = ("charge", "total_charge")
 _MULTIPLICITIES = ("spin", "multiplicity", "spin_multiplicity")
 
@@ -45,6 +47,10 @@ def from_rdkit(mol: "Mol") -> Entry:
 def from_ase(atoms: "Atoms") -> Entry:
     """The entry of ASE atoms, with their cell if it is periodic.
 
+    What their calculator has computed for these positions comes along as labels in ASE's units: `energy` (eV),
+    `forces` (eV/Å), `stress` (eV/Å³, if they are periodic in three directions), `dipole` (e·Å) and `charges` (e).
+    Nothing is computed anew.
+
     Args:
         atoms: the total charge is `atoms.info["charge"]`, or else the sum of their initial charges; the multiplicity
             is `atoms.info["spin"]` (or `multiplicity`), or else 1 plus the sum of their initial magnetic moments.
@@ -65,6 +71,7 @@ def from_ase(atoms: "Atoms") -> Entry:
             charge=_whole(atoms, _CHARGES, atoms.get_initial_charges().sum(), "charge"),
             spin=_whole(atoms, _MULTIPLICITIES, 1 + abs(atoms.get_initial_magnetic_moments().sum()), "spin"),
             name=title,
+            labels=_labels(atoms),
             **_lattice(atoms),
         )
     except InputError as error:
@@ -85,6 +92,23 @@ def _lattice(atoms: "Atoms") -> dict[str, Any]:
     if any(not vector.any() for vector, periodic in zip(atoms.cell.array, atoms.pbc, strict=True) if periodic):
         raise InputError("a periodic direction has no lattice vector: set the cell")
     return {"cell": atoms.cell.complete().array, "pbc": tuple(bool(flag) for flag in atoms.pbc)}
+
+
+def _labels(atoms: "Atoms") -> dict[str, np.ndarray]:
+    """What a calculator has computed for the atoms as they are."""
+    calculator = atoms.calc
+    if calculator is None or not hasattr(calculator, "check_state") or calculator.check_state(atoms):
+        return {}
+    labels = {}
+    for name in _RESULTS:
+        value, label = calculator.results.get(name), known_label(name)
+        if value is None or label is None or (name == "stress" and not (atoms.pbc.all() and atoms.cell.rank == 3)):
+            continue
+        rows = (len(atoms),) if label.per_node else ()
+        array = np.asarray(value, dtype=np.float64)
+        if array.shape[: len(rows)] == rows and fits(label, array.shape[len(rows) :]):
+            labels[name] = shaped(label, array, rows)
+    return labels
 
 
 def _whole(atoms: "Atoms", keys: tuple[str, ...], default: float, what: str) -> int:

@@ -1,6 +1,7 @@
 """XYZ and extended XYZ files, read by ASE: atoms, cell, charge, spin, and labels of the frame and of its atoms.
 
-Energies, forces, dipoles and charges have ASE's units (eV, eV/Å, e·Å, e) where a target does not say another.
+Energies, forces, stresses, dipoles and charges have ASE's units (eV, eV/Å, eV/Å³, e·Å, e) where a target does not say
+another. A frame that is not periodic in three directions has no stress, whatever its comment says.
 """
 
 from collections.abc import Iterator
@@ -11,13 +12,20 @@ import numpy as np
 from ase import Atoms
 from ase.io.extxyz import XYZError, read_xyz
 
-from molformer.data.known_labels import fits, label_of_shape
+from molformer.data.known_labels import fits, label_of_shape, shaped
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_text
 from molformer.data.structure import Label, Structure
 from molformer.errors import InputError
 
-_ASE_UNITS = {"energy": "eV", "free_energy": "eV", "forces": "eV/Å", "dipole": "e·Å", "charges": "e"}
+_ASE_UNITS = {
+    "energy": "eV",
+    "free_energy": "eV",
+    "forces": "eV/Å",
+    "dipole": "e·Å",
+    "charges": "e",
+    "stress": "eV/Å^3",
+}
 _CHARGE = ("charge", "total_charge")
 _SPIN = ("spin", "multiplicity", "spin_multiplicity")
 
@@ -88,7 +96,7 @@ def _labels_of(atoms: Atoms) -> list[Label]:
     for values, per_atom in ((whole, False), (each, True)):
         for name, value in values.items():
             array = np.asarray(value)
-            if array.dtype.kind == "f" and name not in (*_CHARGE, *_SPIN, "numbers", "positions", "stress", "virial"):
+            if array.dtype.kind == "f" and name not in (*_CHARGE, *_SPIN, "numbers", "positions", "virial"):
                 shape = array.shape[1:] if per_atom else array.shape
                 found.append(label_of_shape(name, shape, per_atom, _ASE_UNITS.get(name, "")))
     return [label for label in found if label is not None]
@@ -97,7 +105,10 @@ def _labels_of(atoms: Atoms) -> list[Label]:
 def _structure(atoms: Atoms, wanted: tuple[Label, ...], where: str) -> Structure:
     whole, each = _values(atoms)
     values = {}
+    periodic = atoms.cell.array.any()
     for label in wanted:
+        if label.kind == "stress" and not (periodic and atoms.pbc.all()):
+            continue
         source = each if label.per_node else whole
         if label.name in source:
             values[label.name] = _value(source[label.name], label, len(atoms), where)
@@ -106,7 +117,6 @@ def _structure(atoms: Atoms, wanted: tuple[Label, ...], where: str) -> Structure
             raise InputError(
                 f"{where}: '{label.name}' has a value for each {has}, kind '{label.kind}' one for each {wants}"
             )
-    periodic = atoms.cell.array.any()
     return Structure(
         atoms.numbers,
         atoms.positions,
@@ -134,7 +144,7 @@ def _value(value: Any, label: Label, atoms: int, where: str) -> np.ndarray:
             f"{where}: '{label.name}' is of type {array.dtype} and shape {array.shape}, a label of kind "
             f"'{label.kind}' needs numbers of shape {expected}"
         )
-    return array.reshape((atoms, *label.shape) if label.per_node else label.shape).astype(np.float64)
+    return shaped(label, array, (atoms,) if label.per_node else ()).astype(np.float64)
 
 
 def _integer(whole: dict[str, Any], names: tuple[str, ...], default: int, where: str) -> int:

@@ -4,6 +4,9 @@ import sys
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
@@ -109,3 +112,24 @@ def test_the_library_of_an_object_is_found_without_importing_it():
         "assert not {'rdkit', 'ase', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_results_of_an_ase_calculator_are_labels():
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=1)
+    atoms.calc = EMT()
+    (bare,) = read_input(atoms)
+    assert not bare.structure.labels  # nothing is computed
+    expected = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+    expected["stress"] = atoms.get_stress(voigt=False)
+    (entry,) = read_input(atoms)
+    assert set(entry.structure.labels) == set(expected)
+    for name, value in expected.items():
+        assert np.allclose(entry.structure.labels[name], value, atol=1e-12)
+    atoms.positions[0] += 0.1
+    (moved,) = read_input(atoms)
+    assert not moved.structure.labels  # they belong to other positions
+    atoms.pbc = (True, True, False)
+    atoms.calc = SinglePointCalculator(atoms, energy=1.0, stress=np.arange(6.0), magmoms=np.ones(4))
+    (slab,) = read_input(atoms)
+    assert list(slab.structure.labels) == ["energy"]

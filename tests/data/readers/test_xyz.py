@@ -126,6 +126,40 @@ def test_any_comment_line_gives_entries_and_never_another_exception(tmp_path_fac
     assert (entry.structure is None) == (entry.error is not None)
 
 
+@pytest.mark.parametrize("where", ["results", "info", "six numbers"])
+def test_a_stress_is_that_of_ase(tmp_path, where):
+    atoms = Atoms("OH2", np.eye(3), cell=[[9, 0, 0], [1, 8, 0], [0, 2, 7]], pbc=True)
+    voigt = np.array([1.5, -2.5, 3.5, 0.25, -0.5, 0.75])
+    full = np.array([[1.5, 0.75, -0.5], [0.75, -2.5, 0.25], [-0.5, 0.25, 3.5]])
+    path, name = tmp_path / "set.xyz", "stress" if where == "results" else "dft_stress"
+    if where == "results":
+        atoms.calc = SinglePointCalculator(atoms, energy=1.0, stress=voigt)
+    else:
+        atoms.info[name] = full if where == "info" else voigt
+    write(path, atoms, format="extxyz")
+    (entry,) = read_file(path)
+    assert np.allclose(entry.structure.labels[name], full, atol=1e-7)
+    assert Label(name, "eV/Å^3", "stress") in format_of(path).labels(path, ReadOptions())
+    assert entry.structure.periodic
+
+
+def test_what_is_not_periodic_has_no_stress(tmp_path):
+    stress = 'stress="1 0 0 0 2 0 0 0 3"'
+    lattice = 'Lattice="4 0 0 0 5 0 0 0 6"'
+    target = Label("stress", "GPa", "stress")
+    molecule, slab, crystal = read(
+        tmp_path, frame(stress) + frame(f'{stress} {lattice} pbc="T T F"') + frame(f"{stress} {lattice}"), target
+    )
+    assert not molecule.structure.labels
+    assert not slab.structure.labels
+    assert np.array_equal(crystal.structure.labels["stress"], np.diag([1.0, 2.0, 3.0]))
+
+
+def test_vectors_of_atoms_are_labels(tmp_path):
+    entry, _ = read(tmp_path, 2 * frame("", ":velocities:R:3", ("1 2 3", "4 5 6", "7 8 9.5")))
+    assert np.array_equal(entry.structure.labels["velocities"], [[1, 2, 3], [4, 5, 6], [7, 8, 9.5]])
+
+
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the real data beside the repository")
 def test_tensors_of_real_water():
     targets = (Label("mu", "e·a0", "vector"), Label("alpha", "a0^3", "tensor"))

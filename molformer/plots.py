@@ -1,0 +1,79 @@
+"""Figures of a model's work, as matplotlib figures that are returned and not shown.
+
+matplotlib is imported when a figure is asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_POINTS = 20_000  # more cannot be told apart and make a slow picture
+
+
+def parity(
+    label: np.ndarray, prediction: np.ndarray, name: str, unit: str = "", error: float | None = None
+) -> "Figure":
+    """Predictions against labels, with the diagonal.
+
+    Args:
+        label: true values, any shape; NaN where missing.
+        prediction: of the same shape.
+        name: of the target.
+        unit: of both.
+        error: mean absolute error to be written in the picture.
+
+    Example:
+        >>> parity(np.array([1.0, 2.0]), np.array([1.1, 1.9]), "gap", "eV").axes[0].get_xlabel()
+        'gap [eV]'
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2, 4.2), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    x, y = label.ravel(), prediction.ravel()
+    there = np.isfinite(x) & np.isfinite(y)
+    x, y = x[there], y[there]
+    if len(x) > _MOST_POINTS:
+        chosen = np.random.default_rng(0).choice(len(x), _MOST_POINTS, replace=False)
+        x, y = x[chosen], y[chosen]
+    axes.scatter(x, y, s=6, alpha=0.4, linewidths=0, color="tab:blue", rasterized=True)
+    if len(x):
+        ends = [min(x.min(), y.min()), max(x.max(), y.max())]
+        axes.plot(ends, ends, color="0.4", linewidth=0.8)
+    suffix = f" [{unit}]" if unit else ""
+    axes.set_xlabel(f"{name}{suffix}")
+    axes.set_ylabel(f"predicted{suffix}")
+    axes.set_aspect("equal", adjustable="datalim")
+    if error is not None:
+        text = f"MAE {error:.4g}{' ' + unit if unit else ''}\nn = {there.sum():,}"
+        axes.text(0.04, 0.96, text, transform=axes.transAxes, verticalalignment="top")
+    return figure
+
+
+def learning_curve(rows: Sequence[Mapping[str, float]]) -> "Figure":
+    """Losses of the training and validation part by epoch.
+
+    Args:
+        rows: of `metrics.csv`, with `epoch`, `train/loss` and `val/loss`, as `read_metrics` gives them.
+
+    Example:
+        >>> learning_curve([{"epoch": 0, "train/loss": 1.0, "val/loss": 1.2}]).axes[0].get_ylabel()
+        'loss'
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.6), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for key, text in (("train/loss", "training"), ("val/loss", "validation, averaged weights")):
+        there = [row for row in rows if key in row]
+        axes.plot([row["epoch"] + 1 for row in there], [row[key] for row in there], marker=".", label=text)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss")
+    if rows and min(row.get(key, 1.0) for row in rows for key in ("train/loss", "val/loss")) > 0:
+        axes.set_yscale("log")
+    axes.legend(frameon=False)
+    return figure

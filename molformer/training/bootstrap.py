@@ -1,0 +1,76 @@
+"""Bootstrap intervals: how far a figure would vary if other structures of the same kind had been tested.
+
+Whole structures are drawn with replacement, so that the atoms of one molecule stay together (Efron 1979,
+doi 10.1214/aos/1176344552). Letters: n structures, k sums of each, R resamples.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+Interval = tuple[float, float]
+NO_INTERVAL = (float("nan"), float("nan"))
+
+
+def ratio_interval(
+    sums: np.ndarray, figure: Callable[[np.ndarray], np.ndarray], resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """Interval of a figure that is a function of sums over structures.
+
+    Args:
+        sums: what each structure adds to each sum (n, k).
+        figure: from the sums of R resamples (R, k) to the figure of each (R,).
+        resamples: R.
+        seed: of the draws.
+
+    Returns:
+        The middle 95 % of the figure; NaN for less than two structures.
+
+    Example:
+        >>> errors = np.array([[1.0, 1], [2.0, 1], [3.0, 1]])
+        >>> low, high = ratio_interval(errors, lambda sums: sums[:, 0] / sums[:, 1])
+        >>> 1 <= low < 2 < high <= 3
+        True
+    """
+    if len(sums) < 2:
+        return NO_INTERVAL
+    random = np.random.default_rng(seed)
+    drawn = np.stack([_counts(random, len(sums)) @ sums for _ in range(resamples)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _middle(figure(drawn))
+
+
+def sample_interval(
+    figure: Callable[[np.ndarray], float], size: int, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """Interval of a figure that needs the drawn structures themselves, such as an area under a curve.
+
+    Args:
+        figure: from the drawn indices (size,) to the figure; NaN where it is not defined.
+        size: n.
+        resamples: R.
+        seed: of the draws.
+
+    Returns:
+        The middle 95 % of the figure; NaN for less than two structures.
+    """
+    if size < 2:
+        return NO_INTERVAL
+    random = np.random.default_rng(seed)
+    return _middle(np.array([figure(random.integers(0, size, size)) for _ in range(resamples)]))
+
+
+def _counts(random: np.random.Generator, size: int) -> np.ndarray:
+    """How often each structure is drawn (n,)."""
+    return np.bincount(random.integers(0, size, size), minlength=size).astype(np.float64)
+
+
+def _middle(figures: np.ndarray) -> Interval:
+    figures = figures[np.isfinite(figures)]
+    if len(figures) == 0:
+        return NO_INTERVAL
+    low, high = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

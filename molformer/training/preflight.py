@@ -1,0 +1,120 @@
+"""Before a run: how large it is, how long an epoch takes, how much memory it needs; and what to do if that is too much.
+
+A few training batches pass through the model, forward and backward, and no weight is changed.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+
+from molformer.data.datamodule import StoreDataModule
+from molformer.data.graph import GraphBatch
+from molformer.errors import TrainingError
+from molformer.training.config import TrainingConfig
+from molformer.training.monitor import peak_memory
+from molformer.training.task import PropertyTask
+
+_BATCHES = 4
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What a run will cost.
+
+    Args:
+        parameters: trained numbers.
+        molecules: structures of a step on this device.
+        atoms: atoms of such a step.
+        edges: edges of such a step.
+        memory_gb: peak memory of the process or of the GPU; the average of the weights comes on top.
+        epoch_seconds: of an epoch's training, without validation.
+    """
+
+    parameters: int
+    molecules: float
+    atoms: float
+    edges: float
+    memory_gb: float
+    epoch_seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.parameters:,} parameters; {self.molecules:.0f} molecules, {self.atoms:,.0f} atoms and "
+            f"{self.edges:,.0f} edges a step; about {self.memory_gb:.1f} GB and "
+            f"{_duration(self.epoch_seconds)} an epoch"
+        )
+
+
+def preflight(
+    task: PropertyTask, data: StoreDataModule, context: AbstractContextManager[object], device: torch.device
+) -> Preflight:
+    """Measure a few steps.
+
+    Args:
+        task: is moved to the device; its weights and torch's random state stay as they are.
+        data: its first training batches are used.
+        context: in which the forward pass runs, for precision.
+        device: that of the run.
+
+    Raises:
+        TrainingError: the memory does not suffice.
+    """
+    task.to(device).train()
+    loader = data.train_dataloader()
+    seconds, edges = [], []
+    with torch.random.fork_rng(), context:
+        batches: list[GraphBatch] = [batch.to(device) for batch in islice(loader, _BATCHES)]
+        for graph in batches:
+            start = time.perf_counter()
+            src, _, _ = task.model.encoder.find_edges(graph)
+            edges.append(len(src))
+            torch.stack(list(task.losses(graph).values())).sum().backward()
+            task.zero_grad(set_to_none=True)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - start)
+    timed = seconds[1:] or seconds  # the first step warms up
+    count = len(batches)
+    return Preflight(
+        parameters=sum(parameter.numel() for parameter in task.model.parameters()),
+        molecules=sum(graph.num_graphs for graph in batches) / count,
+        atoms=sum(len(graph.pos) for graph in batches) / count,
+        edges=sum(edges) / count,
+        memory_gb=peak_memory(device),
+        epoch_seconds=len(loader) * sum(timed) / len(timed),
+    )
+
+
+@contextmanager
+def out_of_memory_advice(config: TrainingConfig) -> Iterator[None]:
+    """Turn running out of memory into an error that says what to change."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if config.batch_size > 1:
+            smaller = max(1, config.batch_size // 2)
+            first = f"--batch_size {smaller} --accumulate {2 * config.accumulate} is the same step in half the memory"
+        else:
+            first = "bound a step by --batch_edges"
+        raise TrainingError(
+            f"out of memory: {first}; fewer channels, a lower lmax or a shorter cutoff need less too"
+        ) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return "can't allocate memory" in text or "not enough memory" in text or "out of memory" in text
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

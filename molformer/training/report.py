@@ -1,0 +1,125 @@
+"""What is left of a run or an evaluation: predictions as tables, and pictures.
+
+Every file appears whole or not at all.
+"""
+
+import csv
+import importlib.util
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from molformer.data.store import StructureStore
+from molformer.data.structure import Label
+from molformer.errors import TrainingError
+from molformer.training.evaluation import Predicted, TargetErrors
+from molformer.training.monitor import read_metrics
+
+logger = logging.getLogger(__name__)
+
+_AXES = {(): ("",), (3,): ("_x", "_y", "_z"), (3, 3): tuple(f"_{a}{b}" for a in "xyz" for b in "xyz")}
+
+
+def write_predictions(
+    folder: Path, predicted: Predicted, targets: Sequence[Label], store: StructureStore, indices: np.ndarray
+) -> None:
+    """Write `test_predictions.csv`, a row a structure, and `test_predictions.npz` for targets of atoms.
+
+    Args:
+        folder: where to.
+        predicted: of the structures `indices`, in their order.
+        targets: what was predicted.
+        store: the structures.
+        indices: rows of the store.
+
+    Raises:
+        TrainingError: the folder cannot be written.
+    """
+    table = [target for target in targets if not target.per_node]
+    atoms = [target for target in targets if target.per_node]
+    try:
+        _write_table(folder / "test_predictions.csv", predicted, table, store, indices)
+        if atoms:
+            arrays = {"index": indices, "ptr": np.concatenate([[0], np.cumsum(predicted.sizes)])}
+            for target in atoms:
+                prediction, label = predicted.values[target.name]
+                arrays |= {target.name: label, f"{target.name} predicted": prediction}
+            part = folder / ".test_predictions.part.npz"
+            np.savez_compressed(part, allow_pickle=False, **arrays)
+            os.replace(part, folder / "test_predictions.npz")
+    except OSError as error:
+        raise TrainingError(f"cannot write the predictions to '{folder}': {error.strerror}") from None
+
+
+def _write_table(
+    path: Path, predicted: Predicted, targets: Sequence[Label], store: StructureStore, indices: np.ndarray
+) -> None:
+    columns = ["index", "name", "smiles"]
+    values: list[np.ndarray] = []
+    for target in targets:
+        prediction, label = predicted.values[target.name]
+        unit = f" [{target.unit}]" if target.unit else ""
+        if target.kind == "category":
+            columns += [target.name, f"{target.name} predicted", *(f"p({name})" for name in target.classes)]
+            values += [label[:, None], prediction.argmax(-1)[:, None], prediction]
+            continue
+        for place, axis in enumerate(_AXES[target.shape]):
+            columns += [f"{target.name}{axis}{unit}", f"{target.name}{axis} predicted{unit}"]
+            values += [label.reshape(len(label), -1)[:, [place]], prediction.reshape(len(label), -1)[:, [place]]]
+    numbers = np.concatenate(values, axis=1) if values else np.zeros((len(indices), 0))
+    part = path.with_name(f".{path.name}.part")
+    with open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for index, row in zip(indices.tolist(), numbers, strict=True):
+            structure = store[index]
+            texts = ["" if np.isnan(value) else f"{value:.10g}" for value in row]
+            writer.writerow([index, structure.name, structure.smiles, *texts])
+    os.replace(part, path)
+
+
+def write_plots(
+    folder: Path, predicted: Predicted, errors: Sequence[TargetErrors], metrics: Path | None = None
+) -> list[Path]:
+    """Write `plots/parity_TARGET.png` and `plots/learning_curve.png`; without matplotlib, nothing.
+
+    Args:
+        folder: in which the folder `plots` is to be.
+        predicted: predictions and labels.
+        errors: of the targets; classes have no parity plot.
+        metrics: `metrics.csv` of a run, or None for no learning curve.
+
+    Returns:
+        The files that were written.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        logger.info("no plots: matplotlib is not installed")
+        return []
+    from molformer.plots import learning_curve, parity
+
+    figures = {}
+    for row in errors:
+        target = row.target
+        if not target.is_class and row.count:
+            prediction, label = predicted.values[target.name]
+            figures[f"parity_{_file_name(target.name)}"] = parity(
+                label, prediction, target.name, target.unit, row.error
+            )
+    if metrics is not None and metrics.is_file():
+        figures["learning_curve"] = learning_curve(read_metrics(metrics))
+    paths = []
+    try:
+        (folder / "plots").mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            paths.append(folder / "plots" / f"{name}.png")
+            figure.savefig(paths[-1])
+    except OSError as error:
+        raise TrainingError(f"cannot write the plots to '{folder}': {error.strerror}") from None
+    return paths
+
+
+def _file_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)

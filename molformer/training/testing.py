@@ -1,0 +1,165 @@
+"""A trained model on a data set of its own: `molformer evaluate MODEL DATA`.
+
+Labels in another unit than the model's are converted. Structures with elements that the model has never seen are left
+out, and said to be.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from molformer import units
+from molformer.data.batching import EpochBatches
+from molformer.data.datamodule import StoreDataset
+from molformer.data.graph import GraphBatch
+from molformer.data.splits import PARTS, SplitPolicy, make_split
+from molformer.data.statistics import atom_rows
+from molformer.data.store import StructureStore, store_path
+from molformer.data.structure import Label
+from molformer.elements import SYMBOLS
+from molformer.errors import ConfigError, InputError
+from molformer.models.property import PropertyModel, load_model
+from molformer.training.evaluation import Predicted, TargetErrors, evaluate, predict_batches
+from molformer.training.report import write_plots, write_predictions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class TestResult:
+    """What an evaluation gave.
+
+    Args:
+        errors: of each target that the data have.
+        predicted: predictions and labels, in the model's units.
+        indices: rows of the store that were tested.
+        store: the data.
+    """
+
+    __test__ = False  # no test case, whatever its name
+
+    errors: list[TargetErrors]
+    predicted: Predicted
+    indices: np.ndarray
+    store: StructureStore
+
+    def write(self, folder: Path) -> None:
+        """Write predictions and parity plots.
+
+        Raises:
+            TrainingError: the folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write the folder '{folder}': {error.strerror}") from None
+        targets = [row.target for row in self.errors]
+        write_predictions(folder, self.predicted, targets, self.store, self.indices)
+        write_plots(folder, self.predicted, self.errors)
+
+
+def evaluate_model(
+    model: str | os.PathLike[str],
+    data: str | Sequence[str],
+    targets: Sequence[str] = (),
+    split_file: str = "",
+    part: str = "test",
+    batch_size: int = 64,
+    device: str = "auto",
+    smiles_column: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> TestResult:
+    """Errors of a model on a store or on files.
+
+    Args:
+        model: model folder or run folder.
+        data: a store, or files as `train` takes them.
+        targets: which of the model's targets, also NAME=KIND,UNIT; all that the data have if empty.
+        split_file: a run's `split.json`, to test one of its parts alone.
+        part: which one: `train`, `val` or `test`.
+        batch_size: structures that are computed together.
+        device: `auto`, `cpu` or `cuda`.
+        smiles_column: column of a table that holds the SMILES.
+        progress: called with the structures done and their number.
+
+    Raises:
+        ModelError: there is no model.
+        ConfigError: the model and the data have no target in common, or it is of another kind.
+        UnitError: a label measures another quantity than the model's target.
+    """
+    network = load_model(model, device)
+    known = {target.name: target for target in network.targets}
+    store = _open(data, targets or list(known), smiles_column)
+    pairs = [(known[name], store.label(name)) for name in known if name in store.labels]
+    if not pairs:
+        raise ConfigError(
+            f"the model predicts {', '.join(known)} and '{store.path}' holds {', '.join(store.labels) or 'no labels'}"
+        )
+    factors = {target.name: _factor(target, label) for target, label in pairs}
+    indices = _known_elements(network, store, _part(store, split_file, part))
+    labels = [label for _, label in pairs]
+    dataset = StoreDataset(store, indices, labels)
+    loader: DataLoader[GraphBatch] = DataLoader(
+        dataset, None, sampler=EpochBatches(len(indices), batch_size), collate_fn=lambda batch: batch
+    )
+
+    def converted() -> Iterator[GraphBatch]:
+        done = 0
+        for graph in loader:
+            yield replace(graph, labels={name: value * factors[name] for name, value in graph.labels.items()})
+            done += graph.num_graphs
+            if progress is not None:
+                progress(done, len(indices))
+
+    predicted = predict_batches(network, converted())
+    return TestResult(evaluate(predicted, [target for target, _ in pairs]), predicted, indices, store)
+
+
+def _open(data: str | Sequence[str], targets: Sequence[str], smiles_column: str) -> StructureStore:
+    if isinstance(data, str) and store_path(data).is_file():
+        return StructureStore(data)
+    from molformer.data.importing import open_data
+
+    return open_data(data, targets, smiles_column, processes=os.cpu_count() or 1)
+
+
+def _factor(target: Label, label: Label) -> float:
+    """From the data's unit to the model's; a number without a unit is taken to be in the model's."""
+    if label.kind != target.kind:
+        raise ConfigError(f"'{label.name}' is of kind '{label.kind}' in the data and '{target.kind}' in the model")
+    if label.classes != target.classes:
+        raise ConfigError(
+            f"'{label.name}' has the classes {', '.join(label.classes)} in the data and {', '.join(target.classes)} in "
+            "the model"
+        )
+    return units.factor(label.unit, target.unit) if label.unit else 1.0
+
+
+def _part(store: StructureStore, split_file: str, part: str) -> np.ndarray:
+    if not split_file:
+        return np.arange(len(store))
+    if part not in PARTS:
+        raise ConfigError(f"part '{part}' is not one of {', '.join(PARTS)}")
+    return getattr(make_split(store, SplitPolicy("file", file=split_file)), part)
+
+
+def _known_elements(model: PropertyModel, store: StructureStore, indices: np.ndarray) -> np.ndarray:
+    """The structures whose elements the model has all seen."""
+    elements = np.array(model.domain.elements or range(len(SYMBOLS)))
+    numbers = store.column("numbers")[atom_rows(store, indices)]
+    owner = np.repeat(np.arange(len(indices)), store.sizes[indices])
+    unseen = ~np.isin(numbers, elements)
+    left_out = np.unique(owner[unseen])
+    if len(left_out) == len(indices):
+        raise InputError(f"every structure of '{store.path}' has an element that the model has not seen")
+    if len(left_out):
+        names = ", ".join(SYMBOLS[number] for number in np.unique(numbers[unseen]))
+        logger.warning(
+            "%d of %d structures are left out: the model has not seen %s", len(left_out), len(indices), names
+        )
+    return np.delete(indices, left_out)

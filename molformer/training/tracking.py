@@ -1,0 +1,141 @@
+"""Weights & Biases: the same run for a run folder, whether it is resumed or not.
+
+W&B gets what `metrics.csv` gets, and at the end the plots, a table of the molecules that are predicted worst, and the
+model folder as an artifact. Without a key it logs offline; its id lives in the run folder.
+"""
+
+import importlib.util
+import logging
+import netrc
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+import numpy as np
+
+from molformer.data.store import StructureStore
+from molformer.errors import ConfigError
+from molformer.training.config import WandbMode
+from molformer.training.evaluation import Predicted, TargetErrors
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import WandbLogger
+
+logger = logging.getLogger(__name__)
+
+ID_FILE = "wandb_run_id"
+WORST = 20
+"""Molecules in the table of those that are predicted worst, for each target."""
+
+
+def wandb_logger(folder: Path, mode: WandbMode, settings: dict[str, Any]) -> "WandbLogger | None":
+    """A logger of the run that belongs to a run folder, or None if there is to be none.
+
+    Args:
+        folder: the run folder; the run's id is read from it, or written to it.
+        mode: `auto` is online with a key and offline without; `off` is None.
+        settings: what W&B shows as the config.
+
+    Raises:
+        ConfigError: the mode asks for W&B and it is not installed.
+    """
+    if mode == "off":
+        return None
+    if importlib.util.find_spec("wandb") is None:
+        if mode != "auto":
+            raise ConfigError(f"wandb is '{mode}' but the package is not installed: pip install wandb, or --no-wandb")
+        return None
+    if mode == "auto":
+        mode = "online" if _has_key() else "offline"
+        if mode == "offline":
+            logger.info("W&B has no key and logs offline to '%s/wandb'; `wandb login` changes that", folder)
+    import wandb
+    from lightning.pytorch.loggers import WandbLogger
+
+    path = folder / ID_FILE
+    run_id = path.read_text().strip() if path.is_file() else secrets.token_hex(4)
+    path.write_text(run_id + "\n")
+    experiment = wandb.init(
+        project="molformer",
+        name=folder.name,
+        id=run_id,
+        dir=folder,
+        mode=mode,
+        resume="allow",
+        config=settings,
+        settings=wandb.Settings(silent=True),
+    )
+    return WandbLogger(experiment=experiment)
+
+
+def log_report(
+    log: "WandbLogger",
+    model: Path,
+    plots: Sequence[Path],
+    errors: Sequence[TargetErrors],
+    predicted: Predicted,
+    store: StructureStore,
+    indices: np.ndarray,
+) -> None:
+    """Send the test errors, the plots, the worst molecules and the model folder, and end the W&B run."""
+    import wandb
+
+    run = log.experiment
+    for row in errors:
+        run.summary[f"test/{row.target.name}"] = row.error
+    run.log({f"plots/{path.stem}": wandb.Image(str(path)) for path in plots})
+    for row in errors:
+        if not (row.target.per_node or row.target.shape or row.target.is_class) and row.count:
+            table = wandb.Table(columns=["molecule", "smiles", "name", "label", "predicted", "error"])
+            for cells in worst_molecules(row, predicted, store, indices):
+                picture = _picture(cells[0])
+                table.add_data(wandb.Image(picture) if picture is not None else None, *cells)
+            run.log({f"worst/{row.target.name}": table})
+    artifact = wandb.Artifact(f"model-{run.id}", type="model")
+    artifact.add_dir(str(model))
+    run.log_artifact(artifact)
+    wandb.finish()
+
+
+def worst_molecules(
+    row: TargetErrors, predicted: Predicted, store: StructureStore, indices: np.ndarray, count: int = WORST
+) -> list[tuple[str, str, float, float, float]]:
+    """SMILES, name, label, prediction and error of the structures that are predicted worst, the worst first."""
+    prediction, label = predicted.values[row.target.name]
+    error = np.abs(prediction - label)
+    order = np.argsort(-np.nan_to_num(error, nan=-1.0))[: min(count, row.count)]
+    return [
+        (
+            store[int(indices[i])].smiles,
+            store[int(indices[i])].name,
+            float(label[i]),
+            float(prediction[i]),
+            float(error[i]),
+        )
+        for i in order
+    ]
+
+
+def _picture(smiles: str) -> Any:
+    """A drawing of a molecule, or None where there is no SMILES or no RDKit."""
+    if not smiles or importlib.util.find_spec("rdkit") is None:
+        return None
+    from rdkit import Chem
+    from rdkit.Chem import Draw
+
+    mol = Chem.MolFromSmiles(smiles)
+    return None if mol is None else Draw.MolToImage(mol, size=(200, 160))
+
+
+def _has_key() -> bool:
+    """Whether `wandb login` or the environment has left a key; asking W&B itself would go to the network."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

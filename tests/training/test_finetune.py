@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from molformer.errors import ConfigError, ModelError
+from molformer.models import PropertyModel
+from molformer.training.run import train
+from tests.helpers import small_config
+from tests.training.test_run import training
+
+
+@pytest.fixture(scope="module")
+def source(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "source"
+    return train(small_config(num_layers=2, channels=4), training(store, folder, targets=["energy"], epochs=2))
+
+
+def encoders(source, result):
+    """Weights of the encoder before and after."""
+    before = PropertyModel.load(source.model).encoder.state_dict()
+    return before, PropertyModel.load(result.model).encoder.state_dict()
+
+
+def test_encoder_is_kept_and_heads_are_new(source, store, tmp_path):
+    settings = training(store, tmp_path / "run", targets=["gap"], epochs=1, initial=str(source.folder))
+    result = train(small_config(channels=8), settings)
+    model = PropertyModel.load(result.model)
+    assert model.config.channels == 4  # the encoder's own sizes count
+    assert [target.name for target in model.targets] == ["gap"]
+    before, after = encoders(source, result)
+    changes = {key: (before[key] - after[key]).abs().max().item() for key in before}
+    assert all(change < 3e-3 for change in changes.values())  # a few steps at a tenth of the rate
+    assert max(changes.values()) > 0
+
+
+def test_frozen_layers_stay_as_they_are(source, store, tmp_path):
+    settings = training(store, tmp_path / "run", targets=["gap"], epochs=1, initial=str(source.model), freeze=1)
+    before, after = encoders(source, train(small_config(), settings))
+    frozen = ("species.", "edges.", "blocks.0.")
+    for key, value in before.items():
+        if key.startswith(frozen):
+            assert torch.equal(value, after[key]), key
+    assert any(not torch.equal(before[key], after[key]) for key in before if key.startswith("blocks.1."))
+
+
+def test_a_start_that_is_not_there_is_refused(source, store, tmp_path):
+    with pytest.raises(ModelError, match="there is no model folder at 'nowhere'"):
+        train(small_config(), training(store, tmp_path / "run", targets=["gap"], initial="nowhere"))
+    with pytest.raises(ConfigError, match="freeze is for a run that starts from a trained model"):
+        training(store, tmp_path / "run", targets=["gap"], freeze=2)
+    with pytest.raises(ConfigError, match="9 blocks are to be frozen and the encoder has 2"):
+        train(small_config(), training(store, tmp_path / "run", targets=["gap"], initial=str(source.model), freeze=9))
