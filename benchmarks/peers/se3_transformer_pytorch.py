@@ -9,7 +9,7 @@ from benchmarks.peers import protocol
 
 
 def build(request: protocol.Request) -> protocol.Work:
-    """lmax 3, 32 channels a degree in 8 heads, 7 layers; every atom attends to all others of its molecule."""
+    """Degrees to 3, 32 channels each in 8 heads, 7 layers; every atom attends to all others of its molecule."""
     numbers, pos = (torch.as_tensor(array) for array in protocol.molecules(request))
     model = SE3Transformer(
         num_tokens=10,
