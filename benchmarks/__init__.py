@@ -1,0 +1,1 @@
+"""Scripts that print tables of speed, memory and accuracy."""

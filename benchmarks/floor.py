@@ -1,0 +1,101 @@
+"""The least time that a machine could take for a model: its multiplications and its memory traffic.
+
+Counted from the formulas of the layers, not from the code. A product of (a, b) and (b, c) is 2abc operations; what
+acts on single numbers (softmax, gates, norms) is not counted, so that the floor is below what is possible.
+
+Letters: N nodes, E edges, M = (lmax+1)² components, C channels, F edge features, K basis functions, R radial
+functions, T = Σ_l (2l+1)² numbers of an edge's frame that are not zero, n_m = lmax+1-m degrees with order m.
+"""
+
+from typing import Literal
+
+from benchmarks.machine import Reach
+from benchmarks.peers.protocol import Mode
+from molformer.models.config import SE3TransformerConfig
+
+Turns = Literal["blocks", "dense"]
+"""Whether turning into a frame is counted degree by degree, as it must be, or as a product with all of (M, M)."""
+
+TIMES: dict[Mode, dict[str, int]] = {
+    "forward": {"linear": 1, "basis": 1, "turns": 1, "frames": 1},
+    "training": {"linear": 3, "basis": 2, "turns": 2, "frames": 1},
+    "forces": {"linear": 6, "basis": 6, "turns": 7, "frames": 3},
+}
+"""How often the products of the forward are made again, by kind.
+
+A map y = Wx needs two products in a backward, for W and x; the one of the radial basis, for W alone. Frames D do not
+depend on the weights, so y = Dx needs one.
+Forces are a backward to the positions (one for a map; two for a turn, to D and x), and the backward through both
+(four for a map: from y and from the gradient of x, to W and what it came from; four for a turn).
+"""
+
+SWEEPS: dict[Mode, int] = {"forward": 1, "training": 2, "forces": 4}
+"""How often everything is read again: once in each forward and backward."""
+
+
+def products(config: SE3TransformerConfig, nodes: int, edges: int, turns: Turns = "blocks") -> dict[str, float]:
+    """Floating-point operations of one forward with one scalar head, by the kinds of `TIMES`."""
+    lmax, c, f = config.lmax, config.channels, config.edge_features
+    m = (lmax + 1) ** 2
+    frame = m * m if turns == "dense" else _frame_numbers(lmax)
+    hidden = config.feed_forward * c
+    per_node = 3 * m * c * c + 2 * m * c * hidden + lmax * c * hidden  # query, self, output; expand, reduce; gates
+    per_edge = kernel(config)["least"]
+    shared = edges * f * f + nodes * (c * c + c)  # edge network and head
+    monomials = (2 * lmax + 1) * (lmax + 1)
+    return {
+        "linear": 2.0 * (config.num_layers * (nodes * per_node + edges * per_edge) + shared),
+        "basis": 2.0 * edges * config.basis_size * f,
+        "turns": 2.0 * config.num_layers * edges * 3 * frame * c,
+        "frames": 2.0 * edges * frame * monomials * (2 if turns == "dense" else 1) if lmax else 0.0,
+    }
+
+
+def kernel(config: SE3TransformerConfig) -> dict[str, float]:
+    """Multiplications of the kernel for one edge and layer, keys and values together.
+
+    Returns:
+        `applied`: as the product of (h ⊗ x) with all weights; `written`: with the edge's own matrix written out first,
+        Σ_r h_r W_r, which needs fewer for m > 0, whose weights are used twice; `least` of the two. They are one for
+        `separable`, which has no h.
+    """
+    lmax, c, f = config.lmax, config.channels, config.edge_features
+    mixes = 4 if config.group == "SE(3)" else 2  # a and b, or a alone, each for +m and -m
+    counts = [(lmax + 1 - m) ** 2 * 2 * c * c for m in range(lmax + 1)]
+    apply = counts[0] + mixes * sum(counts[1:])
+    if config.convolution == "separable":
+        scales = f * (lmax + 1) * (lmax + 2) // 2 * c
+        return dict.fromkeys(("applied", "written", "least"), float(apply + scales))
+    trunk = f * config.radial
+    weights = counts[0] + mixes // 2 * sum(counts[1:])
+    applied, written = trunk + config.radial * apply, trunk + config.radial * weights + apply
+    return {"applied": applied, "written": written, "least": min(applied, written)}
+
+
+def flops(config: SE3TransformerConfig, nodes: int, edges: int, mode: Mode) -> float:
+    """Floating-point operations that a step needs."""
+    return sum(TIMES[mode][kind] * count for kind, count in products(config, nodes, edges).items())
+
+
+def traffic(config: SE3TransformerConfig, nodes: int, edges: int, parameters: int, mode: Mode) -> float:
+    """Bytes, in float32, that a step must read or write at least.
+
+    In a layer: its weights; the node features, read and written by attention and by the feed-forward; of each edge its
+    frame, its features and both ends. What is made of an edge within a layer need never leave the cache.
+    """
+    features = nodes * (config.lmax + 1) ** 2 * config.channels
+    edge = _frame_numbers(config.lmax) + config.edge_features + 4  # the ends are 64-bit
+    sweep = parameters + config.num_layers * (4 * features + edges * edge)
+    return 4.0 * (SWEEPS[mode] * sweep + edges * edge)
+
+
+def floor_seconds(
+    config: SE3TransformerConfig, nodes: int, edges: int, parameters: int, mode: Mode, reach: Reach
+) -> float:
+    """Seconds below which this machine cannot do the step: the longer of computing and moving."""
+    computing = flops(config, nodes, edges, mode) / reach.flops
+    return max(computing, traffic(config, nodes, edges, parameters, mode) / reach.bandwidth)
+
+
+def _frame_numbers(lmax: int) -> int:
+    return sum((2 * degree + 1) ** 2 for degree in range(lmax + 1))

@@ -1,0 +1,81 @@
+"""The floor is counted from formulas; here they are held against what the real model multiplies."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.floor import TIMES, flops, floor_seconds, kernel, products, traffic
+from benchmarks.machine import Reach
+from benchmarks.own import build
+from benchmarks.peers.protocol import Request
+from molformer.models import SE3TransformerConfig
+
+REQUESTS = {
+    "separable": {"lmax": 3, "channels": 32, "num_heads": 8, "num_layers": 2},
+    "reflections": {"lmax": 2, "channels": 16, "num_heads": 4, "num_layers": 3, "group": "E(3)"},
+    "degree 0": {"lmax": 0, "channels": 16, "num_heads": 4, "num_layers": 2},
+    "full": {"lmax": 2, "channels": 16, "num_heads": 4, "num_layers": 2, "convolution": "full"},
+}
+MOLECULES, ATOMS = 2, 8
+NODES, EDGES = MOLECULES * ATOMS, MOLECULES * ATOMS * (ATOMS - 1)
+
+
+def counted(values, mode):
+    """Operations of one step, as torch counts them while it runs."""
+    work = build(Request(mode, MOLECULES, ATOMS, options={"config": values}))
+    with FlopCounterMode(display=False) as counter:
+        work.step()
+    return counter.get_total_flops()
+
+
+def needed(config, turns):
+    return sum(products(config, NODES, EDGES, turns).values())
+
+
+@pytest.mark.parametrize("name", ["separable", "reflections", "degree 0"])
+def test_the_forward_multiplies_what_the_formulas_say(name):
+    config = SE3TransformerConfig(**REQUESTS[name])
+    found = counted(REQUESTS[name], "forward")
+    forms = [needed(config, turns) for turns in ("dense", "blocks")]  # which of them is a matter of speed
+    assert min(abs(found / form - 1) for form in forms) < 0.03
+
+
+def test_the_full_kernel_multiplies_no_less_than_the_cheaper_of_its_two_orders():
+    config = SE3TransformerConfig(**REQUESTS["full"])
+    found = counted(REQUESTS["full"], "forward")
+    orders = kernel(config)
+    assert orders["written"] < orders["applied"]
+    surplus = 2 * config.num_layers * EDGES * (orders["applied"] - orders["least"])
+    assert found == pytest.approx(needed(config, "dense") + surplus, rel=0.03) or (
+        found == pytest.approx(needed(config, "blocks") + surplus, rel=0.03)
+    )
+
+
+@pytest.mark.parametrize("mode", ["training", "forces"])
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_step_needs_no_more_than_is_multiplied_and_not_far_less(name, mode):
+    found = counted(REQUESTS[name], mode)
+    floor = flops(SE3TransformerConfig(**REQUESTS[name]), NODES, EDGES, mode)
+    assert 0.3 * found < floor < 1.02 * found
+
+
+def test_larger_models_need_more():
+    small, large = (SE3TransformerConfig(lmax=lmax, channels=16) for lmax in (1, 2))
+    for mode in TIMES:
+        assert flops(large, 100, 1000, mode) > flops(small, 100, 1000, mode)
+        assert traffic(large, 100, 1000, 10, mode) > traffic(small, 100, 1000, 10, mode)
+
+
+def test_the_floor_is_the_longer_of_computing_and_moving():
+    config = SE3TransformerConfig(lmax=1, channels=16, num_heads=4)
+    work, moved = flops(config, 10, 90, "forward"), traffic(config, 10, 90, 1000, "forward")
+    assert floor_seconds(config, 10, 90, 1000, "forward", Reach(work / 2, moved)) == pytest.approx(2)
+    assert floor_seconds(config, 10, 90, 1000, "forward", Reach(work, moved / 3)) == pytest.approx(3)
+
+
+def test_the_frames_of_the_floor_are_those_of_the_model():
+    from benchmarks.floor import _frame_numbers
+    from molformer.so3 import edge_frames
+
+    frames = edge_frames(torch.nn.functional.normalize(torch.randn(20, 3), dim=-1), 3)
+    assert int((frames.abs() > 1e-6).any(0).sum()) <= _frame_numbers(3)
