@@ -1,19 +1,92 @@
-"""Every experiment of `configs/` can be read, is short, and says of each value what it is."""
+"""Every config in `configs/` is read, has a comment for each value, and trains a step on data of its kind."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
+from molformer.data.known_labels import known_label
+from molformer.data.store import write_store
+from molformer.data.structure import Label, Structure
 from molformer.training.arguments import read_configs
+from molformer.training.run import train
+from tests.helpers import random_structure
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+FOLDER = Path(__file__).parents[1] / "configs"
+CONFIGS = sorted(FOLDER.glob("*.yaml"))
+KINDS = {
+    "logS": Label("logS", "", "intensive"),
+    "active": Label("active", "", "binary"),
+    "class": Label("class", "", "category", ("chair", "table")),
+}
+
+
+def label_of(name):
+    label = KINDS.get(name) or known_label(name)
+    assert label is not None, f"say in the test what '{name}' is"
+    return label
+
+
+def value_of(label, structure, seed):
+    random = np.random.default_rng(seed)
+    if label.kind == "tensor":
+        matrix = random.normal(size=(3, 3))
+        return matrix + matrix.T
+    if label.is_class:
+        return seed % 2
+    return random.normal(size=((len(structure),) if label.per_node else ()) + label.shape)
+
+
+@pytest.fixture
+def data(tmp_path):
+    def make(labels, points):
+        members = []
+        for seed in range(40):
+            if points:
+                pos = np.random.default_rng(seed).normal(size=(40, 3))
+                bare = Structure(np.zeros(40), pos)
+            else:
+                bare = random_structure(5, seed=seed)
+            values = {label.name: value_of(label, bare, seed) for label in labels}
+            smiles = "" if points else f"C1{'C' * (2 + seed)}1"  # a ring size, and so a scaffold, of its own
+            members.append(Structure(bare.numbers, bare.pos, smiles=smiles, labels=values))
+        return str(write_store(tmp_path / "data", members, labels).path)
+
+    return make
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_config_is_valid_short_and_commented(path):
-    encoder, training = read_configs(str(path))
-    assert training.run == f"runs/{path.stem}"
-    assert encoder.channels % encoder.num_heads == 0
-    lines = path.read_text(encoding="utf-8").splitlines()
+def test_a_config_trains_a_step(path, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = yaml.safe_load(path.read_text())
+    labels = [label_of(name) for name in text["targets"]]
+    store = data(labels, text.get("points", 0))
+    split = ["--split", "[24, 8, 8]"] if text.get("split_by") != "scaffold" else []
+    small = ["--channels", "8", "--num_heads", "2", "--num_layers", "1", "--epochs", "1", "--wandb", "off"]
+    batch = ["--batch_size", "24", "--device", "cpu"]
+    result = train(*read_configs(str(path), ["--data", store, *split, *small, *batch]))
+    assert [row.target for row in result.errors] == labels
+    assert all(np.isfinite(row.error) for row in result.errors)
+    assert result.folder == Path(text["run"])
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_is_short_and_says_what_each_value_is(path):
+    lines = path.read_text().splitlines()
+    assert read_configs(str(path))[1].run == f"runs/{path.stem}"
     assert len(lines) < 40
-    assert [line for line in lines if line and "#" not in line] == []
+    for line in lines:
+        assert len(line) <= 120
+        assert line == "" or line.lstrip().startswith("#") or "#" in line, line
+
+
+def test_the_sweep_varies_keys_that_exist():
+    sweep = yaml.safe_load((FOLDER / "sweeps" / "table.yaml").read_text())
+    overrides = [
+        f"--{key}={values.get('values', [values.get('min')])[0]}" for key, values in sweep["parameters"].items()
+    ]
+    command = [text for text in sweep["command"] if text.startswith("--")]
+    encoder, training = read_configs(sweep["command"][2].replace("configs", str(FOLDER)), [*command, *overrides])
+    assert encoder.channels == sweep["parameters"]["channels"]["values"][0]
+    assert training.run == ""  # each run of the sweep has a folder of its own
