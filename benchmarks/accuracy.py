@@ -1,6 +1,6 @@
 """Errors on public data sets beside baselines and published figures.
 
-`python benchmarks/accuracy.py [--data DIR] [--runs DIR] [--row NAME] [--minutes M]` trains what is not there yet, one
+`python -m benchmarks.accuracy [--data DIR] [--runs DIR] [--row NAME] [--minutes M]` trains what is not there yet, one
 process a row, and prints the table; `--table` prints it from what is there. DIR of `--data` holds the files that
 `accuracy_rows.py` names; paths are relative to the repository. A row leaves `RUNS/NAME.json`, its run folder
 `RUNS/NAME` and its store in `RUNS/stores`; the commands below the table do the same without this script.
@@ -9,7 +9,6 @@ process a row, and prints the table; `--table` prints it from what is there. DIR
 import argparse
 import json
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -21,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accuracy_rows import ROWS, Row
 
-ROOT = Path(__file__).parents[1]
-SEED = 0  # of bootstrap and turns
+from benchmarks.accuracy_rows import ROWS, Row
+from benchmarks.baselines import BASELINES
+from benchmarks.machine import ROOT, processor
+from benchmarks.measures import interval
+
+SEED = 0  # of the turns
 
 
 def import_command(name: str, row: Row, data: Path, runs: Path) -> list[str]:
@@ -94,8 +96,6 @@ def _epochs_in(minutes: float, name: str, row: Row, runs: Path) -> int:
 def evaluate(row: Row, run: Path) -> dict[str, Any]:
     """Sizes of the parts, parameters, and every measure of model and baselines on the test part."""
     import torch
-    from baselines import BASELINES
-    from measures import interval
 
     from molformer.data.datamodule import MoleculeDataModule
     from molformer.data.points import PointCloudDataModule
@@ -113,7 +113,6 @@ def evaluate(row: Row, run: Path) -> dict[str, Any]:
     else:
         given = SplitPolicy("file", file=str(run / "split.json"))
         data = MoleculeDataModule(store, names, given, training.batch_size, seed=seed)
-    torch.manual_seed(SEED)
     model = load_model(run)
     predicted = {turned: predict_batches(model, _turned(data.test_dataloader(), turned)) for turned in _poses(row)}
     values = []
@@ -155,11 +154,11 @@ def machine() -> dict[str, Any]:
 
     from molformer.version import __version__
 
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads, {cpu}"
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"{torch.get_num_threads()} threads of {processor()}"
+    )
     return {"machine": device, "torch": torch.__version__, "molformer": __version__}
 
 
@@ -219,7 +218,16 @@ def main() -> None:
             kept.unlink(missing_ok=True)
             shutil.rmtree(arguments.runs / name, ignore_errors=True)
         if not arguments.table and not kept.is_file():
-            command = [sys.executable, __file__, "--here", "--row", name, "--minutes", str(arguments.minutes)]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.accuracy",
+                "--here",
+                "--row",
+                name,
+                "--minutes",
+                str(arguments.minutes),
+            ]
             done = subprocess.run([*command, "--data", str(arguments.data), "--runs", str(arguments.runs)], check=False)
             if done.returncode:
                 print(f"{name}: failed, see above")
