@@ -372,6 +372,7 @@ def main() -> Any:
     """Run the command line; a user's error is one line on standard error and status 2."""
     # Some processors advertise AMX and then die in a bfloat16 product; read when torch is imported.
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch's remarks on how processes share gradients
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("molformer").setLevel(logging.INFO)
     try:

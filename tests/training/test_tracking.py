@@ -35,6 +35,7 @@ def test_a_resumed_run_is_the_same_run_and_everything_is_logged(store, tmp_path,
     written = b"".join(path.read_bytes() for run in offline for path in run.glob("*.wandb"))
     for name in (b"val/loss", b"learning_rate", b"gradient_norm", b"molecules_per_second", b"memory_gb", b"worst/gap"):
         assert name in written, name
+    assert f"model-{run_id}".encode() in written  # the artifact
     files = [path.name for run in offline for path in Path(run).rglob("*") if path.is_file()]
     assert any("parity_gap" in name for name in files)
     assert any("learning_curve" in name for name in files)
