@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,6 @@ def _epochs_in(minutes: float, name: str, row: Row, runs: Path) -> int:
 
 def evaluate(row: Row, run: Path) -> dict[str, Any]:
     """Sizes of the parts, parameters, and every measure of model and baselines on the test part."""
-    import torch
-
     from molformer.data.datamodule import MoleculeDataModule
     from molformer.data.points import PointCloudDataModule
     from molformer.data.splits import SplitPolicy
@@ -115,6 +114,7 @@ def evaluate(row: Row, run: Path) -> dict[str, Any]:
         data = MoleculeDataModule(store, names, given, training.batch_size, seed=seed)
     model = load_model(run)
     predicted = {turned: predict_batches(model, _turned(data.test_dataloader(), turned)) for turned in _poses(row)}
+    baseline = cache(lambda name, target: BASELINES[name](data, target))
     values = []
     for measure in row.measures:
         target = data.store.label(measure.target)
@@ -124,7 +124,7 @@ def evaluate(row: Row, run: Path) -> dict[str, Any]:
         entry: dict[str, Any] = {"measure": measure.name, "value": value, "low": low, "high": high, "baselines": {}}
         for name in row.baselines:
             if not (target.kind == "forces" and name == "composition"):
-                entry["baselines"][name] = interval(measure, BASELINES[name](data, target), label, found.sizes)[0]
+                entry["baselines"][name] = interval(measure, baseline(name, target), label, found.sizes)[0]
         values.append(entry)
     parts = {part: len(getattr(data.split, part)) for part in ("train", "val", "test")}
     return {"parts": parts, "parameters": sum(p.numel() for p in model.parameters()), "values": values}
