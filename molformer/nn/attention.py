@@ -7,6 +7,8 @@ The product q·k runs over all degrees, so α is invariant, and all of it happen
 Letters: N nodes, E edges, M = (lmax+1)² components, C channels, H heads.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -59,15 +61,28 @@ class SE3Attention(nn.Module):
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
-        keys, values = self.convolution(edges.turn_in(x.index_select(0, edges.src)), edges)
-        weights = self.weights(x, keys, edges).repeat_interleave(values.shape[-1] // self.num_heads, dim=-1)  # (E, C)
-        messages = edges.turn_back(values * weights[:, None])
-        return self.output(edges.sum_at_dst(messages)) + self.self_interaction(x)
+        kernel, numbers = self.convolution.tensors(), self.convolution.numbers_per_edge
+        received = edges.received(self.attend, x, self.query(x), kernel, numbers)
+        return self.output(received) + self.self_interaction(x)
 
-    def weights(self, x: Tensor, keys: Tensor, edges: Edges) -> Tensor:
-        """Attention weights α (E, H) from features (N, M, C) and keys (E, M, C) in the edge frames."""
-        queries = edges.turn_in(self.query(x).index_select(0, edges.dst))
-        products = (queries * keys).sum(1).unflatten(-1, (self.num_heads, -1)).sum(-1)  # (E, H)
-        size = keys.shape[1] * keys.shape[2] // self.num_heads
-        with torch.autocast(x.device.type, enabled=False):
-            return smooth_softmax(products.to(edges.envelope.dtype) * size**-0.5, edges).to(x.dtype)
+    def attend(self, x: Tensor, queries: Tensor, edges: Edges, *kernel: Tensor) -> Tensor:
+        """Σ_j α_ij v_ij, from the features of the edges' senders (E, M, C) and the queries (N, M, C): (N, M, C)."""
+        keys, values = self.convolution.by_order(edges.turn_in(x), edges.features, *kernel)
+        weights = self.weights(queries, keys, edges).repeat_interleave(x.shape[-1] // self.num_heads, dim=-1)  # (E, C)
+        messages = edges.turn_back(torch.cat([value * weights[:, None] for value in values], dim=1))
+        return edges.sum_at_dst(messages)
+
+    def weights(self, queries: Tensor, keys: Sequence[Tensor], edges: Edges) -> Tensor:
+        """Attention weights α (E, H) from queries (N, M, C) and keys in the edge frames, (E, …, C) for each |m|."""
+        turned = edges.turn_in(queries.index_select(0, edges.dst)).split([key.shape[1] for key in keys], dim=1)
+        products = sum((query * key).sum(1) for query, key in zip(turned, keys, strict=True))  # (E, C)
+        logits = products.unflatten(-1, (self.num_heads, -1)).sum(-1)  # (E, H)
+        size = queries.shape[1] * queries.shape[2] // self.num_heads
+        with torch.autocast(logits.device.type, enabled=False):
+            return smooth_softmax(logits.to(edges.envelope.dtype) * size**-0.5, edges).to(queries.dtype)
+
+    def weights_of(self, x: Tensor, edges: Edges) -> Tensor:
+        """Attention weights α (E, H) from features (N, M, C), to look at."""
+        turned = edges.turn_in(x.index_select(0, edges.src))
+        keys, _ = self.convolution.by_order(turned, edges.features, *self.convolution.tensors())
+        return self.weights(self.query(x), keys, edges)

@@ -4,12 +4,14 @@ Directions become frames, lengths and the species at both ends become the edge f
 its radial functions. Letters: N nodes, E edges, M = (lmax+1)² components, C channels, F edge features.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from molformer.elements import MAX_NUMBER
+from molformer.nn.chunks import Chunk, Over, by_chunks, whole_receivers
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.so3 import edge_frames
 
@@ -17,7 +19,16 @@ ZERO_LENGTH = 1e-6
 """Å. A shorter edge has no direction; it carries no message."""
 
 
-@dataclass(frozen=True)
+CHUNK_NUMBERS = {"cpu": 1 << 18}
+CHUNK_NUMBERS_ELSEWHERE = 1 << 25
+"""Numbers that the largest tensor of a chunk may have: on a processor it should stay in the cache."""
+
+
+MIN_CHUNK = 256
+"""Edges that are worked on together at least: products with fewer rows are slow."""
+
+
+@dataclass(frozen=True, eq=False)
 class Edges:
     """Edges src → dst with their frames.
 
@@ -36,6 +47,7 @@ class Edges:
     frames: Tensor
     features: Tensor
     envelope: Tensor
+    _chunks: dict[int, list[Chunk]] = field(default_factory=dict, repr=False)
 
     def turn_in(self, x: Tensor) -> Tensor:
         """Features (E, M, C) into the frames of their edges."""
@@ -48,6 +60,48 @@ class Edges:
     def sum_at_dst(self, x: Tensor) -> Tensor:
         """Sum of the messages (E, …) that each node receives: (N, …)."""
         return x.new_zeros(self.num_nodes, *x.shape[1:]).index_add_(0, self.dst, x)
+
+    def received(
+        self,
+        function: Callable[..., Tensor],
+        x: Tensor,
+        at_dst: Tensor,
+        weights: Sequence[Tensor],
+        numbers_per_edge: int,
+    ) -> Tensor:
+        """What the nodes receive through their edges, a chunk of edges at a time if there are many.
+
+        Args:
+            function: from features of the senders (E, …), values at the receivers (N, …), their edges and weights to
+                what each receiver receives (N, …).
+            x: features (N, …) to be sent.
+            at_dst: values (N, …).
+            weights: tensors that all edges share.
+            numbers_per_edge: size of the largest tensor that the function makes of an edge.
+        """
+
+        def of_chunk(
+            dst: Tensor, x: Tensor, at_dst: Tensor, frames: Tensor, features: Tensor, envelope: Tensor, *weights: Tensor
+        ) -> tuple[Tensor, ...]:
+            src = torch.arange(len(x), device=x.device)
+            return (function(x, at_dst, Edges(src, dst, len(at_dst), frames, features, envelope), *weights),)
+
+        tensors = [self.frames, self.features, self.envelope]
+        if torch.compiler.is_compiling() or len(chunks := self.chunks(numbers_per_edge)) == 1:
+            return of_chunk(self.dst, x.index_select(0, self.src), at_dst, *tensors, *weights)[0]
+        inputs = [(x, Over.SENDERS), (at_dst, Over.RECEIVERS)]
+        inputs += [(tensor, Over.EDGES) for tensor in tensors] + [(weight, Over.ALL) for weight in weights]
+        return by_chunks(of_chunk, chunks, self.src, self.dst, inputs, outputs=[1])[0]
+
+    def chunks(self, numbers_per_edge: int) -> list[Chunk]:
+        """Chunks of edges of which every tensor is of bounded size; the edges must be sorted by receiver."""
+        numbers = CHUNK_NUMBERS.get(self.dst.device.type, CHUNK_NUMBERS_ELSEWHERE)
+        most = max(MIN_CHUNK, numbers // numbers_per_edge)
+        if len(self.dst) <= most:
+            return [Chunk(0, len(self.dst), 0, self.num_nodes)]
+        if most not in self._chunks:
+            self._chunks[most] = whole_receivers(torch.bincount(self.dst, minlength=self.num_nodes), most)
+        return self._chunks[most]
 
 
 class EdgeEmbedding(nn.Module):
@@ -78,7 +132,7 @@ class EdgeEmbedding(nn.Module):
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(features, features), nn.SiLU())
 
     def forward(self, numbers: Tensor, src: Tensor, dst: Tensor, edge_vec: Tensor) -> Edges:
-        """Embed edges.
+        """Embed edges; they come out sorted by receiver.
 
         Args:
             numbers: species (N,).
@@ -86,6 +140,9 @@ class EdgeEmbedding(nn.Module):
             dst: receiving nodes (E,).
             edge_vec: pos[dst] - pos[src] (E, 3), Å.
         """
+        if bool((dst[1:] < dst[:-1]).any()):
+            order = torch.argsort(dst, stable=True)
+            src, dst, edge_vec = src[order], dst[order], edge_vec[order]
         square = edge_vec.square().sum(-1)
         zero = square < ZERO_LENGTH**2
         # The replacement is chosen before the root, so that no gradient passes through a root of zero.

@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.nn import functional
 
 from molformer.nn.edges import Edges
 
@@ -62,9 +62,32 @@ class EdgeConvolution(nn.Module, ABC):
             if mixes:
                 self.b.append(nn.Parameter(torch.randn(radial, rows, columns) * scale))
 
-    @abstractmethod
     def forward(self, x: Tensor, edges: Edges) -> tuple[Tensor, ...]:
         """Apply the kernel in the frames: (E, M, C) → O times (E, M, D)."""
+        outputs = self.by_order(x, edges.features, *self.tensors())
+        return tuple(torch.cat(output, dim=1) for output in outputs)
+
+    @abstractmethod
+    def tensors(self) -> list[Tensor]:
+        """The weights as `by_order` takes them, put together once for all edges."""
+
+    @abstractmethod
+    def by_order(self, x: Tensor, features: Tensor, *tensors: Tensor) -> list[list[Tensor]]:
+        """Apply the kernel, without copies.
+
+        Args:
+            x: features in the frames (E, M, C).
+            features: of the edges (E, F).
+            tensors: what `tensors` gives.
+
+        Returns:
+            O times, for each |m| in turn, (E, r·n_m, D) with r = 1 for m = 0, else 2.
+        """
+
+    @property
+    def numbers_per_edge(self) -> int:
+        """Size of the largest tensor that is made of an edge."""
+        return (self.lmax + 1) ** 2 * max(self.in_channels, self.outputs * self.out_channels)
 
     def matrices(self, m: int) -> Tensor:
         """The weights for order m, applied from the right.
@@ -89,10 +112,10 @@ class EdgeConvolution(nn.Module, ABC):
         """Lay out (E, r, n_m, C) as the rows that `matrices` takes: (E, 1, r·n_m·C), for E(3) (E, r, n_m·C)."""
         return part.flatten(2) if self.group == "E(3)" else part.flatten(1).unsqueeze(1)
 
-    def joined(self, parts: list[Tensor]) -> tuple[Tensor, ...]:
-        """Put what the matrices gave, (E, 1 or r, O·…), together again: O times (E, M, D)."""
+    def outputs_of(self, parts: list[Tensor]) -> list[list[Tensor]]:
+        """Take what the matrices gave, (E, 1 or r, O·…), apart: O lists of (E, r·n_m, D)."""
         split = [part.unflatten(-1, (self.outputs, -1, self.out_channels)).unbind(2) for part in parts]
-        return tuple(torch.cat([rows.flatten(1, 2) for rows in output], dim=1) for output in zip(*split, strict=True))
+        return [[rows.flatten(1, 2) for rows in output] for output in zip(*split, strict=True)]
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
@@ -119,28 +142,30 @@ class SeparableConvolution(EdgeConvolution):
         nn.init.normal_(self.scale.weight, std=1 / sqrt(edge_features))
         nn.init.ones_(self.scale.bias)
 
-    def forward(self, x: Tensor, edges: Edges) -> tuple[Tensor, ...]:
-        """Apply the kernel in the frames: (E, M, C) → O times (E, M, D)."""
-        scales = self.scale(edges.features).unflatten(-1, (-1, self.in_channels))  # (E, P, C)
+    def tensors(self) -> list[Tensor]:
+        """Weight and bias of the scales, then a matrix for each |m|."""
+        return [self.scale.weight, self.scale.bias, *(self.matrices(m)[0] for m in range(self.lmax + 1))]
+
+    def by_order(self, x: Tensor, features: Tensor, *tensors: Tensor) -> list[list[Tensor]]:
+        """Apply the kernel in the frames; see `EdgeConvolution.by_order`."""
+        weight, bias, *matrices = tensors
+        scales = functional.linear(features, weight, bias).unflatten(-1, (-1, self.in_channels))  # (E, P, C)
         by_order = scales.split(list(range(self.lmax + 1, 0, -1)), dim=1)  # (E, n_m, C) for each m
         scaled = [part * scale[:, None] for part, scale in zip(self.orders(x), by_order, strict=True)]
-        return self.joined([self.rows_of(part) @ self.matrices(m)[0] for m, part in enumerate(scaled)])
+        return self.outputs_of([self.rows_of(part) @ matrix for part, matrix in zip(scaled, matrices, strict=True)])
 
 
 class FullConvolution(EdgeConvolution):
     """The paper's kernel: a radial function of its own for every (l, k, J) and every pair of channels.
 
     All radial functions are combinations of R shared ones, h_e, so that y = Σ_r h_er (W_r x_e) is the product of
-    (h_e ⊗ x_e) with one matrix, in chunks of edges, and the kernel of an edge is never written out.
+    (h_e ⊗ x_e) with one matrix, and the kernel of an edge is never written out.
 
     Example:
         >>> conv = FullConvolution(lmax=1, in_channels=4, out_channels=4, edge_features=16, group="E(3)", radial=8)
         >>> [tuple(weight.shape) for weight in conv.a]
         [(8, 8, 8), (8, 4, 4)]
     """
-
-    CHUNK = 1024
-    """Edges worked on at a time: what is written out between the two products stays small."""
 
     def __init__(
         self,
@@ -155,21 +180,24 @@ class FullConvolution(EdgeConvolution):
         super().__init__(lmax, in_channels, out_channels, edge_features, group, outputs, radial)
         self.trunk = nn.Sequential(nn.Linear(edge_features, radial), nn.SiLU())
 
-    def forward(self, x: Tensor, edges: Edges) -> tuple[Tensor, ...]:
-        """Apply the kernel in the frames: (E, M, C) → O times (E, M, D)."""
-        h = self.trunk(edges.features)  # (E, R)
-        matrices = [self.matrices(m).flatten(0, 1) for m in range(self.lmax + 1)]
-        if len(x) <= self.CHUNK:
-            return self._convolve(x, h, *matrices)
-        chunks = zip(x.split(self.CHUNK), h.split(self.CHUNK), strict=True)
-        # Recomputed in the backward, so that (h ⊗ x) of one chunk only is ever in memory.
-        done = [checkpoint(self._convolve, *chunk, *matrices, use_reentrant=False) for chunk in chunks]
-        return tuple(torch.cat(output) for output in zip(*done, strict=True))
+    def tensors(self) -> list[Tensor]:
+        """Weight and bias of the trunk, then a matrix for each |m|."""
+        linear = self.trunk[0]
+        assert isinstance(linear, nn.Linear)
+        return [linear.weight, linear.bias, *(self.matrices(m).flatten(0, 1) for m in range(self.lmax + 1))]
 
-    def _convolve(self, x: Tensor, h: Tensor, *matrices: Tensor) -> tuple[Tensor, ...]:
-        outputs = []
+    def by_order(self, x: Tensor, features: Tensor, *tensors: Tensor) -> list[list[Tensor]]:
+        """Apply the kernel in the frames; see `EdgeConvolution.by_order`."""
+        weight, bias, *matrices = tensors
+        h = functional.silu(functional.linear(features, weight, bias))  # (E, R)
+        parts = []
         for part, matrix in zip(self.orders(x), matrices, strict=True):
             rows = self.rows_of(part)  # (E, r, n·C)
             product = torch.einsum("er,esk->esrk", h, rows).flatten(2)  # (E, r, R·n·C)
-            outputs.append(product @ matrix)
-        return self.joined(outputs)
+            parts.append(product @ matrix)
+        return self.outputs_of(parts)
+
+    @property
+    def numbers_per_edge(self) -> int:
+        """Size of the largest tensor that is made of an edge, h ⊗ x."""
+        return 2 * self.a[0].shape[0] * (self.lmax + 1) * self.in_channels

@@ -8,6 +8,7 @@ Letters: B structures, n values of a target.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -139,18 +140,22 @@ def evaluate(predicted: Predicted, targets: Sequence[Label], data: StoreDataModu
         owner = np.unique(predicted.owners(target)[kept], return_inverse=True)[1]
         errors = _class_errors if target.is_class else _number_errors
         size = predicted.sizes[predicted.owners(target)[kept]]
-        rows.append(errors(target, prediction[kept], label[kept], owner, size, data))
+        rows.append(errors(_Labelled(target, prediction[kept], label[kept], owner, size), data))
     return rows
 
 
-def _number_errors(
-    target: Label,
-    prediction: np.ndarray,
-    label: np.ndarray,
-    owner: np.ndarray,
-    size: np.ndarray,
-    data: StoreDataModule | None,
-) -> TargetErrors:
+class _Labelled(NamedTuple):
+    """The values of a target that have labels."""
+
+    target: Label
+    prediction: np.ndarray
+    label: np.ndarray
+    owner: np.ndarray  # structure of each, from 0 without gaps
+    size: np.ndarray  # atoms of that structure
+
+
+def _number_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErrors:
+    target, prediction, label, owner, size = values
     if len(label) == 0:
         return TargetErrors(target, 0, NAN)
     flat = (len(label), -1)
@@ -176,15 +181,9 @@ def _number_errors(
     )
 
 
-def _class_errors(
-    target: Label,
-    probability: np.ndarray,
-    label: np.ndarray,
-    owner: np.ndarray,
-    size: np.ndarray,
-    data: StoreDataModule | None,
-) -> TargetErrors:
+def _class_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErrors:
     """Share of wrong answers, and the area under the ROC curve of a binary target."""
+    target, probability, label, _, _ = values
     if len(label) == 0:
         return TargetErrors(target, 0, NAN)
     truth = label.astype(int)

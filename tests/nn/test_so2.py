@@ -75,21 +75,6 @@ def test_separable_convolution_is_a_full_one_with_scaled_inputs(group):
 
 
 @pytest.mark.usefixtures("float64")
-def test_chunks_change_neither_values_nor_gradients():
-    graph = random_graph((8,))
-    edges = embedded_edges(graph, 2, FEATURES)
-    kernel = moved(FullConvolution(2, IN, OUT, FEATURES, "SE(3)", radial=4))
-    x = torch.randn(len(edges.src), 9, IN, requires_grad=True)
-    (whole,) = kernel(x, edges)
-    expected = torch.autograd.grad(whole.square().sum(), [x, *kernel.parameters()], retain_graph=True)
-    kernel.CHUNK = 7
-    (chunked,) = kernel(x, edges)
-    result = torch.autograd.grad(chunked.square().sum(), [x, *kernel.parameters()])
-    assert torch.allclose(chunked, whole, atol=1e-12)
-    assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(result, expected, strict=True))
-
-
-@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("convolution", [SeparableConvolution, FullConvolution])
 @pytest.mark.parametrize("group", ["SE(3)", "E(3)"])
 def test_two_outputs_are_those_of_two_kernels(convolution, group):

@@ -1,0 +1,111 @@
+"""The folder of a run: its name, what it is started with, what it is checked for, and its log.
+
+It holds `config.yaml` (every setting), `split.json`, `run.json` (hash of the data, versions, command), `model/` (best
+weights and model card), `last.ckpt` (from which the run goes on), `metrics.csv`, `test_predictions.csv`, `plots/`,
+`train.log` and, with W&B, `wandb_run_id`.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import yaml
+
+from molformer.data.datamodule import StoreDataModule
+from molformer.data.splits import write_split
+from molformer.errors import ConfigError
+from molformer.models.config import SE3TransformerConfig
+from molformer.training.config import TrainingConfig
+from molformer.training.distributed import writes_files
+from molformer.training.model_card import command_line
+from molformer.training.monitor import EPOCHS_LOG
+from molformer.version import __version__
+
+FORMAT = 1
+"""Version of the run folder; what is newer is refused."""
+
+_FOLDER_OF_RANK_ZERO = "MOLFORMER_RUN"  # so that the processes that Lightning starts know the folder
+
+
+def choose_folder(training: TrainingConfig) -> Path:
+    """The run folder: as it is named, or a new one after the data and the targets."""
+    if training.run:
+        return Path(training.run)
+    if not writes_files():
+        if _FOLDER_OF_RANK_ZERO not in os.environ:
+            raise ConfigError("name the run folder with --run where several processes are started from outside")
+        return Path(os.environ[_FOLDER_OF_RANK_ZERO])
+    first = training.data if isinstance(training.data, str) else training.data[0]
+    words = [Path(first).name.split(".")[0], *training.target_names[:3]]
+    name = "-".join("".join(letter if letter.isalnum() else "_" for letter in word) for word in words)
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    os.environ[_FOLDER_OF_RANK_ZERO] = str(folder)
+    return folder
+
+
+def start_folder(folder: Path, encoder: SE3TransformerConfig, training: TrainingConfig, data: StoreDataModule) -> None:
+    """Write the settings, the split and what the run is about.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    about = {
+        "format": FORMAT,
+        "data_sha256": data.store.manifest["sha256"],
+        "molformer": __version__,
+        "torch": str(torch.__version__),
+        "command": command_line(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_split(data.split, folder / "split.json")
+        (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        settings = yaml.safe_dump(asdict(training) | encoder.to_dict(), sort_keys=False, allow_unicode=True)
+        (folder / "config.yaml").write_text(settings, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write the run folder '{folder}': {error.strerror}") from None
+
+
+def check_folder(folder: Path, data: StoreDataModule) -> None:
+    """Refuse to go on with other data, or with a run of a later version."""
+    try:
+        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        version, sha256 = about["format"], about["data_sha256"]
+    except (OSError, ValueError, KeyError):
+        raise ConfigError(f"'{folder}' is not a run folder: it has no readable run.json") from None
+    if version > FORMAT:
+        raise ConfigError(
+            f"'{folder}' has run format {version}, this version reads up to {FORMAT}: install a newer molformer"
+        )
+    if sha256 != data.store.manifest["sha256"]:
+        raise ConfigError(f"the data of '{folder}' have changed since the run began: start a new run")
+
+
+@contextmanager
+def log_file(folder: Path) -> Iterator[None]:
+    """Keep what is logged, and a line an epoch, in `train.log`."""
+    if not writes_files():
+        yield
+        return
+    handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    loggers = [logging.getLogger("molformer"), EPOCHS_LOG]
+    levels = [log.level for log in loggers]
+    for log in loggers:
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)
+            log.removeHandler(handler)
+        handler.close()
