@@ -28,6 +28,7 @@ from benchmarks.machine import ROOT, processor
 from benchmarks.measures import interval
 
 SEED = 0  # of the turns
+DATA, RUNS = Path("../shared/data"), Path("runs/accuracy")
 
 
 def import_command(name: str, row: Row, data: Path, runs: Path) -> list[str]:
@@ -68,11 +69,10 @@ def run_row(name: str, data: Path, runs: Path, minutes: float) -> None:
         _, config, *words = train_command(name, row, runs, extra)
         encoder, training = read_configs(config, [*words, "--wandb", "off"])
     done = train(encoder, training, RunProgress(Console()), resume=begun)
-    command = train_command(name, row, runs, ["--epochs", str(training.epochs)])
     result = {
         "row": name,
-        "commands": [shlex.join(["molformer", *words]) for words in (make_store, command)],
         "epochs": done.epochs,
+        "planned": training.epochs,
         "seconds": round(done.seconds, 1),
         "measured": time.strftime("%Y-%m-%d"),
         **machine(),
@@ -186,7 +186,10 @@ def print_table(runs: Path, names: Iterable[str]) -> None:
         print(f"\nMeasured on {line}: " + ", ".join(r["row"] for r in results if line.startswith(r["machine"])))
     print("\n```sh")
     for result in results:
-        print("\n".join(result["commands"]))
+        name, row = result["row"], ROWS[result["row"]]
+        epochs = ["--epochs", str(result["planned"])]
+        for words in (import_command(name, row, DATA, RUNS), train_command(name, row, RUNS, epochs)):
+            print(shlex.join(["molformer", *words]))
     print("```")
 
 
@@ -200,8 +203,8 @@ def _short(value: float) -> str:
 def main() -> None:
     """Train what is asked for, a process a row, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"))
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--row", choices=ROWS, action="append", help="one row; may be given again")
     parser.add_argument("--minutes", type=float, default=0.0, help="train each row for about so long")
     parser.add_argument("--again", action="store_true", help="train what has a result already")
