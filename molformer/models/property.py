@@ -22,6 +22,7 @@ from molformer.models.config import SE3TransformerConfig
 from molformer.models.derivatives import DerivedScale, differentiable, forces_and_stress
 from molformer.models.encoder import SE3Transformer
 from molformer.models.folder import read_folder, write_folder
+from molformer.nn.precision import full_precision
 from molformer.nn.readout import (
     AtomHead,
     AtomVectorHead,
@@ -162,7 +163,7 @@ class PropertyModel(nn.Module):
             ConfigError: derivatives are predicted and the features are not those of this graph.
         """
         with self._gradients():
-            with torch.autocast(x.device.type, enabled=False):
+            with full_precision(x.device.type):
                 values = {name: self.head(name)(x, graph) for name in self.predicted}
             if not self.derived:
                 return values
