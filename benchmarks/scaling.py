@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks import machine, report
-from benchmarks.peers.protocol import Measurement, Mode, Request
+from benchmarks.peers.protocol import Clock, Measurement, Mode, Request
 
 NEIGHBOURS = 10
 MODES: tuple[Mode, ...] = ("forward", "training")
@@ -36,7 +36,7 @@ class Point:
     requests: dict[Mode, Request]
 
 
-def edges(quick: bool, threads: int) -> list[Point]:
+def edges(quick: bool, threads: int, clock: Clock) -> list[Point]:
     """10³ to 10⁶ edges through the preset `tiny`; steps of training to 10⁵, which keep more."""
     counts = [1_000, 10_000, 100_000] if quick else [1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000]
     largest = 10_000 if quick else 100_000
@@ -45,7 +45,7 @@ def edges(quick: bool, threads: int) -> list[Point]:
             count,
             f"{count:,} edges",
             {
-                mode: _request(mode, threads, count // NEIGHBOURS, {"preset": "tiny"})
+                mode: _request(mode, threads, clock, count // NEIGHBOURS, {"preset": "tiny"})
                 for mode in MODES
                 if mode == "forward" or count <= largest
             },
@@ -54,21 +54,25 @@ def edges(quick: bool, threads: int) -> list[Point]:
     ]
 
 
-def degrees(quick: bool, threads: int) -> list[Point]:
+def degrees(quick: bool, threads: int, clock: Clock) -> list[Point]:
     """Lmax 0 to 6; the slope is against lmax + 1."""
-    points, lmaxes = (100, range(4)) if quick else (1_000, range(7))
-    return [Point(lmax + 1, f"lmax {lmax}", _both(threads, points, _config(lmax=lmax, channels=32))) for lmax in lmaxes]
-
-
-def channels(quick: bool, threads: int) -> list[Point]:
-    """16 to 256 channels."""
-    points, widths = (100, (16, 32, 64)) if quick else (500, (16, 32, 64, 128, 256))
+    points, lmaxes = (300, range(4)) if quick else (1_000, range(7))
     return [
-        Point(width, f"{width} channels", _both(threads, points, _config(lmax=2, channels=width))) for width in widths
+        Point(lmax + 1, f"lmax {lmax}", _both(threads, clock, points, _config(lmax=lmax, channels=32)))
+        for lmax in lmaxes
     ]
 
 
-def clouds(quick: bool, threads: int) -> list[tuple[str, Request]]:
+def channels(quick: bool, threads: int, clock: Clock) -> list[Point]:
+    """16 to 256 channels."""
+    points, widths = (300, (16, 32, 64)) if quick else (500, (16, 32, 64, 128, 256))
+    return [
+        Point(width, f"{width} channels", _both(threads, clock, points, _config(lmax=2, channels=width)))
+        for width in widths
+    ]
+
+
+def clouds(quick: bool, threads: int, clock: Clock) -> list[tuple[str, Request]]:
     """Point clouds as they are used."""
     many = 10_000 if quick else 100_000
     rows = [
@@ -81,7 +85,7 @@ def clouds(quick: bool, threads: int) -> list[tuple[str, Request]]:
         ),
     ]
     return [
-        (name, Request(mode, 1, threads=threads, repeats=2, options={"cloud": cloud, "preset": size}))  # type: ignore[arg-type]
+        (name, Request(mode, 1, threads=threads, clock=clock, repeats=2, options={"cloud": cloud, "preset": size}))  # type: ignore[arg-type]
         for name, mode, cloud, size in rows
     ]
 
@@ -137,13 +141,13 @@ def _slopes(found: Sequence[tuple[float, Measurement]]) -> list[str]:
     return [f"{slope(sizes, times):.2f}", f"{slope(sizes, memory):.2f}"]
 
 
-def _both(threads: int, points: int, options: dict[str, Any]) -> dict[Mode, Request]:
-    return {mode: _request(mode, threads, points, options) for mode in MODES}
+def _both(threads: int, clock: Clock, points: int, options: dict[str, Any]) -> dict[Mode, Request]:
+    return {mode: _request(mode, threads, clock, points, options) for mode in MODES}
 
 
-def _request(mode: Mode, threads: int, points: int, options: dict[str, Any]) -> Request:
+def _request(mode: Mode, threads: int, clock: Clock, points: int, options: dict[str, Any]) -> Request:
     cloud = {"points": points, "neighbours": NEIGHBOURS}
-    return Request(mode, 1, threads=threads, budget=2.0, options={"cloud": cloud, **options})
+    return Request(mode, 1, threads=threads, clock=clock, budget=2.0, options={"cloud": cloud, **options})
 
 
 def _config(**values: Any) -> dict[str, Any]:
@@ -153,13 +157,13 @@ def _config(**values: Any) -> dict[str, Any]:
 def main() -> None:
     """Print the tables."""
     arguments = report.arguments(__doc__)
-    print(machine.describe(arguments.threads), flush=True)
+    print(machine.describe(arguments.threads, arguments.clock), flush=True)
     header = ["forward", "GB above imports", "training", "GB above imports"]
     for name, points in (("edges", edges), ("degree", degrees), ("channels", channels)):
-        rows = sweep(points(arguments.quick, arguments.threads))
+        rows = sweep(points(arguments.quick, arguments.threads, arguments.clock))
         print("\n" + report.table([name, *header], rows), flush=True)
     rows = []
-    for name, request in clouds(arguments.quick, arguments.threads):
+    for name, request in clouds(arguments.quick, arguments.threads, arguments.clock):
         result = attempt(request)
         if isinstance(result, str):
             rows.append([name, result, ""])

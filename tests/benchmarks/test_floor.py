@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.floor import TIMES, flops, floor_seconds, kernel, products, traffic
+from benchmarks.floor import TIMES, floor_seconds, flops, kernel, products, traffic
 from benchmarks.machine import Reach
 from benchmarks.own import build
 from benchmarks.peers.protocol import Request
