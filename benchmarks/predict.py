@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -82,10 +83,10 @@ def one_by_one(model: str, smiles: Sequence[str], clock: Clock) -> list[list[str
         for _ in range(ROUNDS):
             structure = embed_smiles(text)
             steps: dict[str, Callable[[], object]] = {
-                "predict": lambda text=text: predictor.predict(text),
-                "bare": lambda text=text: bare(text),
-                "geometry": lambda text=text: embed_smiles(text),
-                "model": lambda structure=structure: predictor.values([structure]),
+                "predict": partial(predictor.predict, text),
+                "bare": partial(bare, text),
+                "geometry": partial(embed_smiles, text),
+                "model": partial(predictor.values, [structure]),
             }
             for name, step in steps.items():
                 best[name] = min(best[name], _seconds(step, clock))
