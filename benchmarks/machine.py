@@ -115,14 +115,15 @@ def describe(threads: int, clock: Clock = "wall") -> str:
     command = [os.path.basename(sys.executable), "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
     return "\n".join(
         [
-            f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}{busy}",
+            f"{processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}{busy}",
             f"{', '.join(versions)}{_commit()}; {timed}",
             shlex.join(command),
         ]
     )
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
