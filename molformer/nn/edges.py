@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from molformer.elements import MAX_NUMBER
 from molformer.nn.chunks import Chunk, Over, by_chunks, whole_receivers
+from molformer.nn.precision import full_precision
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.so3 import edge_frames
 
@@ -149,7 +150,7 @@ class EdgeEmbedding(nn.Module):
         axis = torch.tensor([0.0, 1.0, 0.0], dtype=edge_vec.dtype, device=edge_vec.device)
         length = torch.where(zero, 1.0, square).sqrt()
         direction = torch.where(zero[:, None], axis, edge_vec / length[:, None])
-        with torch.autocast(edge_vec.device.type, enabled=False):
+        with full_precision(edge_vec.device.type):
             frames = edge_frames(direction, self.lmax)
             basis = self.basis(length)
         ends = self.from_src(numbers).index_select(0, src) + self.from_dst(numbers).index_select(0, dst)
