@@ -10,6 +10,7 @@ n_m = lmax+1-m degrees that have order m, P = (lmax+1)(lmax+2)/2 pairs (l, |m|),
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Literal
 
@@ -20,6 +21,8 @@ from torch.nn import functional
 from molformer.nn.edges import Edges
 
 Group = Literal["SE(3)", "E(3)"]
+PullBack = Callable[..., tuple[Tensor, ...]]
+"""From gradients of a function's outputs to those of its arguments."""
 
 
 class EdgeConvolution(nn.Module, ABC):
@@ -64,25 +67,33 @@ class EdgeConvolution(nn.Module, ABC):
 
     def forward(self, x: Tensor, edges: Edges) -> tuple[Tensor, ...]:
         """Apply the kernel in the frames: (E, M, C) → O times (E, M, D)."""
-        outputs = self.by_order(x, edges.features, *self.tensors())
-        return tuple(torch.cat(output, dim=1) for output in outputs)
+        return self.apply_to(x, edges.features, *self.tensors())
 
     @abstractmethod
     def tensors(self) -> list[Tensor]:
-        """The weights as `by_order` takes them, put together once for all edges."""
+        """The weights as `apply_to` takes them, put together once for all edges; a matrix for each |m| comes last."""
 
     @abstractmethod
-    def by_order(self, x: Tensor, features: Tensor, *tensors: Tensor) -> list[list[Tensor]]:
-        """Apply the kernel, without copies.
+    def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Apply the kernel in the frames.
 
         Args:
-            x: features in the frames (E, M, C).
+            x: features (E, M, C).
             features: of the edges (E, F).
             tensors: what `tensors` gives.
 
         Returns:
-            O times, for each |m| in turn, (E, r·n_m, D) with r = 1 for m = 0, else 2.
+            O times (E, M, D).
         """
+
+    def apply_and_pull_back(
+        self, x: Tensor, features: Tensor, tensors: Sequence[Tensor], outputs: Sequence[Tensor] = ()
+    ) -> tuple[Sequence[Tensor], PullBack]:
+        """`apply_to`, unless its outputs are given, and the function from gradients of its outputs to those of its arguments."""
+        arguments = [tensor.detach().requires_grad_() for tensor in (x, features, *tensors)]
+        with torch.enable_grad():
+            anew = self.apply_to(*arguments)
+        return [output.detach() for output in anew], lambda *grads: torch.autograd.grad(anew, arguments, grads)
 
     @property
     def numbers_per_edge(self) -> int:
@@ -108,14 +119,11 @@ class EdgeConvolution(nn.Module, ABC):
         sizes = [count if m == 0 else 2 * count for m, count in enumerate(degrees)]
         return [part.unflatten(1, (-1, count)) for part, count in zip(x.split(sizes, dim=1), degrees, strict=True)]
 
-    def rows_of(self, part: Tensor) -> Tensor:
-        """Lay out (E, r, n_m, C) as the rows that `matrices` takes: (E, 1, r·n_m·C), for E(3) (E, r, n_m·C)."""
-        return part.flatten(2) if self.group == "E(3)" else part.flatten(1).unsqueeze(1)
-
-    def outputs_of(self, parts: list[Tensor]) -> list[list[Tensor]]:
-        """Take what the matrices gave, (E, 1 or r, O·…), apart: O lists of (E, r·n_m, D)."""
-        split = [part.unflatten(-1, (self.outputs, -1, self.out_channels)).unbind(2) for part in parts]
-        return [[rows.flatten(1, 2) for rows in output] for output in zip(*split, strict=True)]
+    def rows(self, x: Tensor) -> list[tuple[int, Tensor]]:
+        """The rows that the matrices take, as |m| and a view (E, r·n_m·C), or (E, n_m·C) twice for E(3)."""
+        apart = self.group == "E(3)"
+        orders = enumerate(self.orders(x))
+        return [(m, row.flatten(1)) for m, part in orders for row in (part.unbind(1) if apart else [part])]
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
@@ -146,13 +154,56 @@ class SeparableConvolution(EdgeConvolution):
         """Weight and bias of the scales, then a matrix for each |m|."""
         return [self.scale.weight, self.scale.bias, *(self.matrices(m)[0] for m in range(self.lmax + 1))]
 
-    def by_order(self, x: Tensor, features: Tensor, *tensors: Tensor) -> list[list[Tensor]]:
-        """Apply the kernel in the frames; see `EdgeConvolution.by_order`."""
+    def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Apply the kernel in the frames; see `EdgeConvolution.apply_to`."""
         weight, bias, *matrices = tensors
-        scales = functional.linear(features, weight, bias).unflatten(-1, (-1, self.in_channels))  # (E, P, C)
-        by_order = scales.split(list(range(self.lmax + 1, 0, -1)), dim=1)  # (E, n_m, C) for each m
-        scaled = [part * scale[:, None] for part, scale in zip(self.orders(x), by_order, strict=True)]
-        return self.outputs_of([self.rows_of(part) @ matrix for part, matrix in zip(scaled, matrices, strict=True)])
+        scales = self.by_order(functional.linear(features, weight, bias))
+        scaled = [part * scale for part, scale in zip(self.orders(x), scales, strict=True)]
+        return self.mix(torch.cat([part.flatten(1, 2) for part in scaled], dim=1), matrices)
+
+    def apply_and_pull_back(
+        self, x: Tensor, features: Tensor, tensors: Sequence[Tensor], outputs: Sequence[Tensor] = ()
+    ) -> tuple[Sequence[Tensor], PullBack]:
+        """`apply_to` and its derivative, written out: y = (s ∘ x) W with scales s = U f + c of the edge features."""
+        weight, bias, *matrices = tensors
+        scales = functional.linear(features, weight, bias)
+        scaled = torch.empty_like(x)
+        for out, part, scale in zip(self.orders(scaled), self.orders(x), self.by_order(scales), strict=True):
+            torch.mul(part, scale, out=out)
+
+        def pull_back(*grads: Tensor) -> tuple[Tensor, ...]:
+            grad_scaled, grad_x, grad_scales = torch.empty_like(x), torch.empty_like(x), torch.empty_like(scales)
+            grad_matrices = [torch.zeros_like(matrix) for matrix in matrices]
+            rows, grad_rows = self.rows(scaled), self.rows(grad_scaled)
+            for index, grad in enumerate(grads):
+                for (m, row), (_, out), (_, given) in zip(rows, grad_rows, self.rows(grad), strict=True):
+                    columns = matrices[m].unflatten(-1, (self.outputs, -1))[:, index]
+                    torch.addmm(out, given, columns.T, beta=index > 0, out=out)
+                    grad_matrices[m].unflatten(-1, (self.outputs, -1))[:, index].addmm_(row.T, given)
+            parts = (self.orders(part) for part in (x, grad_scaled, grad_x))
+            by_order = zip(*parts, self.by_order(scales), self.by_order(grad_scales), strict=True)
+            for part, grad, out, scale, grad_scale in by_order:
+                torch.mul(grad, scale, out=out)
+                torch.sum(part * grad, dim=1, keepdim=True, out=grad_scale)
+            return grad_x, grad_scales @ weight, grad_scales.T @ features, grad_scales.sum(0), *grad_matrices
+
+        return outputs or self.mix(scaled, matrices), pull_back
+
+    def by_order(self, scales: Tensor) -> list[Tensor]:
+        """Scales (E, P·C) for each |m|: views (E, 1, n_m, C)."""
+        parts = scales.unflatten(-1, (1, -1, self.in_channels)).split(list(range(self.lmax + 1, 0, -1)), dim=2)
+        return list(parts)
+
+    def mix(self, x: Tensor, matrices: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Apply the matrices (r·n_m·C, O·r·n_m·D) of each |m|: (E, M, C) → O times (E, M, D)."""
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+            mixed = [(row @ matrices[m]).unflatten(-1, (self.outputs, -1, self.out_channels)) for m, row in self.rows(x)]
+            return tuple(torch.cat([part[:, index] for part in mixed], dim=1) for index in range(self.outputs))
+        outputs = tuple(x.new_empty(*x.shape[:2], self.out_channels) for _ in range(self.outputs))
+        for index, output in enumerate(outputs):
+            for (m, row), (_, out) in zip(self.rows(x), self.rows(output), strict=True):
+                torch.mm(row, matrices[m].unflatten(-1, (self.outputs, -1))[:, index], out=out)
+        return outputs
 
 
 class FullConvolution(EdgeConvolution):
@@ -186,16 +237,15 @@ class FullConvolution(EdgeConvolution):
         assert isinstance(linear, nn.Linear)
         return [linear.weight, linear.bias, *(self.matrices(m).flatten(0, 1) for m in range(self.lmax + 1))]
 
-    def by_order(self, x: Tensor, features: Tensor, *tensors: Tensor) -> list[list[Tensor]]:
-        """Apply the kernel in the frames; see `EdgeConvolution.by_order`."""
+    def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Apply the kernel in the frames; see `EdgeConvolution.apply_to`."""
         weight, bias, *matrices = tensors
         h = functional.silu(functional.linear(features, weight, bias))  # (E, R)
-        parts = []
-        for part, matrix in zip(self.orders(x), matrices, strict=True):
-            rows = self.rows_of(part)  # (E, r, n·C)
-            product = torch.einsum("er,esk->esrk", h, rows).flatten(2)  # (E, r, R·n·C)
-            parts.append(product @ matrix)
-        return self.outputs_of(parts)
+        mixed = []
+        for m, row in self.rows(x):
+            product = (h[:, :, None] * row[:, None]).flatten(1)  # (E, R·r·n_m·C)
+            mixed.append((product @ matrices[m]).unflatten(-1, (self.outputs, -1, self.out_channels)))
+        return tuple(torch.cat([part[:, index] for part in mixed], dim=1) for index in range(self.outputs))
 
     @property
     def numbers_per_edge(self) -> int:
