@@ -148,14 +148,14 @@ class SE3Attention(nn.Module):
         centred = grad_weights - mean.index_select(0, edges.dst)
         grad_logits = self.per_channel(weights * centred * scale)
         grad_queries = keys * grad_logits
+        channel_weights = self.per_channel(weights)
         grad_x, grad_features, *grad_kernel = pull_back(
-            turned_queries * grad_logits, turned_grad * self.per_channel(weights)
+            turned_queries.mul_(grad_logits), turned_grad.mul_(channel_weights)
         )
         to_nodes = edges.turn_back(grad_x), edges.sum_at_dst(edges.turn_back(grad_queries))
         if not frames_too:
             return *to_nodes, grad_features, *grad_kernel
-        messages = values * self.per_channel(weights)
         grad_frames = torch.bmm(grad_x, x.transpose(1, 2))
-        grad_frames = torch.baddbmm(grad_frames, grad_queries, queries_at_edges.transpose(1, 2))
-        grad_frames = torch.baddbmm(grad_frames, messages, grad_at_edges.transpose(1, 2))
+        grad_frames.baddbmm_(grad_queries, queries_at_edges.transpose(1, 2))
+        grad_frames.baddbmm_(values * channel_weights, grad_at_edges.transpose(1, 2))
         return *to_nodes, grad_frames, grad_features, (over_envelope * centred).sum(-1), *grad_kernel
