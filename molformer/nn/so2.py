@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from molformer.nn.columns import join_columns, split_columns
 from molformer.nn.edges import Edges
 
 Group = Literal["SE(3)", "E(3)"]
@@ -126,7 +127,7 @@ class EdgeConvolution(nn.Module, ABC):
     def rows(self, x: Tensor) -> Sequence[Tensor]:
         """The rows that the matrices take, one after another: views (E, r·n_m·C), of E(3) (E, n_m·C)."""
         channels = x.shape[-1]
-        return x.flatten(1).split_with_sizes([size * channels for _, size in self.layout], dim=1)
+        return split_columns(x.flatten(1), [size * channels for _, size in self.layout])
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
@@ -162,7 +163,7 @@ class SeparableConvolution(EdgeConvolution):
         weight, bias, *matrices = tensors
         scales = functional.linear(features, weight, bias)  # (E, P·C)
         scaled = [part * scale for part, scale in zip(self.orders(x), self.scale_parts(scales), strict=True)]
-        return self.mix(torch.cat([part.flatten(1) for part in scaled], dim=1).view_as(x), matrices)
+        return self.mix(join_columns([part.flatten(1) for part in scaled]).view_as(x), matrices)
 
     def apply_and_pull_back(
         self, x: Tensor, features: Tensor, tensors: Sequence[Tensor], outputs: Sequence[Tensor] = ()
@@ -196,22 +197,23 @@ class SeparableConvolution(EdgeConvolution):
     def orders(self, x: Tensor) -> list[Tensor]:
         """Components of each |m|: views (E, r, n_m·C) with r = 1 for m = 0, else 2."""
         sizes = [(2 if m else 1, (self.lmax + 1 - m) * x.shape[-1]) for m in range(self.lmax + 1)]
-        parts = x.flatten(1).split_with_sizes([rows * columns for rows, columns in sizes], dim=1)
+        parts = split_columns(x.flatten(1), [rows * columns for rows, columns in sizes])
         return [part.unflatten(1, size) for part, size in zip(parts, sizes, strict=True)]
 
     def scale_parts(self, scales: Tensor) -> Sequence[Tensor]:
         """Scales (E, P·C) for each |m|: views (E, 1, n_m·C)."""
         sizes = [(self.lmax + 1 - m) * self.in_channels for m in range(self.lmax + 1)]
-        return scales.unsqueeze(1).split_with_sizes(sizes, dim=2)
+        return [part.unsqueeze(1) for part in split_columns(scales, sizes)]
 
     def mix(self, x: Tensor, matrices: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Apply the `matrices`: (E, M, C) → O times (E, M, D)."""
         rows, shape = self.rows(x), (*x.shape[:2], self.out_channels)
         if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
-            return tuple(
-                torch.cat([row @ matrices[m * self.outputs + index] for (m, _), row in zip(self.layout, rows)], dim=1).view(shape)
-                for index in range(self.outputs)
-            )
+            mixed: list[list[Tensor]] = [[] for _ in range(self.outputs)]
+            for (m, _), row in zip(self.layout, rows, strict=True):
+                for index, output in enumerate(mixed):
+                    output.append(row @ matrices[m * self.outputs + index])
+            return tuple(join_columns(output).view(shape) for output in mixed)
         outputs = tuple(x.new_empty(*x.shape[:2], self.out_channels) for _ in range(self.outputs))
         for index, output in enumerate(outputs):
             for (m, _), row, out in zip(self.layout, rows, self.rows(output), strict=True):
@@ -259,7 +261,7 @@ class FullConvolution(EdgeConvolution):
             product = (h[:, :, None] * row[:, None]).flatten(1)  # (E, R·r·n_m·C)
             for index, output in enumerate(mixed):
                 output.append(product @ matrices[m * self.outputs + index])
-        return tuple(torch.cat(output, dim=1).unflatten(1, (-1, self.out_channels)) for output in mixed)
+        return tuple(join_columns(output).unflatten(1, (-1, self.out_channels)) for output in mixed)
 
     @property
     def numbers_per_edge(self) -> int:
