@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from molformer.nn.columns import join_columns, split_columns
 from molformer.nn.edges import Edges
+from molformer.nn.radial_product import radial_product
 
 Group = Literal["SE(3)", "E(3)"]
 PullBack = Callable[..., tuple[Tensor, ...]]
@@ -92,19 +93,21 @@ class EdgeConvolution(nn.Module, ABC):
             O times (E, M, D).
         """
 
+    @abstractmethod
     def apply_and_pull_back(
         self, x: Tensor, features: Tensor, tensors: Sequence[Tensor], outputs: Sequence[Tensor] = ()
     ) -> tuple[Sequence[Tensor], PullBack]:
-        """`apply_to`, unless its outputs are given, and the function from gradients of its outputs to those of its arguments."""
-        arguments = [tensor.detach().requires_grad_() for tensor in (x, features, *tensors)]
-        with torch.enable_grad():
-            anew = self.apply_to(*arguments)
-        return [output.detach() for output in anew], lambda *grads: torch.autograd.grad(anew, arguments, grads)
+        """`apply_to`, unless its outputs are given, and the function from their gradients to the arguments'."""
 
     @property
     def numbers_per_edge(self) -> int:
         """Size of the largest tensor that is made of an edge."""
         return (self.lmax + 1) ** 2 * max(self.in_channels, self.outputs * self.out_channels)
+
+    @property
+    def min_chunk(self) -> int:
+        """Edges that are worked on together at least: products with fewer rows are slow."""
+        return 256
 
     def matrices(self) -> list[Tensor]:
         """The weights applied from the right, for m = 0 and each output, then m = 1 and each output, and so on.
@@ -225,7 +228,9 @@ class FullConvolution(EdgeConvolution):
     """The paper's kernel: a radial function of its own for every (l, k, J) and every pair of channels.
 
     All radial functions are combinations of R shared ones, h_e, so that y = Σ_r h_er (W_r x_e) is the product of
-    (h_e ⊗ x_e) with one matrix, and the kernel of an edge is never written out.
+    (h_e ⊗ x_e) with one matrix, and the kernel of an edge is never written out. For m > 0 of SE(3), three products
+    do for the four of the block matrix:
+        y_+ = a (x_+ + x_-) - (a+b) x_-,     y_- = a (x_+ + x_-) + (b-a) x_+.
 
     Example:
         >>> conv = FullConvolution(lmax=1, in_channels=4, out_channels=4, edge_features=16, group="E(3)", radial=8)
@@ -247,23 +252,58 @@ class FullConvolution(EdgeConvolution):
         self.trunk = nn.Sequential(nn.Linear(edge_features, radial), nn.SiLU())
 
     def tensors(self) -> list[Tensor]:
-        """Weight and bias of the trunk, then `matrices`."""
+        """Weight and bias of the trunk, then (R·n_m·C, O·n_m·D) of each |m|: a, and for m > 0 of SE(3) a+b and b-a."""
         linear = self.trunk[0]
         assert isinstance(linear, nn.Linear)
-        return [linear.weight, linear.bias, *(matrix.flatten(0, 1) for matrix in self.matrices())]
+        matrices = [a.flatten(0, 1) for a in self.a]
+        for a, b in zip(matrices[1:], self.b, strict=False):
+            matrices += [a + b.flatten(0, 1), b.flatten(0, 1) - a]
+        return [linear.weight, linear.bias, *matrices]
 
     def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Apply the kernel in the frames; see `EdgeConvolution.apply_to`."""
+        return self._apply_to(x, features, tensors, compute=True)
+
+    def apply_and_pull_back(
+        self, x: Tensor, features: Tensor, tensors: Sequence[Tensor], outputs: Sequence[Tensor] = ()
+    ) -> tuple[Sequence[Tensor], PullBack]:
+        """`apply_to`, unless its outputs are given, and the function from their gradients to the arguments'."""
+        arguments = [tensor.detach().requires_grad_() for tensor in (x, features, *tensors)]
+        with torch.enable_grad():
+            anew = self._apply_to(arguments[0], arguments[1], arguments[2:], compute=not outputs)
+        found = outputs or [output.detach() for output in anew]
+        return found, lambda *grads: torch.autograd.grad(anew, arguments, grads)
+
+    def _apply_to(self, x: Tensor, features: Tensor, tensors: Sequence[Tensor], compute: bool) -> tuple[Tensor, ...]:
         weight, bias, *matrices = tensors
         h = functional.silu(functional.linear(features, weight, bias))  # (E, R)
-        mixed: list[list[Tensor]] = [[] for _ in range(self.outputs)]
-        for (m, _), row in zip(self.layout, self.rows(x), strict=True):
-            product = (h[:, :, None] * row[:, None]).flatten(1)  # (E, R·r·n_m·C)
-            for index, output in enumerate(mixed):
-                output.append(product @ matrices[m * self.outputs + index])
-        return tuple(join_columns(output).unflatten(1, (-1, self.out_channels)) for output in mixed)
+        rows = iter(split_columns(x.flatten(1), [size * self.in_channels for size in self._sizes()]))
+
+        def product(row: Tensor, matrix: Tensor) -> Tensor:
+            return radial_product(h, row, matrix, compute)
+
+        mixed = [product(next(rows), matrices[0])]
+        for m in range(1, self.lmax + 1):
+            plus, minus, a = next(rows), next(rows), matrices[m]
+            if self.group == "E(3)":
+                mixed += [product(plus, a), product(minus, a)]
+            else:
+                a_plus_b, b_minus_a = matrices[self.lmax + 2 * m - 1 : self.lmax + 2 * m + 1]
+                common = product(plus + minus, a)
+                mixed += [common - product(minus, a_plus_b), common + product(plus, b_minus_a)]
+        by_output = zip(*(split_columns(part, [part.shape[1] // self.outputs] * self.outputs) for part in mixed), strict=True)
+        return tuple(join_columns(output).unflatten(1, (-1, self.out_channels)) for output in by_output)
+
+    def _sizes(self) -> list[int]:
+        """n_m for m = 0, +1, -1, +2, …"""
+        return [self.lmax + 1 - m for m in range(self.lmax + 1) for _ in range(2 if m else 1)]
 
     @property
     def numbers_per_edge(self) -> int:
         """Size of the largest tensor that is made of an edge, h ⊗ x."""
-        return 2 * self.a[0].shape[0] * (self.lmax + 1) * self.in_channels
+        return self.a[0].shape[0] * (self.lmax + 1) * self.in_channels
+
+    @property
+    def min_chunk(self) -> int:
+        """The gradient of the weights is summed up once a chunk, and is large here."""
+        return 1024
