@@ -44,7 +44,7 @@ class _RadialProduct(torch.autograd.Function):
         grad_h = grad_x = grad_matrix = None
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
             through = (grad @ matrix.T).view(*h.shape, x.shape[1])  # ∂(h ⊗ x)
-            grad_h = torch.bmm(through, x[:, :, None]).squeeze(2)
+            grad_h = (through * x[:, None]).sum(2)
             grad_x = torch.bmm(h[:, None], through).squeeze(1)
         if ctx.needs_input_grad[2]:
             grad_matrix = _outer(h, x).T @ grad

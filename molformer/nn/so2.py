@@ -306,4 +306,4 @@ class FullConvolution(EdgeConvolution):
     @property
     def min_chunk(self) -> int:
         """The gradient of the weights is summed up once a chunk, and is large here."""
-        return 1024
+        return 512
