@@ -236,3 +236,27 @@ def test_the_quickstart_config_takes_another_table_as_the_readme_says(tmp_path):
     overrides = ["--data", str(table), "--targets", "[logS]", "--run", str(tmp_path / "run"), "--wandb", "off"]
     result = train(*read_configs(str(config), [*overrides, "--epochs", "1"]))
     assert [row.target.name for row in result.errors] == ["logS"]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo's own look at it
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_layers_can_be_compiled_for_property_heads(run, store, tmp_path, monkeypatch):
+    """The trained weights are those of a run without; names in the saved model do not change."""
+    real, compiled = torch.nn.Module.compile, []
+
+    def in_python(module, **kwargs):
+        compiled.append(module)
+        real(module, backend="eager", **kwargs)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", in_python)
+    plain = train(small_config(num_layers=1), training(store, tmp_path / "plain", targets=["gap"], epochs=1))
+    assert not compiled
+    result = train(
+        small_config(num_layers=1), training(store, tmp_path / "run", targets=["gap"], epochs=1, compile=True)
+    )
+    assert len(compiled) == 1
+    ours, theirs = (PropertyModel.load(one.model).state_dict() for one in (result, plain))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.allclose(ours[key], theirs[key], atol=1e-4) for key in ours)
+    with pytest.raises(ConfigError, match=r"torch\.compile has no second derivative"):
+        train(small_config(num_layers=1), training(store, tmp_path / "forces", compile=True))
