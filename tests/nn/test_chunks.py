@@ -194,8 +194,8 @@ print(peak() - before)
 def test_a_chunk_holds_whole_receivers():
     degrees = torch.tensor([0, 3, 4, 9, 0, 1, 2, 0])
     cut = whole_receivers(degrees, most=7)
-    assert [chunk.first_node for chunk in cut] == [0, *(chunk.last_node for chunk in chunks)][:-1]
-    assert [chunk.first_edge for chunk in cut] == [0, *(chunk.last_edge for chunk in chunks)][:-1]
+    assert [chunk.first_node for chunk in cut] == [0, *(chunk.last_node for chunk in cut)][:-1]
+    assert [chunk.first_edge for chunk in cut] == [0, *(chunk.last_edge for chunk in cut)][:-1]
     assert cut[-1].last_node == len(degrees)
     assert cut[-1].last_edge == degrees.sum()
     for chunk in cut:
