@@ -16,8 +16,9 @@ from molformer.models.config import SE3TransformerConfig
 from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import EdgeEmbedding, Edges
 from molformer.nn.feed_forward import GatedFeedForward
+from molformer.nn.full_kernel import FullConvolution
 from molformer.nn.norm import EquivariantRMSNorm
-from molformer.nn.so2 import EdgeConvolution, FullConvolution, SeparableConvolution
+from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
 from molformer.nn.stochastic_depth import StochasticDepth
 from molformer.so3 import num_components
 

@@ -3,6 +3,7 @@
 from molformer.nn.attention import SE3Attention, smooth_softmax
 from molformer.nn.edges import EdgeEmbedding, Edges
 from molformer.nn.feed_forward import GatedFeedForward
+from molformer.nn.full_kernel import FullConvolution
 from molformer.nn.linear import DegreeLinear
 from molformer.nn.norm import EquivariantRMSNorm
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
@@ -17,5 +18,5 @@ from molformer.nn.readout import (
     TensorHead,
     VectorHead,
 )
-from molformer.nn.so2 import EdgeConvolution, FullConvolution, SeparableConvolution
+from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
 from molformer.nn.stochastic_depth import StochasticDepth

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from molformer.nn.edges import Edges
 from molformer.nn.linear import DegreeLinear
+from molformer.nn.receive import received
 from molformer.nn.so2 import EdgeConvolution
 
 
@@ -68,8 +69,8 @@ class SE3Attention(nn.Module):
         """Attend: features (N, M, C) → (N, M, C)."""
         kernel = self.convolution
         sizes = kernel.numbers_per_edge, kernel.min_chunk
-        received = edges.received(self.attend, self.attend_backward, x, self.query(x), kernel.tensors(), *sizes)
-        return self.output(received) + self.self_interaction(x)
+        sums = received(self.attend, self.attend_backward, x, self.query(x), edges, kernel.tensors(), *sizes)
+        return self.output(sums) + self.self_interaction(x)
 
     def attend(self, x: Tensor, queries: Tensor, edges: Edges, *kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Equation 10 without the self-interaction.
@@ -105,7 +106,7 @@ class SE3Attention(nn.Module):
         return x.repeat_interleave(channels // self.num_heads, dim=-1).unsqueeze(1)
 
     def weights(self, x: Tensor, edges: Edges) -> Tensor:
-        """Attention weights α (E, H) from features (N, M, C), to look at; `edges` as from `SE3Transformer.embed_edges`."""
+        """Attention weights α (E, H) from features (N, M, C), to look at."""
         keys, _ = self.convolution(edges.turn_in(x.index_select(0, edges.src)), edges)
         queries = edges.turn_in(self.query(x).index_select(0, edges.dst))
         return self.softmax(self.logits(queries, keys), edges)

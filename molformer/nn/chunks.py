@@ -35,10 +35,10 @@ SUMS = (Over.SENDERS, Over.ALL)
 
 
 class Like(NamedTuple):
-    """What an output is: the rows' meaning, and the index of the input whose further dimensions it has."""
+    """What an output is: the meaning of its rows, and the input, by its index, whose further dimensions it has."""
 
     over: Over
-    index: int
+    of: int
 
 
 class Chunk(NamedTuple):
@@ -118,7 +118,7 @@ class _Work(NamedTuple):
     def run(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """All chunks: on a processor each thread has its share of them, elsewhere they follow each other."""
         threads = min(torch.get_num_threads(), len(self.chunks)) if self.src.device.type == "cpu" else 1
-        whole = [self._empty(like.over, tensors[like.index]) for like in self.outputs]
+        whole = [self._empty(like.over, tensors[like.of]) for like in self.outputs]
         totals = [whole] + [
             [torch.zeros_like(total) if like.over in SUMS else total for total, like in self._with_likes(whole)]
             for _ in range(threads - 1)

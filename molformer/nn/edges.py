@@ -4,14 +4,13 @@ Directions become frames, lengths and the species at both ends become the edge f
 its radial functions. Letters: N nodes, E edges, M = (lmax+1)² components, C channels, F edge features.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from molformer.elements import MAX_NUMBER
-from molformer.nn.chunks import Chunk, Like, Over, by_chunks, whole_receivers
+from molformer.nn.chunks import Chunk, whole_receivers
 from molformer.nn.precision import full_precision
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.so3 import edge_frames
@@ -27,6 +26,7 @@ CHUNK_NUMBERS_ELSEWHERE = 1 << 25
 
 KEPT_BYTES = 1 << 29
 """Memory that the layers of one forward may use to keep what is quicker read than computed again."""
+
 
 class Memory:
     """So many bytes, for whoever comes first."""
@@ -52,6 +52,7 @@ class Edges:
         frames: Wigner matrices (E, M, M) into the edge frames, rows sorted by |m|; see `so3.edge_frames`.
         features: functions of length and species (E, F).
         envelope: weight (E,) of each edge, 1 at short range and 0 at the cutoff.
+        memory: what the layers may use to keep something for the backward.
     """
 
     src: Tensor
@@ -61,7 +62,7 @@ class Edges:
     features: Tensor
     envelope: Tensor
     _chunks: dict[int, list[Chunk]] = field(default_factory=dict, repr=False)
-    _memory: "Memory" = field(default_factory=lambda: Memory(KEPT_BYTES), repr=False)
+    memory: "Memory" = field(default_factory=lambda: Memory(KEPT_BYTES), repr=False)
 
     def turn_in(self, x: Tensor) -> Tensor:
         """Features (E, M, C) into the frames of their edges."""
@@ -75,60 +76,13 @@ class Edges:
         """Sum of the messages (E, …) that each node receives: (N, …)."""
         return x.new_zeros(self.num_nodes, *x.shape[1:]).index_add_(0, self.dst, x)
 
-    def received(
-        self,
-        function: Callable[..., Tensor],
-        backward: Callable[..., tuple[Tensor, ...]],
-        x: Tensor,
-        at_dst: Tensor,
-        weights: Sequence[Tensor],
-        numbers_per_edge: int,
-        min_chunk: int,
-    ) -> Tensor:
-        """What the nodes receive through their edges, a chunk of edges at a time if there are many.
+    def chunks(self, numbers_per_edge: int, least: int) -> list[Chunk]:
+        """Chunks of edges, which must be sorted by receiver, that bound the size of every tensor.
 
         Args:
-            function: from features of the senders (E, …), values at the receivers (N, …), their edges and weights to
-                what each receiver receives (N, …).
-            backward: from the gradient of that and the same arguments to the gradients of x, at_dst, features and
-                weights; with `frames_too` also of frames and envelopes, before and after those of features.
-            x: features (N, …) to be sent.
-            at_dst: values (N, …), of the shape of what is received.
-            weights: tensors that all edges share.
-            numbers_per_edge: size of the largest tensor that the function makes of an edge.
-            min_chunk: edges that are worked on together at least.
+            numbers_per_edge: size of the largest tensor that is made of an edge.
+            least: edges that are worked on together at least.
         """
-
-        def of_chunk(
-            dst: Tensor, x: Tensor, at_dst: Tensor, frames: Tensor, features: Tensor, envelope: Tensor, *weights: Tensor
-        ) -> tuple[Tensor, ...]:
-            src = torch.arange(len(x), device=x.device)
-            return function(x, at_dst, Edges(src, dst, len(at_dst), frames, features, envelope), *weights)
-
-        def backward_of_chunk(wanted: Sequence[int], dst: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-            x, at_dst, frames, features, envelope = tensors[:5]
-            grad, *kept = tensors[num_inputs:]
-            src = torch.arange(len(x), device=x.device)
-            edges = Edges(src, dst, len(at_dst), frames, features, envelope)
-            frames_too = 2 in wanted
-            weights = tensors[5:num_inputs]
-            found = backward(grad, kept, x, at_dst, edges, *weights, frames_too=frames_too)
-            indices = [index for index in range(num_inputs) if frames_too or index not in (2, 4)]
-            gradients = dict(zip(indices, found, strict=True))
-            return tuple(gradients[index] for index in wanted)
-
-        tensors = [self.frames, self.features, self.envelope]
-        if torch.compiler.is_compiling() or len(chunks := self.chunks(numbers_per_edge, min_chunk)) == 1:
-            return of_chunk(self.dst, x.index_select(0, self.src), at_dst, *tensors, *weights)[0]
-        inputs = [(x, Over.SENDERS), (at_dst, Over.RECEIVERS)]
-        inputs += [(tensor, Over.EDGES) for tensor in tensors] + [(weight, Over.ALL) for weight in weights]
-        num_inputs = len(inputs)
-        kept = [Like(Over.EDGES, 0)] * 2 if torch.is_grad_enabled() and self._memory.take(2 * len(self.src) * x[0].nbytes) else []
-        outputs = [Like(Over.RECEIVERS, 1)]
-        return by_chunks(of_chunk, backward_of_chunk, chunks, self.src, self.dst, inputs, outputs, kept)[0]
-
-    def chunks(self, numbers_per_edge: int, least: int) -> list[Chunk]:
-        """Chunks of edges of which every tensor is of bounded size; the edges must be sorted by receiver."""
         numbers = CHUNK_NUMBERS.get(self.dst.device.type, CHUNK_NUMBERS_ELSEWHERE)
         most = max(least, numbers // numbers_per_edge)
         if len(self.dst) <= most:

@@ -43,8 +43,12 @@ class GatedFeedForward(nn.Module):
 
     def gates(self, x: Tensor) -> Tensor:
         """Factor (N, lmax+1, D) of each degree from degree 0 (N, C); that of degree 0 makes it SiLU(y) = y σ(y)."""
-        weight, bias = self.expand.weight[0].T, self.expand.bias
+        bias = self.expand.bias
         assert bias is not None
+        weights: list[Tensor] = [self.expand.weight[0].T]
+        biases: list[Tensor] = [bias]
         if self.gate is not None:
-            weight, bias = torch.cat([weight, self.gate.weight]), torch.cat([bias, self.gate.bias])
-        return torch.sigmoid(functional.linear(x, weight, bias)).unflatten(-1, (-1, self.reduce.weight.shape[1]))
+            weights.append(self.gate.weight)
+            biases.append(self.gate.bias)
+        gates = functional.linear(x, torch.cat(weights), torch.cat(biases))
+        return torch.sigmoid(gates).unflatten(-1, (-1, self.reduce.weight.shape[1]))

@@ -41,7 +41,13 @@ class EquivariantRMSNorm(nn.Module):
         """Normalise features (N, M, C)."""
         share = self.share.to(x.dtype)[:, None].expand(x.shape[1:]).flatten() / x.shape[-1]
         gain = self.gain.index_select(0, self.degrees).flatten()
+        if torch.compiler.is_compiling():  # it makes passes of its own
+            return _normalised(x.flatten(1), gain, share, self.eps).view_as(x)
         return _Normalise.apply(x.flatten(1), gain, share, self.eps).view_as(x)
+
+
+def _normalised(x: Tensor, gain: Tensor, share: Tensor, eps: float) -> Tensor:
+    return x * torch.rsqrt((x * x) @ share + eps)[:, None] * gain
 
 
 class _Normalise(torch.autograd.Function):
@@ -49,10 +55,9 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, share: Tensor, eps: float) -> Tensor:
-        root = torch.rsqrt((x * x) @ share + eps)[:, None]
         ctx.save_for_backward(x, gain, share)
         ctx.eps = eps
-        return x * root * gain
+        return _normalised(x, gain, share, eps)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,5 +1,7 @@
 """Every way of computing gives the numbers of the plain float64 one: values, forces, and gradients through forces."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 from molformer.data.neighbours import radius_edges
 from molformer.models import SE3Transformer
-from molformer.nn import FullConvolution, SeparableConvolution
+from molformer.nn import FullConvolution, SeparableConvolution, chunks
 from molformer.nn import edges as edges_module
 from molformer.nn.chunks import whole_receivers
 from tests.helpers import moved, random_graph, small_config
@@ -55,8 +57,9 @@ def assert_same(found, expected, tolerance):
 
 @CONVOLUTIONS
 @GROUPS
-@pytest.mark.parametrize("edges", [1, 20, 40])
-def test_chunks_change_neither_values_nor_derivatives(convolution, group, edges, in_chunks):
+@pytest.mark.parametrize(("edges", "memory"), [(1, 0), (20, 0), (20, 1 << 20), (40, 1 << 20)])
+def test_chunks_change_neither_values_nor_derivatives(convolution, group, edges, memory, in_chunks, monkeypatch):
+    monkeypatch.setattr(edges_module, "KEPT_BYTES", memory)  # for keys and values, or to compute them again
     model = moved(SE3Transformer(small_config(convolution=convolution, group=group, num_layers=2))).double()
     graph = random_graph((6, 5, 1, 7))
     expected = everything(model, graph)
@@ -112,13 +115,89 @@ def test_autocast_is_kept_in_the_backward(in_chunks):
     assert_same(gradients(), expected, 0.05)
 
 
+def test_forces_alone_need_no_gradients_of_weights(in_chunks, monkeypatch):
+    model, graph = moved(SE3Transformer(small_config(num_layers=1))).double(), random_graph((6, 5, 7))
+    pos, asked = graph.pos.requires_grad_(), []
+    run = chunks._Work.run
+    monkeypatch.setattr(
+        chunks._Work, "run", lambda work, x: asked.append([to.over for to in work.outputs]) or run(work, x)
+    )
+    in_chunks(20)
+    torch.autograd.grad(model(graph).square().sum(), pos, retain_graph=True)
+    assert chunks.Over.ALL not in asked[-1]
+    model(graph).square().sum().backward()
+    assert chunks.Over.ALL in asked[-1]
+
+
+@CONVOLUTIONS
+@GROUPS
+def test_a_block_compiles_without_a_break_to_the_same_function(convolution, group, in_chunks):
+    model = moved(SE3Transformer(small_config(convolution=convolution, group=group, num_layers=1))).double()
+    block = model.blocks[0]
+    with torch.no_grad():
+        edges = model.embed_edges(random_graph((6, 5, 7)))
+    x = torch.randn(18, 9, 8, dtype=torch.float64, requires_grad=True)
+    compiled = torch.compile(block, fullgraph=True, backend="eager")
+    in_chunks(20)
+    found, expected = (
+        [y, *torch.autograd.grad(y.square().sum(), [x, *block.parameters()], retain_graph=True)]
+        for y in (compiled(x, edges), block(x, edges))
+    )
+    assert_same(found, expected, 1e-10)
+
+
+def large_pieces_kept(model, graph, size):
+    """How many pieces of memory of at least `size` bytes are kept for the backward."""
+    pieces = {}
+
+    def pack(x):
+        pieces[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        y = model(graph)
+    assert y.requires_grad
+    return sum(nbytes >= size for nbytes in pieces.values())
+
+
+@pytest.mark.parametrize(("memory", "for_each_layer"), [(0, 0), (1 << 29, 2)])
+def test_a_layer_keeps_keys_and_values_or_nothing_of_the_size_of_its_edges(memory, for_each_layer, monkeypatch):
+    monkeypatch.setattr(edges_module, "KEPT_BYTES", memory)
+    graph = random_graph((30, 30), torch.float32, spread=1.0)
+    models = [SE3Transformer(small_config(num_layers=layers, channels=32)) for layers in (1, 3)]
+    num_edges = len(models[0].embed_edges(graph).src)
+    few, many = (large_pieces_kept(model, graph, num_edges * 9 * 32 * 4) for model in models)
+    assert num_edges > 1500
+    assert many - few == 2 * for_each_layer
+
+
+def test_memory_of_a_training_step_is_bounded():
+    """A tensor (E, M, C) has 25 MB here; autograd would keep some ten of them for each of the six layers."""
+    step = """
+import resource, torch
+from molformer.data.graph import GraphBatch
+from molformer.data.structure import Structure
+from molformer.models import SE3Transformer, SE3TransformerConfig
+from molformer.nn import edges
+edges.KEPT_BYTES = 0
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+graph = GraphBatch.from_structures([Structure([6] * 36, torch.randn(36, 3).numpy()) for _ in range(10)])
+config = SE3TransformerConfig(lmax=3, channels=32, num_layers=6, cutoff=50.0)
+model, before = SE3Transformer(config), peak()
+model(graph).square().mean().backward()
+print(peak() - before)
+"""
+    found = subprocess.run([sys.executable, "-c", step], capture_output=True, text=True, check=True)
+    assert float(found.stdout) < 350  # MB
+
+
 def test_a_chunk_holds_whole_receivers():
     degrees = torch.tensor([0, 3, 4, 9, 0, 1, 2, 0])
-    chunks = whole_receivers(degrees, most=7)
-    assert [chunk.first_node for chunk in chunks] == [0, *(chunk.last_node for chunk in chunks)][:-1]
-    assert [chunk.first_edge for chunk in chunks] == [0, *(chunk.last_edge for chunk in chunks)][:-1]
-    assert chunks[-1].last_node == len(degrees)
-    assert chunks[-1].last_edge == degrees.sum()
-    for chunk in chunks:
+    cut = whole_receivers(degrees, most=7)
+    assert [chunk.first_node for chunk in cut] == [0, *(chunk.last_node for chunk in cut)][:-1]
+    assert [chunk.first_edge for chunk in cut] == [0, *(chunk.last_edge for chunk in cut)][:-1]
+    assert cut[-1].last_node == len(degrees)
+    assert cut[-1].last_edge == degrees.sum()
+    for chunk in cut:
         assert chunk.last_edge - chunk.first_edge == degrees[chunk.first_node : chunk.last_node].sum()
         assert chunk.last_edge - chunk.first_edge <= 7 or chunk.last_node == chunk.first_node + 1
