@@ -36,7 +36,15 @@ SWEEPS: dict[Mode, int] = {"forward": 1, "training": 2, "forces": 4}
 def products(
     config: SE3TransformerConfig, nodes: int, edges: int, turns: Turns = "blocks", order: str = "least"
 ) -> dict[str, float]:
-    """Floating-point operations of one forward with one scalar head, by the kinds of `TIMES`; `order` is of `kernel`."""
+    """Floating-point operations of one forward with one scalar head, by the kinds of `TIMES`.
+
+    Args:
+        config: of the encoder.
+        nodes: N.
+        edges: E.
+        turns: how frames are applied.
+        order: of the kernel's products, by its name in `kernel`.
+    """
     lmax, c, f = config.lmax, config.channels, config.edge_features
     m = (lmax + 1) ** 2
     frame = m * m if turns == "dense" else _frame_numbers(lmax)
