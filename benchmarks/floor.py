@@ -33,14 +33,24 @@ SWEEPS: dict[Mode, int] = {"forward": 1, "training": 2, "forces": 4}
 """How often everything is read again: once in each forward and backward."""
 
 
-def products(config: SE3TransformerConfig, nodes: int, edges: int, turns: Turns = "blocks") -> dict[str, float]:
-    """Floating-point operations of one forward with one scalar head, by the kinds of `TIMES`."""
+def products(
+    config: SE3TransformerConfig, nodes: int, edges: int, turns: Turns = "blocks", order: str = "least"
+) -> dict[str, float]:
+    """Floating-point operations of one forward with one scalar head, by the kinds of `TIMES`.
+
+    Args:
+        config: of the encoder.
+        nodes: N.
+        edges: E.
+        turns: how frames are applied.
+        order: of the kernel's products, by its name in `kernel`.
+    """
     lmax, c, f = config.lmax, config.channels, config.edge_features
     m = (lmax + 1) ** 2
     frame = m * m if turns == "dense" else _frame_numbers(lmax)
     hidden = config.feed_forward * c
     per_node = 3 * m * c * c + 2 * m * c * hidden + lmax * c * hidden  # query, self, output; expand, reduce; gates
-    per_edge = kernel(config)["least"]
+    per_edge = kernel(config)[order]
     shared = edges * f * f + nodes * (c * c + c)  # edge network and head
     monomials = (2 * lmax + 1) * (lmax + 1)
     return {
@@ -52,24 +62,25 @@ def products(config: SE3TransformerConfig, nodes: int, edges: int, turns: Turns 
 
 
 def kernel(config: SE3TransformerConfig) -> dict[str, float]:
-    """Multiplications of the kernel for one edge and layer, keys and values together.
+    """Multiplications of the kernel for one edge and layer, keys and values together, in the orders that are known.
 
     Returns:
-        `applied`: as the product of (h ⊗ x) with all weights; `written`: with the edge's own matrix written out first,
-        Σ_r h_r W_r, which needs fewer for m > 0, whose weights are used twice; `least` of the two. They are one for
-        `separable`, which has no h.
+        `four`: the products with a and b of both x_+m and x_-m; `three`: the same with sums of them, as complex numbers
+        are multiplied (with E(3) there is no b, and two do for both); for `full`, whose a and b are Σ_r h_r W_r, these
+        are products of (h ⊗ x), and `written` is with the edge's own a and b written out first; `least` of them.
     """
     lmax, c, f = config.lmax, config.channels, config.edge_features
-    mixes = 4 if config.group == "SE(3)" else 2  # a and b, or a alone, each for +m and -m
-    counts = [(lmax + 1 - m) ** 2 * 2 * c * c for m in range(lmax + 1)]
-    apply = counts[0] + mixes * sum(counts[1:])
+    counts = [(lmax + 1 - m) ** 2 * 2.0 * c * c for m in range(lmax + 1)]
+    straight, pairs, mixes = counts[0], sum(counts[1:]), config.group == "SE(3)"
+    orders = {"four": straight + (4 if mixes else 2) * pairs, "three": straight + (3 if mixes else 2) * pairs}
     if config.convolution == "separable":
         scales = f * (lmax + 1) * (lmax + 2) // 2 * c
-        return dict.fromkeys(("applied", "written", "least"), float(apply + scales))
-    trunk = f * config.radial
-    weights = counts[0] + mixes // 2 * sum(counts[1:])
-    applied, written = trunk + config.radial * apply, trunk + config.radial * weights + apply
-    return {"applied": applied, "written": written, "least": min(applied, written)}
+        orders = {name: scales + count for name, count in orders.items()}
+    else:
+        trunk, radial = f * config.radial, config.radial
+        written = trunk + radial * (straight + (2 if mixes else 1) * pairs) + orders["three"]
+        orders = {name: trunk + radial * count for name, count in orders.items()} | {"written": written}
+    return orders | {"least": min(orders.values())}
 
 
 def flops(config: SE3TransformerConfig, nodes: int, edges: int, mode: Mode) -> float:

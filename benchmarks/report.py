@@ -40,6 +40,8 @@ def arguments(doc: str, *flags: tuple[str, dict[str, Any]]) -> argparse.Namespac
 
 
 def progress(text: str) -> None:
-    """Say on a terminal what is being measured, on a line that the next one replaces."""
+    """Say what is being measured: on a terminal in a line that the next one replaces, else a line each."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+    elif text:
+        print(text, file=sys.stderr, flush=True)

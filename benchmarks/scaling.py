@@ -18,7 +18,7 @@ from benchmarks.peers.protocol import Clock, Measurement, Mode, Request
 
 NEIGHBOURS = 10
 MODES: tuple[Mode, ...] = ("forward", "training")
-TIMEOUT = 300.0  # seconds for one process
+TIMEOUT = 600.0  # seconds for one process
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,20 @@
+import subprocess
 import sys
 
+import pytest
 import torch
 
 from benchmarks import predict
 
 
-def test_the_table_has_all_figures(monkeypatch, capsys):
+@pytest.mark.parametrize("clock", ["--threads=1", "--cpu-time"])
+def test_the_table_has_all_figures(clock, monkeypatch, capsys):
     threads = torch.get_num_threads()
     monkeypatch.setattr(predict, "sample", lambda count: ["CCO", "C=O"])
-    monkeypatch.setattr(predict, "_process", lambda command: 1.5)  # a new process is tested with the command line
-    monkeypatch.setattr(sys, "argv", ["predict.py", "--quick", "--threads", "1"])
+    monkeypatch.setattr(
+        predict, "_process", lambda command, clock: 1.5
+    )  # a new process is tested with the command line
+    monkeypatch.setattr(sys, "argv", ["predict.py", "--quick", clock])
     predict.main()
     torch.set_num_threads(threads)
     text = capsys.readouterr().out
@@ -29,3 +34,9 @@ def test_the_sample_is_spread_over_the_embedded_set():
 
 def test_the_bare_part_makes_a_geometry():
     assert predict.bare("CCO")
+
+
+def test_the_processor_time_of_a_process_that_was_started_counts():
+    before = predict._with_children()
+    subprocess.run([sys.executable, "-c", "sum(range(10**7))"], check=True)
+    assert predict._with_children() - before > 0.05
