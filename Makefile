@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint types data clean
+.PHONY: help install demo test test-slow lint types data bench bench-peers clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,14 @@ types: install  ## mypy
 data: install  ## make the embedded data set again, from its list of fragments
 	$(PYTHON) data/enumerate_molecules.py
 	$(PYTHON) data/label_molecules.py
+
+bench: install  ## tables of speed, memory, scaling and predictions; the short form, some minutes
+	$(PYTHON) -m benchmarks.speed --quick
+	$(PYTHON) -m benchmarks.scaling --quick
+	$(PYTHON) -m benchmarks.predict --quick
+
+bench-peers: install  ## environments of the packages that `bench` compares with, 5 GB under ~/.cache/molformer
+	PYTHON=$(CURDIR)/$(PYTHON) TORCH="$(TORCH)" bash benchmarks/peers/install.sh
 
 clean:  ## remove what was built, not what was trained
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

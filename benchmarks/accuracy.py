@@ -1,6 +1,6 @@
 """Errors on public data sets beside baselines and published figures.
 
-`python benchmarks/accuracy.py [--data DIR] [--runs DIR] [--row NAME] [--minutes M]` trains what is not there yet, one
+`python -m benchmarks.accuracy [--data DIR] [--runs DIR] [--row NAME] [--minutes M]` trains what is not there yet, one
 process a row, and prints the table; `--table` prints it from what is there. DIR of `--data` holds the files that
 `accuracy_rows.py` names; paths are relative to the repository. A row leaves `RUNS/NAME.json`, its run folder
 `RUNS/NAME` and its store in `RUNS/stores`; the commands below the table do the same without this script.
@@ -9,7 +9,6 @@ process a row, and prints the table; `--table` prints it from what is there. DIR
 import argparse
 import json
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -17,14 +16,19 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accuracy_rows import ROWS, Row
 
-ROOT = Path(__file__).parents[1]
-SEED = 0  # of bootstrap and turns
+from benchmarks.accuracy_rows import ROWS, Row
+from benchmarks.baselines import BASELINES
+from benchmarks.machine import ROOT, processor
+from benchmarks.measures import interval
+
+SEED = 0  # of the turns
+DATA, RUNS = Path("../shared/data"), Path("runs/accuracy")
 
 
 def import_command(name: str, row: Row, data: Path, runs: Path) -> list[str]:
@@ -65,11 +69,10 @@ def run_row(name: str, data: Path, runs: Path, minutes: float) -> None:
         _, config, *words = train_command(name, row, runs, extra)
         encoder, training = read_configs(config, [*words, "--wandb", "off"])
     done = train(encoder, training, RunProgress(Console()), resume=begun)
-    command = train_command(name, row, runs, ["--epochs", str(training.epochs)])
     result = {
         "row": name,
-        "commands": [shlex.join(["molformer", *words]) for words in (make_store, command)],
         "epochs": done.epochs,
+        "planned": training.epochs,
         "seconds": round(done.seconds, 1),
         "measured": time.strftime("%Y-%m-%d"),
         **machine(),
@@ -93,10 +96,6 @@ def _epochs_in(minutes: float, name: str, row: Row, runs: Path) -> int:
 
 def evaluate(row: Row, run: Path) -> dict[str, Any]:
     """Sizes of the parts, parameters, and every measure of model and baselines on the test part."""
-    import torch
-    from baselines import BASELINES
-    from measures import interval
-
     from molformer.data.datamodule import MoleculeDataModule
     from molformer.data.points import PointCloudDataModule
     from molformer.data.splits import SplitPolicy
@@ -113,9 +112,9 @@ def evaluate(row: Row, run: Path) -> dict[str, Any]:
     else:
         given = SplitPolicy("file", file=str(run / "split.json"))
         data = MoleculeDataModule(store, names, given, training.batch_size, seed=seed)
-    torch.manual_seed(SEED)
     model = load_model(run)
     predicted = {turned: predict_batches(model, _turned(data.test_dataloader(), turned)) for turned in _poses(row)}
+    baseline = cache(lambda name, target: BASELINES[name](data, target))
     values = []
     for measure in row.measures:
         target = data.store.label(measure.target)
@@ -125,7 +124,7 @@ def evaluate(row: Row, run: Path) -> dict[str, Any]:
         entry: dict[str, Any] = {"measure": measure.name, "value": value, "low": low, "high": high, "baselines": {}}
         for name in row.baselines:
             if not (target.kind == "forces" and name == "composition"):
-                entry["baselines"][name] = interval(measure, BASELINES[name](data, target), label, found.sizes)[0]
+                entry["baselines"][name] = interval(measure, baseline(name, target), label, found.sizes)[0]
         values.append(entry)
     parts = {part: len(getattr(data.split, part)) for part in ("train", "val", "test")}
     return {"parts": parts, "parameters": sum(p.numel() for p in model.parameters()), "values": values}
@@ -155,11 +154,11 @@ def machine() -> dict[str, Any]:
 
     from molformer.version import __version__
 
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads, {cpu}"
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"{torch.get_num_threads()} threads of {processor()}"
+    )
     return {"machine": device, "torch": torch.__version__, "molformer": __version__}
 
 
@@ -187,7 +186,10 @@ def print_table(runs: Path, names: Iterable[str]) -> None:
         print(f"\nMeasured on {line}: " + ", ".join(r["row"] for r in results if line.startswith(r["machine"])))
     print("\n```sh")
     for result in results:
-        print("\n".join(result["commands"]))
+        name, row = result["row"], ROWS[result["row"]]
+        epochs = ["--epochs", str(result["planned"])]
+        for words in (import_command(name, row, DATA, RUNS), train_command(name, row, RUNS, epochs)):
+            print(shlex.join(["molformer", *words]))
     print("```")
 
 
@@ -201,8 +203,8 @@ def _short(value: float) -> str:
 def main() -> None:
     """Train what is asked for, a process a row, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"))
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--row", choices=ROWS, action="append", help="one row; may be given again")
     parser.add_argument("--minutes", type=float, default=0.0, help="train each row for about so long")
     parser.add_argument("--again", action="store_true", help="train what has a result already")
@@ -219,7 +221,16 @@ def main() -> None:
             kept.unlink(missing_ok=True)
             shutil.rmtree(arguments.runs / name, ignore_errors=True)
         if not arguments.table and not kept.is_file():
-            command = [sys.executable, __file__, "--here", "--row", name, "--minutes", str(arguments.minutes)]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.accuracy",
+                "--here",
+                "--row",
+                name,
+                "--minutes",
+                str(arguments.minutes),
+            ]
             done = subprocess.run([*command, "--data", str(arguments.data), "--runs", str(arguments.runs)], check=False)
             if done.returncode:
                 print(f"{name}: failed, see above")

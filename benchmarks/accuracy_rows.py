@@ -1,4 +1,4 @@
-"""The rows of `benchmarks/accuracy.py`: data, config, measures, baselines, and what others published.
+"""The rows of `benchmarks.accuracy`: data, config, measures, baselines, and what others published.
 
 Published figures stand beside ours for orientation: `note` says how far the two can be compared. Sources:
 BOTNet, NequIP, MACE, Allegro on acetylacetone and 3BPA: Batatia et al. 2022, arXiv 2206.07697, tables 2 and 3.
@@ -9,7 +9,7 @@ EquiformerV2 arXiv 2306.12059. ModelNet10: VoxNet, Maturana and Scherer 2015, do
 
 from dataclasses import dataclass
 
-from measures import Measure
+from benchmarks.measures import Measure
 
 HARTREE = 27.211386245988  # eV
 E_BOHR = 2.541746473  # D

@@ -50,9 +50,11 @@ def random_forest(data: StoreDataModule, target: Label) -> np.ndarray:
     labels = np.asarray(data.store.column(target.name)[data.split.train])
     kept = np.isfinite(labels)
     if target.kind == "binary":
-        forest = RandomForestClassifier(TREES, random_state=0).fit(inputs["train"][kept], labels[kept])
+        forest = RandomForestClassifier(TREES, random_state=0, n_jobs=-1).fit(inputs["train"][kept], labels[kept])
         return forest.predict_proba(inputs["test"])[:, 1]
-    forest = RandomForestRegressor(TREES, max_features=0.3, random_state=0).fit(inputs["train"][kept], labels[kept])
+    forest = RandomForestRegressor(TREES, max_features=0.3, random_state=0, n_jobs=-1).fit(
+        inputs["train"][kept], labels[kept]
+    )
     return forest.predict(inputs["test"])
 
 

@@ -6,12 +6,14 @@ import platform
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from benchmarks.peers import protocol
+from benchmarks.peers.protocol import Clock
 
 ROOT = Path(__file__).parents[1]
 """Of the checkout; programs are run from here."""
@@ -40,9 +42,9 @@ class ProgramFailed(Exception):
     """A program that was run for a measurement ended with an error; the message is its last line."""
 
 
-def reach(threads: int, repeats: int = 5) -> Reach:
+def reach(threads: int, clock: Clock = "wall", repeats: int = 5) -> Reach:
     """The best of several tries, in a process of its own."""
-    return Reach(**run([sys.executable, "-m", "benchmarks.machine", str(threads), str(repeats)]))
+    return Reach(**run([sys.executable, "-m", "benchmarks.machine", str(threads), clock, str(repeats)]))
 
 
 def best(*found: Reach) -> Reach:
@@ -50,7 +52,7 @@ def best(*found: Reach) -> Reach:
     return Reach(max(one.flops for one in found), max(one.bandwidth for one in found))
 
 
-def reach_here(threads: int, repeats: int) -> Reach:
+def reach_here(threads: int, clock: Clock, repeats: int) -> Reach:
     """The same, in this process."""
     import torch
 
@@ -58,14 +60,15 @@ def reach_here(threads: int, repeats: int) -> Reach:
     a, b = torch.randn(MATRIX, MATRIX), torch.randn(MATRIX, MATRIX)
     source = torch.ones(COPIED // 4)
     target = torch.empty_like(source)
+    now = protocol.clock(clock)
     products, copies = [], []
     for _ in range(repeats + 1):
-        start = time.perf_counter()
+        start = now()
         a @ b
-        middle = time.perf_counter()
+        middle = now()
         target.copy_(source)
         products.append(middle - start)
-        copies.append(time.perf_counter() - middle)
+        copies.append(now() - middle)
     return Reach(2 * MATRIX**3 / min(products), 2 * COPIED / min(copies))
 
 
@@ -102,23 +105,25 @@ def run(command: Sequence[str], environment: dict[str, str] | None = None, timeo
         raise ProgramFailed(f"printed no JSON but {lines[-1]!r}") from None
 
 
-def describe(threads: int) -> str:
+def describe(threads: int, clock: Clock = "wall") -> str:
     """The machine, the versions and the command, as lines to stand above a table."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     load = os.getloadavg()[0]
     busy = f"; other work is going on (load {load:.1f}), which disturbs the times" if load > 0.5 else ""
+    timed = "1 thread, the processor's time" if clock == "cpu" else f"{threads} threads"
     versions = [f"Python {platform.python_version()}", *(_version(name) for name in ("torch", "molformer", "rdkit"))]
     command = [os.path.basename(sys.executable), "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
     return "\n".join(
         [
-            f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}{busy}",
-            f"{', '.join(versions)}{_commit()}; {threads} threads",
+            f"{processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}{busy}",
+            f"{', '.join(versions)}{_commit()}; {timed}",
             shlex.join(command),
         ]
     )
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
@@ -140,4 +145,4 @@ def _commit() -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(reach_here(int(sys.argv[1]), int(sys.argv[2])))))
+    print(json.dumps(asdict(reach_here(int(sys.argv[1]), "cpu" if sys.argv[2] == "cpu" else "wall", int(sys.argv[3])))))

@@ -27,10 +27,16 @@ def arguments(doc: str, *flags: tuple[str, dict[str, Any]]) -> argparse.Namespac
     """Options that all scripts take, and those of one of them."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rows and repetitions")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch; all cores if not given")
+    parser.add_argument("--threads", type=int, help="of torch; all cores if not given")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="the processor's time in one thread, for a machine that others use too"
+    )
     for name, options in flags:
         parser.add_argument(name, **options)
-    return parser.parse_args()
+    found = parser.parse_args()
+    found.threads = 1 if found.cpu_time else found.threads or os.cpu_count() or 1
+    found.clock = "cpu" if found.cpu_time else "wall"
+    return found
 
 
 def progress(text: str) -> None:

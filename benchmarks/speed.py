@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks import machine, report
 from benchmarks.floor import floor_seconds
 from benchmarks.own import config_of
-from benchmarks.peers.protocol import Measurement, Mode, Request
+from benchmarks.peers.protocol import Clock, Measurement, Mode, Request
 
 PEERS = Path("~/.cache/molformer/peers")
 COMMON = {"lmax": 3, "channels": 32, "num_heads": 8, "num_layers": 7, "cutoff": 5.0}
@@ -45,7 +45,7 @@ class Row:
     peer: str = ""
 
 
-def own_rows(threads: int, quick: bool) -> tuple[list[Row], list[Row]]:
+def own_rows(threads: int, clock: Clock, quick: bool) -> tuple[list[Row], list[Row]]:
     """Rows of this package: at the common size, and of the presets."""
     options = {
         "separable SE(3)": {**COMMON, "convolution": "separable", "group": "SE(3)"},
@@ -53,14 +53,14 @@ def own_rows(threads: int, quick: bool) -> tuple[list[Row], list[Row]]:
         "full SE(3)": {**COMMON, "convolution": "full", "group": "SE(3)"},
     }
     common = [
-        Row(name, Request(mode, 32, threads=threads, options={"config": config}))
+        Row(name, Request(mode, 32, threads=threads, clock=clock, options={"config": config}))
         for name, config in options.items()
         for mode in MODES
         if not (quick and name.startswith("full") and mode == "forces")
     ]
     sizes = {"tiny": (1, 32, 256), "small": (1, 32, 256), "base": (1, 32)}
     presets = [
-        Row(name, Request(mode, count, threads=threads, options={"preset": name}))
+        Row(name, Request(mode, count, threads=threads, clock=clock, options={"preset": name}))
         for name, counts in sizes.items()
         for count in counts
         for mode in MODES
@@ -69,11 +69,11 @@ def own_rows(threads: int, quick: bool) -> tuple[list[Row], list[Row]]:
     return common, presets
 
 
-def peer_rows(threads: int, quick: bool) -> list[Row]:
+def peer_rows(threads: int, clock: Clock, quick: bool) -> list[Row]:
     """Rows of other packages. Those that take many seconds a molecule get one, as their row says."""
 
     def rows(name: str, peer: str, count: int, modes: Sequence[Mode], **options: object) -> list[Row]:
-        return [Row(name, Request(mode, count, threads=threads, options=options), peer) for mode in modes]
+        return [Row(name, Request(mode, count, threads=threads, clock=clock, options=options), peer) for mode in modes]
 
     some: tuple[Mode, ...] = ("forward", "training")
     return [
@@ -165,17 +165,21 @@ def main() -> None:
         ("--json", {"type": Path, "help": "write all figures to this file too"}),
     )
     rounds = arguments.rounds or (1 if arguments.quick else 3)
-    common, presets = own_rows(arguments.threads, arguments.quick)
-    parts = {"common": common, "peers": peer_rows(arguments.threads, arguments.quick), "presets": presets}
+    common, presets = own_rows(arguments.threads, arguments.clock, arguments.quick)
+    parts = {
+        "common": common,
+        "peers": peer_rows(arguments.threads, arguments.clock, arguments.quick),
+        "presets": presets,
+    }
     wanted = arguments.only or list(parts)
-    print(machine.describe(arguments.threads), flush=True)
-    before = machine.reach(arguments.threads)
+    print(machine.describe(arguments.threads, arguments.clock), flush=True)
+    before = machine.reach(arguments.threads, arguments.clock)
     # Peers stand among the rows that they are compared with, the presets by themselves, once.
     compared = [row for part in ("common", "peers") if part in wanted for row in parts[part]]
     found = list(zip(compared, in_turn(compared, arguments.peers, rounds), strict=True))
     alone = parts["presets"] if "presets" in wanted else []
     found += zip(alone, in_turn(alone, arguments.peers, 1), strict=True)
-    reach = machine.best(before, machine.reach(arguments.threads))
+    reach = machine.best(before, machine.reach(arguments.threads, arguments.clock))
     print(f"This machine reaches: {reach}\n")
     print(report.table(HEADER, [cells(row, measurement, reach) for row, measurement in found]))
     if alone and not arguments.quick:

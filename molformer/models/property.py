@@ -4,71 +4,38 @@ Letters: N nodes, B graphs, M components, C channels, K classes.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Self
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from molformer import units
 from molformer.data.graph import GraphBatch
 from molformer.data.structure import Label
 from molformer.errors import ConfigError, ModelError
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.derivatives import DerivedScale, differentiable, forces_and_stress
+from molformer.models.domain import Domain
 from molformer.models.encoder import SE3Transformer
 from molformer.models.folder import read_folder, write_folder
-from molformer.nn.readout import (
-    AtomHead,
-    AtomVectorHead,
-    ChargesHead,
-    ClassHead,
-    ExtensiveHead,
-    Head,
-    Pooling,
-    ScalarHead,
-    TensorHead,
-    VectorHead,
+from molformer.models.targets import (
+    ForcesFrom,
+    check_targets,
+    derivative_factor,
+    derived_targets,
+    module_name,
+    new_head,
+    potential_of,
 )
+from molformer.nn.precision import full_precision
+from molformer.nn.readout import Head, Pooling
 from molformer.version import __version__
 
 if TYPE_CHECKING:
     from molformer.data.statistics import TargetStatistics
-
-ForcesFrom = Literal["conservative", "direct"]
-"""Where forces come from: minus the gradient of the energy, or a head of their own."""
-
-
-@dataclass(frozen=True)
-class Domain:
-    """What a model was trained on.
-
-    Args:
-        elements: atomic numbers that occurred.
-        max_atoms: size of the largest structure.
-        geometries: where the geometries came from, by `Structure.geometry`.
-    """
-
-    elements: tuple[int, ...] = ()
-    max_atoms: int = 0
-    geometries: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, for JSON and checkpoints."""
-        return {
-            "elements": list(self.elements),
-            "max_atoms": self.max_atoms,
-            "geometries": list(self.geometries),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of `to_dict`."""
-        return cls(tuple(values["elements"]), int(values["max_atoms"]), tuple(values["geometries"]))
 
 
 class PropertyModel(nn.Module):
@@ -105,12 +72,16 @@ class PropertyModel(nn.Module):
         self.pooling = pooling
         self.domain = domain or Domain()
         self.forces = forces
-        self._check_targets()
+        check_targets(self.targets, config.lmax, forces)
         self.encoder = SE3Transformer(config)
         self.heads = nn.ModuleDict(
-            {_key(target.name): _head(target, config, pooling) for target in targets if target not in self.derived}
+            {
+                module_name(target.name): new_head(target, config, pooling)
+                for target in targets
+                if target not in self.derived
+            }
         )
-        self.scales = nn.ModuleDict({_key(target.name): DerivedScale() for target in self.derived})
+        self.scales = nn.ModuleDict({module_name(target.name): DerivedScale() for target in self.derived})
 
     def forward(self, graph: GraphBatch) -> dict[str, Tensor]:
         """Values of every target, in its unit.
@@ -162,7 +133,7 @@ class PropertyModel(nn.Module):
             ConfigError: derivatives are predicted and the features are not those of this graph.
         """
         with self._gradients():
-            with torch.autocast(x.device.type, enabled=False):
+            with full_precision(x.device.type):
                 values = {name: self.head(name)(x, graph) for name in self.predicted}
             if not self.derived:
                 return values
@@ -171,14 +142,13 @@ class PropertyModel(nn.Module):
             forces, stress = forces_and_stress(energy, graph, "stress" in kinds, create_graph=self.training)
         for kind, value in (("forces", forces), ("stress", stress)):
             if kind in kinds and value is not None:
-                values[kinds[kind].name] = value * self._derivative_factor(kinds[kind])
+                values[kinds[kind].name] = value * derivative_factor(self.potential, kinds[kind])
         return values
 
     @property
     def derived(self) -> list[Label]:
         """The targets that are derivatives of the `potential`: stress, and forces unless they are direct."""
-        kinds = ("stress",) if self.forces == "direct" else ("stress", "forces")
-        return [target for target in self.targets if target.kind in kinds]
+        return derived_targets(self.targets, self.forces)
 
     @property
     def predicted(self) -> list[str]:
@@ -187,27 +157,15 @@ class PropertyModel(nn.Module):
 
     @property
     def potential(self) -> Label:
-        """The target whose derivatives forces and stress are: `energy`, or else the only extensive energy.
+        """The target whose derivatives forces and stress are, see `potential_of`.
 
         Raises:
             ConfigError: there is none, or it is not clear which.
         """
-        energies = [t for t in self.targets if t.kind == "extensive" and units.dimension(t.unit) == "energy"]
-        named = [target for target in energies if target.name == "energy"]
-        if len(named or energies) != 1:
-            raise ConfigError(
-                "forces and stress are derivatives of an energy: have one extensive target in a unit of energy, or "
-                "name it 'energy'"
-            )
-        return (named or energies)[0]
-
-    def _derivative_factor(self, target: Label) -> float:
-        """From the energy's unit per Å, or per Å³, to the unit of forces or stress."""
-        inside = "eV/Å" if target.kind == "forces" else "eV/Å^3"
-        return units.factor(self.potential.unit, "eV") * units.factor(inside, target.unit)
+        return potential_of(self.targets)
 
     def _derived_scale(self, target: Label) -> Tensor:
-        scale = self.scales[_key(target.name)]
+        scale = self.scales[module_name(target.name)]
         assert isinstance(scale, DerivedScale)
         return scale.value
 
@@ -232,7 +190,7 @@ class PropertyModel(nn.Module):
         if target.kind == "stress":
             return torch.where(own > 0, own, 1.0)
         energy = self.head(self.potential.name)
-        return torch.where(own > 0, own, energy.scale / energy.size.sqrt() * self._derivative_factor(target))
+        return torch.where(own > 0, own, energy.scale / energy.size.sqrt() * derivative_factor(self.potential, target))
 
     def set_statistics(self, statistics: Mapping[str, "TargetStatistics"]) -> None:
         """Tell every head, and the scales of derivatives, what the targets look like on the training part.
@@ -248,7 +206,7 @@ class PropertyModel(nn.Module):
 
     def head(self, name: str) -> Head:
         """The head of a target."""
-        head = self.heads[_key(name)]
+        head = self.heads[module_name(name)]
         assert isinstance(head, Head)
         return head
 
@@ -290,27 +248,6 @@ class PropertyModel(nn.Module):
             raise ModelError(f"the model folder '{folder}' is damaged or does not fit its config: {reason}") from None
         return model.eval()
 
-    def _check_targets(self) -> None:
-        names = [target.name for target in self.targets]
-        if not names:
-            raise ConfigError("a model needs at least one target")
-        if repeated := {name for name in names if names.count(name) > 1}:
-            raise ConfigError(f"target '{min(repeated)}' is named twice")
-        kinds = {target.name: target.kind for target in self.targets}
-        for kind in ("forces", "stress"):
-            if list(kinds.values()).count(kind) > 1:
-                raise ConfigError(f"only one target can be of kind '{kind}'")
-        if self.forces not in get_args(ForcesFrom):
-            raise ConfigError(f"forces is '{self.forces}'; choose one of {', '.join(get_args(ForcesFrom))}")
-        for target in self.derived:
-            self._derivative_factor(target)
-        direct = {"forces": 1} if self.forces == "direct" else {}
-        for name, kind in kinds.items():
-            needed = {"vector": 1, "atom_vector": 1, "tensor": 2, **direct}.get(kind, 0)
-            if self.config.lmax < needed:
-                what = {"forces": "direct forces", "atom_vector": "a vector per atom"}.get(kind, f"a {kind}")
-                raise ConfigError(f"target '{name}' is {what}, which needs lmax of at least {needed}")
-
 
 def check_device(device: str) -> None:
     """Refuse a device that is not there.
@@ -340,27 +277,3 @@ def load_model(path: str | os.PathLike[str], device: str = "auto") -> PropertyMo
         device = "cuda" if torch.cuda.is_available() else "cpu"
     inside = Path(path) / "model"
     return PropertyModel.load(inside if (inside / "config.json").is_file() else path).to(device)
-
-
-def _key(name: str) -> str:
-    """Name of a target's head among the weights; a module's name may hold no dot and be no attribute."""
-    return "target:" + name.replace("%", "%25").replace(".", "%2E")
-
-
-def _head(target: Label, config: SE3TransformerConfig, pooling: Pooling) -> Head:
-    if target.kind == "intensive":
-        return ScalarHead(config.channels, pooling)
-    if target.kind == "extensive":
-        return ExtensiveHead(config.channels)
-    if target.kind in ("binary", "category"):
-        return ClassHead(config.channels, max(1, len(target.classes)), pooling)
-    if target.kind == "forces":
-        return AtomVectorHead(config.channels, balanced=True)
-    heads: dict[str, Callable[[int], Head]] = {
-        "vector": VectorHead,
-        "tensor": TensorHead,
-        "charges": ChargesHead,
-        "atom": AtomHead,
-        "atom_vector": AtomVectorHead,
-    }
-    return heads[target.kind](config.channels)

@@ -30,12 +30,17 @@ def smooth_softmax(logits: Tensor, edges: Edges) -> Tensor:
     Returns:
         Weights (E, H), between 0 and 1.
     """
+    return edges.envelope[:, None] * _softmax_over_envelope(logits, edges)
+
+
+def _softmax_over_envelope(logits: Tensor, edges: Edges) -> Tensor:
+    """α / u, which is there for an edge at the cutoff too."""
     nodes = edges.dst[:, None].expand_as(logits)
     largest = logits.new_zeros(edges.num_nodes, logits.shape[1])
     largest = largest.scatter_reduce(0, nodes, logits.detach(), "amax")  # at least 0, the constant's logit
-    weight = edges.envelope[:, None] * torch.exp(logits - largest.index_select(0, edges.dst))
-    total = torch.exp(-largest) + edges.sum_at_dst(weight)
-    return weight / total.index_select(0, edges.dst)
+    exponential = torch.exp(logits - largest.index_select(0, edges.dst))
+    total = torch.exp(-largest) + edges.sum_at_dst(edges.envelope[:, None] * exponential)
+    return exponential / total.index_select(0, edges.dst)
 
 
 class SE3Attention(nn.Module):
@@ -62,27 +67,95 @@ class SE3Attention(nn.Module):
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
         kernel, numbers = self.convolution.tensors(), self.convolution.numbers_per_edge
-        received = edges.received(self.attend, x, self.query(x), kernel, numbers)
+        received = edges.received(self.attend, self.attend_backward, x, self.query(x), kernel, numbers)
         return self.output(received) + self.self_interaction(x)
 
-    def attend(self, x: Tensor, queries: Tensor, edges: Edges, *kernel: Tensor) -> Tensor:
-        """Σ_j α_ij v_ij, from the features of the edges' senders (E, M, C) and the queries (N, M, C): (N, M, C)."""
-        keys, values = self.convolution.by_order(edges.turn_in(x), edges.features, *kernel)
-        weights = self.weights(queries, keys, edges).repeat_interleave(x.shape[-1] // self.num_heads, dim=-1)  # (E, C)
-        messages = edges.turn_back(torch.cat([value * weights[:, None] for value in values], dim=1))
-        return edges.sum_at_dst(messages)
+    def attend(self, x: Tensor, queries: Tensor, edges: Edges, *kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Equation 10 without the self-interaction.
 
-    def weights(self, queries: Tensor, keys: Sequence[Tensor], edges: Edges) -> Tensor:
-        """Attention weights α (E, H) from queries (N, M, C) and keys in the edge frames, (E, …, C) for each |m|."""
-        turned = edges.turn_in(queries.index_select(0, edges.dst)).split([key.shape[1] for key in keys], dim=1)
-        products = sum((query * key).sum(1) for query, key in zip(turned, keys, strict=True))  # (E, C)
-        logits = products.unflatten(-1, (self.num_heads, -1)).sum(-1)  # (E, H)
-        size = queries.shape[1] * queries.shape[2] // self.num_heads
+        Args:
+            x: features of the edges' senders f_j (E, M, C).
+            queries: q_i (N, M, C).
+            edges: E edges into N nodes.
+            kernel: what `EdgeConvolution.tensors` gives.
+
+        Returns:
+            Σ_j α_ij v_ij (N, M, C), and the keys and values (E, M, C) in the edge frames.
+        """
+        keys, values = self.convolution.apply_to(edges.turn_in(x), edges.features, *kernel)
+        logits = self.logits(edges.turn_in(queries.index_select(0, edges.dst)), keys)
+        weights = self.per_channel(self.softmax(logits, edges))  # (E, 1, C)
+        return edges.sum_at_dst(edges.turn_back(weights * values)), keys, values
+
+    def logits(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """q_i · k_ij, scaled, (E, H) from queries and keys (E, M, C) in the edge frames."""
+        size = keys.shape[1] * keys.shape[2] // self.num_heads
+        return (queries * keys).sum(1).unflatten(-1, (self.num_heads, -1)).sum(-1) * size**-0.5
+
+    @staticmethod
+    def softmax(logits: Tensor, edges: Edges) -> Tensor:
+        """`smooth_softmax` in the precision of the envelope."""
         with torch.autocast(logits.device.type, enabled=False):
-            return smooth_softmax(logits.to(edges.envelope.dtype) * size**-0.5, edges).to(queries.dtype)
+            return smooth_softmax(logits.to(edges.envelope.dtype), edges).to(logits.dtype)
 
-    def weights_of(self, x: Tensor, edges: Edges) -> Tensor:
-        """Attention weights α (E, H) from features (N, M, C), to look at."""
-        turned = edges.turn_in(x.index_select(0, edges.src))
-        keys, _ = self.convolution.by_order(turned, edges.features, *self.convolution.tensors())
-        return self.weights(self.query(x), keys, edges)
+    def per_channel(self, x: Tensor) -> Tensor:
+        """Numbers of each head (E, H) for each channel (E, 1, C)."""
+        channels = self.query.weight.shape[1]
+        return x.repeat_interleave(channels // self.num_heads, dim=-1).unsqueeze(1)
+
+    def weights(self, x: Tensor, edges: Edges) -> Tensor:
+        """Attention weights α (E, H) from features (N, M, C), to look at; `edges` as from `SE3Transformer.embed_edges`."""
+        keys, _ = self.convolution(edges.turn_in(x.index_select(0, edges.src)), edges)
+        queries = edges.turn_in(self.query(x).index_select(0, edges.dst))
+        return self.softmax(self.logits(queries, keys), edges)
+
+    def attend_backward(
+        self,
+        grad: Tensor,
+        kept: Sequence[Tensor],
+        x: Tensor,
+        queries: Tensor,
+        edges: Edges,
+        *kernel: Tensor,
+        frames_too: bool,
+    ) -> tuple[Tensor, ...]:
+        """The derivative of `attend`, written out because it takes fewer passes than what autograd finds.
+
+        Args:
+            grad: with respect to the sum that `attend` gives (N, M, C).
+            kept: keys and values from `attend`, or nothing to have them computed again.
+            x: as in `attend`.
+            queries: as in `attend`.
+            edges: as in `attend`.
+            kernel: as in `attend`.
+            frames_too: give gradients of the frames and envelopes, which positions need and weights do not.
+
+        Returns:
+            Gradients of x, queries, frames, edge features, envelopes and kernel; without `frames_too` those of frames
+            and envelopes are left out.
+        """
+        turned_x = edges.turn_in(x)
+        (keys, values), pull_back = self.convolution.apply_and_pull_back(turned_x, edges.features, kernel, kept)
+        queries_at_edges, grad_at_edges = (node.index_select(0, edges.dst) for node in (queries, grad))
+        turned_queries, turned_grad = edges.turn_in(queries_at_edges), edges.turn_in(grad_at_edges)
+        over_envelope = _softmax_over_envelope(self.logits(turned_queries, keys), edges)
+        weights = edges.envelope[:, None] * over_envelope
+
+        # y = Σ α v:  ∂v = α ∂y,  ∂α = v·∂y;  of the softmax:  ∂s = α (∂α - Σ α ∂α);  s = q·k:  ∂q = k ∂s,  ∂k = q ∂s
+        scale = (keys.shape[1] * keys.shape[2] // self.num_heads) ** -0.5
+        grad_weights = self.logits(turned_grad, values) / scale
+        mean = edges.sum_at_dst(weights * grad_weights)
+        centred = grad_weights - mean.index_select(0, edges.dst)
+        grad_logits = self.per_channel(weights * centred * scale)
+        grad_queries = keys * grad_logits
+        channel_weights = self.per_channel(weights)
+        grad_x, grad_features, *grad_kernel = pull_back(
+            turned_queries.mul_(grad_logits), turned_grad.mul_(channel_weights)
+        )
+        to_nodes = edges.turn_back(grad_x), edges.sum_at_dst(edges.turn_back(grad_queries))
+        if not frames_too:
+            return *to_nodes, grad_features, *grad_kernel
+        grad_frames = torch.bmm(grad_x, x.transpose(1, 2))
+        grad_frames.baddbmm_(grad_queries, queries_at_edges.transpose(1, 2))
+        grad_frames.baddbmm_(values * channel_weights, grad_at_edges.transpose(1, 2))
+        return *to_nodes, grad_frames, grad_features, (over_envelope * centred).sum(-1), *grad_kernel

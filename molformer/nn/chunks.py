@@ -1,4 +1,4 @@
-"""A function of the edges, applied to a chunk of them at a time, of which nothing but the inputs is kept.
+"""A function of the edges, applied to a chunk of them at a time, of which little more than the inputs is kept.
 
 A chunk is all edges into some consecutive nodes, so that what is summed or normalised over the neighbours of a node is
 complete in it, and small enough to stay in the processor's cache. The backward goes through the same chunks again and
@@ -7,7 +7,7 @@ forces to a loss on forces) are taken in the same way and memory never holds mor
 Letters: N nodes, E edges.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -30,6 +30,17 @@ class Over(Enum):
     """Weights: a chunk has all of it; what it gives is added up."""
 
 
+SUMS = (Over.SENDERS, Over.ALL)
+"""Where several chunks give parts of the same row."""
+
+
+class Like(NamedTuple):
+    """What an output is: the rows' meaning, and the index of the input whose further dimensions it has."""
+
+    over: Over
+    index: int
+
+
 class Chunk(NamedTuple):
     """Edges first_edge:last_edge, all those into the nodes first_node:last_node."""
 
@@ -41,6 +52,8 @@ class Chunk(NamedTuple):
 
 EdgeFunction = Callable[..., tuple[Tensor, ...]]
 """From the receivers of a chunk's edges, counted from its first node (e,), and its parts of the inputs to outputs."""
+EdgeBackward = Callable[..., tuple[Tensor, ...]]
+"""From the indices of the wanted inputs, receivers, inputs, gradients of outputs and what is kept to gradients."""
 
 
 def whole_receivers(degrees: Tensor, most: int) -> list[Chunk]:
@@ -66,46 +79,48 @@ def whole_receivers(degrees: Tensor, most: int) -> list[Chunk]:
 
 def by_chunks(
     function: EdgeFunction,
+    backward: EdgeBackward | None,
     chunks: Sequence[Chunk],
     src: Tensor,
     dst: Tensor,
     inputs: Sequence[tuple[Tensor, Over]],
-    outputs: Sequence[int],
+    outputs: Sequence[Like],
+    kept: Sequence[Like] = (),
 ) -> tuple[Tensor, ...]:
     """Apply a function chunk by chunk; its derivatives of every order do likewise.
 
     Args:
         function: of a chunk.
+        backward: its derivative, if there is a faster one than autograd's.
         chunks: all edges and all nodes, from `whole_receivers`.
         src: sending nodes (E,).
         dst: receiving nodes (E,), sorted.
         inputs: tensors and what their rows are.
-        outputs: for each output of the function, the index of the input that it is like in shape and rows.
+        outputs: of the function.
+        kept: further outputs of the function, which are not returned but kept for `backward`.
 
     Returns:
         The outputs, put together from those of the chunks.
     """
     tensors, rows = zip(*inputs, strict=True)
-    return _ByChunks.apply(_Work(function, chunks, src, dst, rows, tuple(outputs)), *tensors)
+    return _ByChunks.apply(_Work(function, backward, chunks, src, dst, rows, (*outputs, *kept)), len(outputs), *tensors)
 
 
 class _Work(NamedTuple):
     function: EdgeFunction
+    backward: EdgeBackward | None
     chunks: Sequence[Chunk]
     src: Tensor
     dst: Tensor
     rows: tuple[Over, ...]
-    outputs: tuple[int, ...]
+    outputs: tuple[Like, ...]
 
     def run(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """All chunks: on a processor each thread has its share of them, elsewhere they follow each other."""
         threads = min(torch.get_num_threads(), len(self.chunks)) if self.src.device.type == "cpu" else 1
-        whole = [self._empty(tensors[index], index) for index in self.outputs]
+        whole = [self._empty(like.over, tensors[like.index]) for like in self.outputs]
         totals = [whole] + [
-            [
-                torch.zeros_like(total) if self._is_sum(index) else total
-                for total, index in zip(whole, self.outputs, strict=True)
-            ]
+            [torch.zeros_like(total) if like.over in SUMS else total for total, like in self._with_likes(whole)]
             for _ in range(threads - 1)
         ]
         bounds = [len(self.chunks) * thread // threads for thread in range(threads + 1)]
@@ -116,8 +131,8 @@ class _Work(NamedTuple):
 
         in_threads(share, threads)
         for others in totals[1:]:
-            for total, other, index in zip(whole, others, self.outputs, strict=True):
-                if self._is_sum(index):
+            for (total, like), other in zip(self._with_likes(whole), others, strict=True):
+                if like.over in SUMS:
                     total += other
         return tuple(whole)
 
@@ -134,63 +149,71 @@ class _Work(NamedTuple):
             else:
                 parts.append(tensor[nodes if over is Over.RECEIVERS else edges])
         results = self.function(self.dst[edges] - chunk.first_node, *parts)
-        for result, index, total in zip(results, self.outputs, totals, strict=True):
-            over = self.rows[index]
-            if over is Over.SENDERS:
+        for (total, like), result in zip(self._with_likes(totals), results, strict=False):  # no more than is wanted
+            if like.over is Over.SENDERS:
                 total.index_add_(0, src, result)
-            elif over is Over.ALL:
+            elif like.over is Over.ALL:
                 total += result
             else:
-                total[nodes if over is Over.RECEIVERS else edges] = result
+                total[nodes if like.over is Over.RECEIVERS else edges] = result
 
-    def _is_sum(self, index: int) -> bool:
-        return self.rows[index] in (Over.SENDERS, Over.ALL)
+    def _with_likes(self, totals: Sequence[Tensor]) -> Iterable[tuple[Tensor, Like]]:
+        return zip(totals, self.outputs, strict=True)
 
-    def _empty(self, like: Tensor, index: int) -> Tensor:
-        make = torch.zeros_like if self._is_sum(index) else torch.empty_like
-        return make(like, memory_format=torch.contiguous_format)
+    def _empty(self, over: Over, like: Tensor) -> Tensor:
+        num_nodes = self.chunks[-1].last_node
+        rows = {Over.ALL: len(like), Over.EDGES: len(self.src), Over.SENDERS: num_nodes, Over.RECEIVERS: num_nodes}
+        make = like.new_zeros if over in SUMS else like.new_empty
+        return make(rows[over], *like.shape[1:])
 
 
 class _ByChunks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, work: _Work, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.work = work
+    def forward(ctx: Any, work: _Work, num_outputs: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        results = work.run(tensors)
+        ctx.work, ctx.num_inputs, ctx.num_outputs = work, len(tensors), num_outputs
         ctx.mode = Mode.now(work.src.device.type)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors)
-        return work.run(tensors)
+        ctx.save_for_backward(*tensors, *results[num_outputs:])
+        return results[:num_outputs]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         work, tensors = ctx.work, ctx.saved_tensors
-        wanted = [index for index, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
+        wanted = [index for index, needed in enumerate(ctx.needs_input_grad[2:]) if needed]
         given = [index for index, grad in enumerate(grads) if grad is not None]
-        result: list[Tensor | None] = [None] * (1 + len(tensors))
+        result: list[Tensor | None] = [None] * (2 + ctx.num_inputs)
         if not given:
             return tuple(result)
+        inputs, kept = tensors[: ctx.num_inputs], tensors[ctx.num_inputs :]
         pulled = work._replace(
-            function=_pull_back(work.function, len(tensors), wanted, given),
-            rows=work.rows + tuple(work.rows[work.outputs[index]] for index in given),
-            outputs=tuple(wanted),
+            function=_pull_back(work, ctx.num_inputs, wanted, given),
+            backward=None,
+            rows=work.rows
+            + tuple(work.outputs[index].over for index in given)
+            + tuple(like.over for like in work.outputs[ctx.num_outputs :]),
+            outputs=tuple(Like(work.rows[index], index) for index in wanted),
         )
         with ctx.mode.precision():
-            found = _ByChunks.apply(pulled, *tensors, *(grads[index] for index in given))
+            found = _ByChunks.apply(pulled, len(wanted), *inputs, *(grads[index] for index in given), *kept)
         for index, gradient in zip(wanted, found, strict=True):
-            result[1 + index] = gradient
+            result[2 + index] = gradient
         return tuple(result)
 
 
-def _pull_back(function: EdgeFunction, num_inputs: int, wanted: list[int], given: list[int]) -> EdgeFunction:
+def _pull_back(work: _Work, num_inputs: int, wanted: list[int], given: list[int]) -> EdgeFunction:
     """The function from inputs, and gradients of the `given` outputs, to gradients of the `wanted` inputs."""
 
     def pull_back(dst: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         further = torch.is_grad_enabled()  # this function will itself be differentiated
-        inputs, grads = list(tensors[:num_inputs]), tensors[num_inputs:]
+        if work.backward is not None and not further and not torch.is_autocast_enabled(dst.device.type):
+            return work.backward(wanted, dst, *tensors)
+        inputs, grads = list(tensors[:num_inputs]), tensors[num_inputs : num_inputs + len(given)]
         with torch.enable_grad():
             for index in wanted:
                 if not (further and inputs[index].requires_grad):
                     inputs[index] = inputs[index].detach().requires_grad_()
-            results = function(dst, *inputs)
+            results = work.function(dst, *inputs)
             outputs = [results[index] for index in given]
             return torch.autograd.grad(
                 outputs, [inputs[index] for index in wanted], grads, create_graph=further, materialize_grads=True

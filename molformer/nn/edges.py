@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from molformer.elements import MAX_NUMBER
-from molformer.nn.chunks import Chunk, Over, by_chunks, whole_receivers
+from molformer.nn.chunks import Chunk, Like, Over, by_chunks, whole_receivers
+from molformer.nn.precision import full_precision
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.so3 import edge_frames
 
@@ -19,13 +20,29 @@ ZERO_LENGTH = 1e-6
 """Å. A shorter edge has no direction; it carries no message."""
 
 
-CHUNK_NUMBERS = {"cpu": 1 << 18}
+CHUNK_NUMBERS = {"cpu": 1 << 19}
 CHUNK_NUMBERS_ELSEWHERE = 1 << 25
 """Numbers that the largest tensor of a chunk may have: on a processor it should stay in the cache."""
 
 
+KEPT_BYTES = 1 << 29
+"""Memory that the layers of one forward may use to keep what is quicker read than computed again."""
+
 MIN_CHUNK = 256
 """Edges that are worked on together at least: products with fewer rows are slow."""
+
+
+class Memory:
+    """So many bytes, for whoever comes first."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def take(self, wanted: int) -> bool:
+        """Take some of it, if there is as much."""
+        enough = wanted <= self.left
+        self.left -= wanted if enough else 0
+        return enough
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +65,7 @@ class Edges:
     features: Tensor
     envelope: Tensor
     _chunks: dict[int, list[Chunk]] = field(default_factory=dict, repr=False)
+    _memory: "Memory" = field(default_factory=lambda: Memory(KEPT_BYTES), repr=False)
 
     def turn_in(self, x: Tensor) -> Tensor:
         """Features (E, M, C) into the frames of their edges."""
@@ -64,6 +82,7 @@ class Edges:
     def received(
         self,
         function: Callable[..., Tensor],
+        backward: Callable[..., tuple[Tensor, ...]],
         x: Tensor,
         at_dst: Tensor,
         weights: Sequence[Tensor],
@@ -74,8 +93,10 @@ class Edges:
         Args:
             function: from features of the senders (E, …), values at the receivers (N, …), their edges and weights to
                 what each receiver receives (N, …).
+            backward: from the gradient of that and the same arguments to the gradients of x, at_dst, features and
+                weights; with `frames_too` also of frames and envelopes, before and after those of features.
             x: features (N, …) to be sent.
-            at_dst: values (N, …).
+            at_dst: values (N, …), of the shape of what is received.
             weights: tensors that all edges share.
             numbers_per_edge: size of the largest tensor that the function makes of an edge.
         """
@@ -84,14 +105,29 @@ class Edges:
             dst: Tensor, x: Tensor, at_dst: Tensor, frames: Tensor, features: Tensor, envelope: Tensor, *weights: Tensor
         ) -> tuple[Tensor, ...]:
             src = torch.arange(len(x), device=x.device)
-            return (function(x, at_dst, Edges(src, dst, len(at_dst), frames, features, envelope), *weights),)
+            return function(x, at_dst, Edges(src, dst, len(at_dst), frames, features, envelope), *weights)
+
+        def backward_of_chunk(wanted: Sequence[int], dst: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+            x, at_dst, frames, features, envelope = tensors[:5]
+            grad, *kept = tensors[num_inputs:]
+            src = torch.arange(len(x), device=x.device)
+            edges = Edges(src, dst, len(at_dst), frames, features, envelope)
+            frames_too = 2 in wanted
+            weights = tensors[5:num_inputs]
+            found = backward(grad, kept, x, at_dst, edges, *weights, frames_too=frames_too)
+            indices = [index for index in range(num_inputs) if frames_too or index not in (2, 4)]
+            gradients = dict(zip(indices, found, strict=True))
+            return tuple(gradients[index] for index in wanted)
 
         tensors = [self.frames, self.features, self.envelope]
         if torch.compiler.is_compiling() or len(chunks := self.chunks(numbers_per_edge)) == 1:
             return of_chunk(self.dst, x.index_select(0, self.src), at_dst, *tensors, *weights)[0]
         inputs = [(x, Over.SENDERS), (at_dst, Over.RECEIVERS)]
         inputs += [(tensor, Over.EDGES) for tensor in tensors] + [(weight, Over.ALL) for weight in weights]
-        return by_chunks(of_chunk, chunks, self.src, self.dst, inputs, outputs=[1])[0]
+        num_inputs = len(inputs)
+        kept = [Like(Over.EDGES, 0)] * 2 if torch.is_grad_enabled() and self._memory.take(2 * len(self.src) * x[0].nbytes) else []
+        outputs = [Like(Over.RECEIVERS, 1)]
+        return by_chunks(of_chunk, backward_of_chunk, chunks, self.src, self.dst, inputs, outputs, kept)[0]
 
     def chunks(self, numbers_per_edge: int) -> list[Chunk]:
         """Chunks of edges of which every tensor is of bounded size; the edges must be sorted by receiver."""
@@ -149,7 +185,7 @@ class EdgeEmbedding(nn.Module):
         axis = torch.tensor([0.0, 1.0, 0.0], dtype=edge_vec.dtype, device=edge_vec.device)
         length = torch.where(zero, 1.0, square).sqrt()
         direction = torch.where(zero[:, None], axis, edge_vec / length[:, None])
-        with torch.autocast(edge_vec.device.type, enabled=False):
+        with full_precision(edge_vec.device.type):
             frames = edge_frames(direction, self.lmax)
             basis = self.basis(length)
         ends = self.from_src(numbers).index_select(0, src) + self.from_dst(numbers).index_select(0, dst)

@@ -26,21 +26,25 @@ class GatedFeedForward(nn.Module):
         torch.Size([3, 9, 8])
     """
 
-    higher: Tensor
+    degrees: Tensor
 
     def __init__(self, lmax: int, channels: int, hidden: int) -> None:
         super().__init__()
         self.expand = DegreeLinear(lmax, channels, hidden, bias=True)
         self.gate = nn.Linear(channels, lmax * hidden) if lmax else None
         self.reduce = DegreeLinear(lmax, hidden, channels)
-        higher = torch.tensor(degree_of_component(lmax)[1:], dtype=torch.long) - 1
-        self.register_buffer("higher", higher, persistent=False)
+        self.register_buffer("degrees", torch.tensor(degree_of_component(lmax)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to each node's features (N, M, C)."""
         y = self.expand(x)
-        scalars = functional.silu(y[:, :1])
-        if self.gate is None:
-            return self.reduce(scalars)
-        gates = torch.sigmoid(self.gate(x[:, 0])).unflatten(-1, (-1, y.shape[-1]))  # (N, lmax, D)
-        return self.reduce(torch.cat([scalars, y[:, 1:] * gates.index_select(1, self.higher)], dim=1))
+        gates = self.gates(x[:, 0]).transpose(0, 1).index_select(0, self.degrees).transpose(0, 1)  # (N, M, D)
+        return self.reduce(y * gates)
+
+    def gates(self, x: Tensor) -> Tensor:
+        """Factor (N, lmax+1, D) of each degree from degree 0 (N, C); that of degree 0 makes it SiLU(y) = y σ(y)."""
+        weight, bias = self.expand.weight[0].T, self.expand.bias
+        assert bias is not None
+        if self.gate is not None:
+            weight, bias = torch.cat([weight, self.gate.weight]), torch.cat([bias, self.gate.bias])
+        return torch.sigmoid(functional.linear(x, weight, bias)).unflatten(-1, (-1, self.reduce.weight.shape[1]))

@@ -8,6 +8,7 @@ from math import sqrt
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from molformer.so3 import degree_of_component
 
@@ -36,10 +37,11 @@ class DegreeLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (N, M, C) to (N, M, D)."""
-        y = torch.einsum("nmc,mcd->nmd", x, self.weight.index_select(0, self.degrees))
+        by_component = x.transpose(0, 1), self.weight.index_select(0, self.degrees)  # (M, N, C) and (M, C, D)
         if self.bias is None:
-            return y
-        return torch.cat([y[:, :1] + self.bias, y[:, 1:]], dim=1)
+            return torch.bmm(*by_component).transpose(0, 1)
+        bias = functional.pad(self.bias[None, None], (0, 0, 0, 0, 0, x.shape[1] - 1))  # (M, 1, D)
+        return torch.baddbmm(bias, *by_component).transpose(0, 1)
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""

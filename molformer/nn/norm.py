@@ -5,6 +5,8 @@ rotation because Σ_m x² is, and smooth everywhere because nothing but the squa
 Letters: N rows, M = (lmax+1)² components, C channels.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -37,5 +39,27 @@ class EquivariantRMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise features (N, M, C)."""
-        square = torch.einsum("nmc,nmc,m->n", x, x, self.share.to(x.dtype)) / x.shape[-1]
-        return x * torch.rsqrt(square + self.eps)[:, None, None] * self.gain.index_select(0, self.degrees)
+        share = self.share.to(x.dtype)[:, None].expand(x.shape[1:]).flatten() / x.shape[-1]
+        gain = self.gain.index_select(0, self.degrees).flatten()
+        return _Normalise.apply(x.flatten(1), gain, share, self.eps).view_as(x)
+
+
+class _Normalise(torch.autograd.Function):
+    """y = g x r with r = 1/√(ε + Σ w x²), x (N, M·C); the derivative is written out, in few passes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, share: Tensor, eps: float) -> Tensor:
+        root = torch.rsqrt((x * x) @ share + eps)[:, None]
+        ctx.save_for_backward(x, gain, share)
+        ctx.eps = eps
+        return x * root * gain
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, gain, share = ctx.saved_tensors
+        root = torch.rsqrt((x * x) @ share + ctx.eps)[:, None]
+        # ∂x = r (g ∂y) - r³ w x Σ x g ∂y,   ∂g = Σ_n r x ∂y
+        product = x * grad
+        along = (product @ gain)[:, None]
+        grad_x = torch.addcmul(grad * gain, x * share, along * root.square(), value=-1) * root
+        return grad_x, root.T.squeeze(0) @ product, None, None

@@ -10,6 +10,7 @@ n_m = lmax+1-m degrees that have order m, P = (lmax+1)(lmax+2)/2 pairs (l, |m|),
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Literal
 
@@ -20,6 +21,8 @@ from torch.nn import functional
 from molformer.nn.edges import Edges
 
 Group = Literal["SE(3)", "E(3)"]
+PullBack = Callable[..., tuple[Tensor, ...]]
+"""From gradients of a function's outputs to those of its arguments."""
 
 
 class EdgeConvolution(nn.Module, ABC):
@@ -52,6 +55,11 @@ class EdgeConvolution(nn.Module, ABC):
         self.edge_features = edge_features
         self.group = group
         self.outputs = outputs
+        orders = [(m, lmax + 1 - m) for m in range(lmax + 1)]
+        self.layout = [(m, size * (2 if m else 1)) for m, size in orders]
+        """|m| and number of components of each row."""
+        if group == "E(3)":
+            self.layout = [(m, size) for m, size in orders for _ in range(2 if m else 1)]
         self.a = nn.ParameterList()
         self.b = nn.ParameterList()
         for m in range(lmax + 1):
@@ -64,58 +72,61 @@ class EdgeConvolution(nn.Module, ABC):
 
     def forward(self, x: Tensor, edges: Edges) -> tuple[Tensor, ...]:
         """Apply the kernel in the frames: (E, M, C) → O times (E, M, D)."""
-        outputs = self.by_order(x, edges.features, *self.tensors())
-        return tuple(torch.cat(output, dim=1) for output in outputs)
+        return self.apply_to(x, edges.features, *self.tensors())
 
     @abstractmethod
     def tensors(self) -> list[Tensor]:
-        """The weights as `by_order` takes them, put together once for all edges."""
+        """The weights as `apply_to` takes them, put together once for all edges; a matrix for each |m| comes last."""
 
     @abstractmethod
-    def by_order(self, x: Tensor, features: Tensor, *tensors: Tensor) -> list[list[Tensor]]:
-        """Apply the kernel, without copies.
+    def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Apply the kernel in the frames.
 
         Args:
-            x: features in the frames (E, M, C).
+            x: features (E, M, C).
             features: of the edges (E, F).
             tensors: what `tensors` gives.
 
         Returns:
-            O times, for each |m| in turn, (E, r·n_m, D) with r = 1 for m = 0, else 2.
+            O times (E, M, D).
         """
+
+    def apply_and_pull_back(
+        self, x: Tensor, features: Tensor, tensors: Sequence[Tensor], outputs: Sequence[Tensor] = ()
+    ) -> tuple[Sequence[Tensor], PullBack]:
+        """`apply_to`, unless its outputs are given, and the function from gradients of its outputs to those of its arguments."""
+        arguments = [tensor.detach().requires_grad_() for tensor in (x, features, *tensors)]
+        with torch.enable_grad():
+            anew = self.apply_to(*arguments)
+        return [output.detach() for output in anew], lambda *grads: torch.autograd.grad(anew, arguments, grads)
 
     @property
     def numbers_per_edge(self) -> int:
         """Size of the largest tensor that is made of an edge."""
         return (self.lmax + 1) ** 2 * max(self.in_channels, self.outputs * self.out_channels)
 
-    def matrices(self, m: int) -> Tensor:
-        """The weights for order m, applied from the right.
+    def matrices(self) -> list[Tensor]:
+        """The weights applied from the right, for m = 0 and each output, then m = 1 and each output, and so on.
 
         Returns:
-            (R, n_0·C, O·n_0·D) for m = 0 and for E(3), where +m and -m are rows of their own;
-            (R, 2·n_m·C, O·2·n_m·D) for m > 0 of SE(3), which takes [x_+m, x_-m].
+            (R, n_0·C, n_0·D) for m = 0 and for E(3), where +m and -m are rows of their own;
+            (R, 2·n_m·C, 2·n_m·D) for m > 0 of SE(3), which takes [x_+m, x_-m].
         """
-        a = self.a[m]
-        if m == 0 or self.group == "E(3)":
-            return a
-        a, b = (weight.unflatten(-1, (self.outputs, -1)) for weight in (a, self.b[m - 1]))
-        return torch.cat([torch.cat([a, b], dim=-1), torch.cat([-b, a], dim=-1)], dim=1).flatten(2)
+        matrices: list[Tensor] = []
+        for m, a in enumerate(self.a):
+            if m > 0 and self.group == "SE(3)":
+                b = self.b[m - 1]
+                for a_part, b_part in zip(a.chunk(self.outputs, dim=-1), b.chunk(self.outputs, dim=-1), strict=True):
+                    rows = [torch.cat([a_part, b_part], dim=-1), torch.cat([-b_part, a_part], dim=-1)]
+                    matrices.append(torch.cat(rows, dim=1))
+            else:
+                matrices += a.chunk(self.outputs, dim=-1)
+        return matrices
 
-    def orders(self, x: Tensor) -> list[Tensor]:
-        """The rows that are mixed with each other, for each |m|: (E, r, n_m, C) with r = 1 for m = 0, else 2."""
-        degrees = range(self.lmax + 1, 0, -1)
-        sizes = [count if m == 0 else 2 * count for m, count in enumerate(degrees)]
-        return [part.unflatten(1, (-1, count)) for part, count in zip(x.split(sizes, dim=1), degrees, strict=True)]
-
-    def rows_of(self, part: Tensor) -> Tensor:
-        """Lay out (E, r, n_m, C) as the rows that `matrices` takes: (E, 1, r·n_m·C), for E(3) (E, r, n_m·C)."""
-        return part.flatten(2) if self.group == "E(3)" else part.flatten(1).unsqueeze(1)
-
-    def outputs_of(self, parts: list[Tensor]) -> list[list[Tensor]]:
-        """Take what the matrices gave, (E, 1 or r, O·…), apart: O lists of (E, r·n_m, D)."""
-        split = [part.unflatten(-1, (self.outputs, -1, self.out_channels)).unbind(2) for part in parts]
-        return [[rows.flatten(1, 2) for rows in output] for output in zip(*split, strict=True)]
+    def rows(self, x: Tensor) -> Sequence[Tensor]:
+        """The rows that the matrices take, one after another: views (E, r·n_m·C), of E(3) (E, n_m·C)."""
+        channels = x.shape[-1]
+        return x.flatten(1).split_with_sizes([size * channels for _, size in self.layout], dim=1)
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
@@ -143,16 +154,69 @@ class SeparableConvolution(EdgeConvolution):
         nn.init.ones_(self.scale.bias)
 
     def tensors(self) -> list[Tensor]:
-        """Weight and bias of the scales, then a matrix for each |m|."""
-        return [self.scale.weight, self.scale.bias, *(self.matrices(m)[0] for m in range(self.lmax + 1))]
+        """Weight and bias of the scales, then `matrices`."""
+        return [self.scale.weight, self.scale.bias, *(matrix[0] for matrix in self.matrices())]
 
-    def by_order(self, x: Tensor, features: Tensor, *tensors: Tensor) -> list[list[Tensor]]:
-        """Apply the kernel in the frames; see `EdgeConvolution.by_order`."""
+    def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Apply the kernel in the frames; see `EdgeConvolution.apply_to`."""
         weight, bias, *matrices = tensors
-        scales = functional.linear(features, weight, bias).unflatten(-1, (-1, self.in_channels))  # (E, P, C)
-        by_order = scales.split(list(range(self.lmax + 1, 0, -1)), dim=1)  # (E, n_m, C) for each m
-        scaled = [part * scale[:, None] for part, scale in zip(self.orders(x), by_order, strict=True)]
-        return self.outputs_of([self.rows_of(part) @ matrix for part, matrix in zip(scaled, matrices, strict=True)])
+        scales = functional.linear(features, weight, bias)  # (E, P·C)
+        scaled = [part * scale for part, scale in zip(self.orders(x), self.scale_parts(scales), strict=True)]
+        return self.mix(torch.cat([part.flatten(1) for part in scaled], dim=1).view_as(x), matrices)
+
+    def apply_and_pull_back(
+        self, x: Tensor, features: Tensor, tensors: Sequence[Tensor], outputs: Sequence[Tensor] = ()
+    ) -> tuple[Sequence[Tensor], PullBack]:
+        """`apply_to` and its derivative, written out: y = (s ∘ x) W with scales s = U f + c of the edge features."""
+        weight, bias, *matrices = tensors
+        scales = functional.linear(features, weight, bias)
+        scale_parts = self.scale_parts(scales)
+        scaled = torch.empty_like(x)
+        for out, part, scale in zip(self.orders(scaled), self.orders(x), scale_parts, strict=True):
+            torch.mul(part, scale, out=out)
+
+        def pull_back(*grads: Tensor) -> tuple[Tensor, ...]:
+            grad_x, grad_scales = torch.empty_like(x), torch.empty_like(scales)
+            grad_matrices: list[Tensor | None] = [None] * len(matrices)
+            for index, grad in enumerate(grads):
+                rows = zip(self.layout, *map(self.rows, (scaled, grad_x, grad)), strict=True)
+                for (m, _), row, out, given in rows:
+                    which = m * self.outputs + index
+                    torch.addmm(out, given, matrices[which].T, beta=index > 0, out=out)
+                    so_far = grad_matrices[which]
+                    grad_matrices[which] = row.T @ given if so_far is None else so_far.addmm_(row.T, given)
+            parts = zip(*map(self.orders, (x, grad_x)), scale_parts, self.scale_parts(grad_scales), strict=True)
+            for part, grad, scale, grad_scale in parts:  # grad is that of the scaled part until it is scaled too
+                torch.sum(part * grad, dim=1, keepdim=True, out=grad_scale)
+                grad.mul_(scale)
+            return grad_x, grad_scales @ weight, grad_scales.T @ features, grad_scales.sum(0), *grad_matrices
+
+        return outputs or self.mix(scaled, matrices), pull_back
+
+    def orders(self, x: Tensor) -> list[Tensor]:
+        """Components of each |m|: views (E, r, n_m·C) with r = 1 for m = 0, else 2."""
+        sizes = [(2 if m else 1, (self.lmax + 1 - m) * x.shape[-1]) for m in range(self.lmax + 1)]
+        parts = x.flatten(1).split_with_sizes([rows * columns for rows, columns in sizes], dim=1)
+        return [part.unflatten(1, size) for part, size in zip(parts, sizes, strict=True)]
+
+    def scale_parts(self, scales: Tensor) -> Sequence[Tensor]:
+        """Scales (E, P·C) for each |m|: views (E, 1, n_m·C)."""
+        sizes = [(self.lmax + 1 - m) * self.in_channels for m in range(self.lmax + 1)]
+        return scales.unsqueeze(1).split_with_sizes(sizes, dim=2)
+
+    def mix(self, x: Tensor, matrices: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Apply the `matrices`: (E, M, C) → O times (E, M, D)."""
+        rows, shape = self.rows(x), (*x.shape[:2], self.out_channels)
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+            return tuple(
+                torch.cat([row @ matrices[m * self.outputs + index] for (m, _), row in zip(self.layout, rows)], dim=1).view(shape)
+                for index in range(self.outputs)
+            )
+        outputs = tuple(x.new_empty(*x.shape[:2], self.out_channels) for _ in range(self.outputs))
+        for index, output in enumerate(outputs):
+            for (m, _), row, out in zip(self.layout, rows, self.rows(output), strict=True):
+                torch.mm(row, matrices[m * self.outputs + index], out=out)
+        return outputs
 
 
 class FullConvolution(EdgeConvolution):
@@ -181,21 +245,21 @@ class FullConvolution(EdgeConvolution):
         self.trunk = nn.Sequential(nn.Linear(edge_features, radial), nn.SiLU())
 
     def tensors(self) -> list[Tensor]:
-        """Weight and bias of the trunk, then a matrix for each |m|."""
+        """Weight and bias of the trunk, then `matrices`."""
         linear = self.trunk[0]
         assert isinstance(linear, nn.Linear)
-        return [linear.weight, linear.bias, *(self.matrices(m).flatten(0, 1) for m in range(self.lmax + 1))]
+        return [linear.weight, linear.bias, *(matrix.flatten(0, 1) for matrix in self.matrices())]
 
-    def by_order(self, x: Tensor, features: Tensor, *tensors: Tensor) -> list[list[Tensor]]:
-        """Apply the kernel in the frames; see `EdgeConvolution.by_order`."""
+    def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Apply the kernel in the frames; see `EdgeConvolution.apply_to`."""
         weight, bias, *matrices = tensors
         h = functional.silu(functional.linear(features, weight, bias))  # (E, R)
-        parts = []
-        for part, matrix in zip(self.orders(x), matrices, strict=True):
-            rows = self.rows_of(part)  # (E, r, n·C)
-            product = torch.einsum("er,esk->esrk", h, rows).flatten(2)  # (E, r, R·n·C)
-            parts.append(product @ matrix)
-        return self.outputs_of(parts)
+        mixed: list[list[Tensor]] = [[] for _ in range(self.outputs)]
+        for (m, _), row in zip(self.layout, self.rows(x), strict=True):
+            product = (h[:, :, None] * row[:, None]).flatten(1)  # (E, R·r·n_m·C)
+            for index, output in enumerate(mixed):
+                output.append(product @ matrices[m * self.outputs + index])
+        return tuple(torch.cat(output, dim=1).unflatten(1, (-1, self.out_channels)) for output in mixed)
 
     @property
     def numbers_per_edge(self) -> int:

@@ -23,6 +23,8 @@ _ENCODER_KEYS = [field.name for field in fields(SE3TransformerConfig)]
 _TRAINING_KEYS = [field.name for field in fields(TrainingConfig)]
 KEYS = ["preset", *_ENCODER_KEYS, *_TRAINING_KEYS]
 """Every key that a config may hold."""
+DEFAULT_PRESET = "tiny"
+"""Sizes of a run that names none: what two cores train in minutes."""
 CHANGEABLE = ("epochs", "patience", "device", "devices", "nodes", "workers", "wandb")
 """Keys that may change when a run goes on."""
 
@@ -71,7 +73,7 @@ def read_run(folder: str, overrides: Sequence[str] = ()) -> tuple[SE3Transformer
 
 def describe_keys() -> list[tuple[str, str, str]]:
     """Key, default and meaning of everything that a config may hold."""
-    rows = [("preset", "small", "sizes to start from: tiny, small, base or paper; each can be set below")]
+    rows = [("preset", DEFAULT_PRESET, "sizes to start from: tiny, small, base or paper; each can be set below")]
     for config in (SE3TransformerConfig, TrainingConfig):
         meanings = {parameter.arg_name: parameter.description or "" for parameter in parse(config.__doc__ or "").params}
         for item in fields(config):
@@ -135,13 +137,13 @@ def _check_keys(values: dict[str, Any], path: str | None) -> None:
 
 def _parse(values: dict[str, Any], overrides: Sequence[str]) -> Namespace:
     parser = ArgumentParser(exit_on_error=False, prog="molformer train")
-    parser.add_argument("--preset", type=str, default="small")
+    parser.add_argument("--preset", type=str, default=DEFAULT_PRESET)
     parser.add_class_arguments(SE3TransformerConfig)
     parser.add_class_arguments(TrainingConfig)
     with contextlib.redirect_stderr(io.StringIO()):
         try:
             chosen = values | parser.parse_args(list(overrides), defaults=False).as_dict()
-            parser.set_defaults(preset(chosen.get("preset", "small")).to_dict())
+            parser.set_defaults(preset(chosen.get("preset", DEFAULT_PRESET)).to_dict())
             return parser.parse_object(chosen)
         except (ArgumentError, SystemExit) as error:
             raise ConfigError(f"bad setting: {_plain(str(error))}") from None

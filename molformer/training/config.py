@@ -7,7 +7,7 @@ from molformer.data.augmentation import PointAugmentation
 from molformer.data.cloud_dataset import CloudOptions, Sampling
 from molformer.data.splits import SplitMethod, SplitPolicy
 from molformer.errors import ConfigError
-from molformer.models.property import ForcesFrom
+from molformer.models.targets import ForcesFrom
 from molformer.nn.readout import Pooling
 
 LossName = Literal["mae", "mse", "huber"]

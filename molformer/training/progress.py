@@ -48,7 +48,7 @@ class RunProgress(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Advance the bar."""
-        self._molecules += batch.num_graphs
+        self._molecules += batch.num_graphs * trainer.world_size
         if self._bar is not None:
             self._bar.update(self._task, completed=trainer.global_step)
 

@@ -1,17 +1,12 @@
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from benchmarks.baselines import BASELINES
 from molformer.data.datamodule import MoleculeDataModule
 from molformer.data.splits import SplitPolicy
 from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
 from molformer.units import factor
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from baselines import BASELINES
 
 LABELS = [Label("dipole", "e·a0", "vector"), Label("charges", "e", "charges"), Label("energy", "eV", "extensive")]
 

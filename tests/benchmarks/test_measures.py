@@ -1,13 +1,9 @@
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from measures import Measure, interval
+from benchmarks.measures import Measure, interval
 
 RNG = np.random.default_rng(0)
 SIZES = np.array([3, 5, 2, 4])

@@ -170,7 +170,8 @@ def test_a_task_learns(store, tmp_path):
     assert np.nanmean(np.abs(prediction - label)) < 0.6 * model.head("gap").scale.item()
 
 
-def test_a_table_of_smiles_is_imported_once_and_trained_on(tmp_path):
+def test_a_table_of_smiles_is_imported_once_and_trained_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOLFORMER_CACHE", str(tmp_path / "cache"))
     table = tmp_path / "mols.csv"
     smiles = ["C" * length + end for length in range(1, 9) for end in ("", "O", "N", "F")]
     lines = ["smiles,size (eV)", "nonsense,1", *(f"{text},{len(text)}" for text in smiles)]

@@ -1,0 +1,119 @@
+"""What the kinds of the targets ask of a model: heads, an energy to differentiate, features of high enough degree."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+from molformer import units
+from molformer.data.structure import Label
+from molformer.errors import ConfigError
+from molformer.models.config import SE3TransformerConfig
+from molformer.nn.readout import (
+    AtomHead,
+    AtomVectorHead,
+    ChargesHead,
+    ClassHead,
+    ExtensiveHead,
+    Head,
+    Pooling,
+    ScalarHead,
+    TensorHead,
+    VectorHead,
+)
+
+ForcesFrom = Literal["conservative", "direct"]
+"""Where forces come from: minus the gradient of the energy, or a head of their own."""
+
+
+def derived_targets(targets: Sequence[Label], forces: ForcesFrom) -> list[Label]:
+    """The targets that are derivatives of an energy: stress, and forces unless they are direct.
+
+    Example:
+        >>> derived_targets([Label("f", "eV/Å", "forces"), Label("s", "GPa", "stress")], "direct")
+        [Label(name='s', unit='GPa', kind='stress', classes=())]
+    """
+    kinds = ("stress",) if forces == "direct" else ("stress", "forces")
+    return [target for target in targets if target.kind in kinds]
+
+
+def potential_of(targets: Sequence[Label]) -> Label:
+    """The target whose derivatives forces and stress are: `energy`, or else the only extensive energy.
+
+    Raises:
+        ConfigError: there is none, or it is not clear which.
+    """
+    energies = [t for t in targets if t.kind == "extensive" and units.dimension(t.unit) == "energy"]
+    named = [target for target in energies if target.name == "energy"]
+    if len(named or energies) != 1:
+        raise ConfigError(
+            "forces and stress are derivatives of an energy: have one extensive target in a unit of energy, or name it "
+            "'energy'"
+        )
+    return (named or energies)[0]
+
+
+def derivative_factor(potential: Label, target: Label) -> float:
+    """From the unit of an energy per Å, or per Å³, to the unit of forces or stress.
+
+    Raises:
+        UnitError: the target's unit measures something else.
+    """
+    inside = "eV/Å" if target.kind == "forces" else "eV/Å^3"
+    return units.factor(potential.unit, "eV") * units.factor(inside, target.unit)
+
+
+def check_targets(targets: Sequence[Label], lmax: int, forces: ForcesFrom) -> None:
+    """Refuse targets that contradict each other.
+
+    Args:
+        targets: of one model.
+        lmax: highest degree of its features.
+        forces: where its forces come from.
+
+    Raises:
+        ConfigError: there are none, two of one name, two of a kind of which there is one, or `lmax` is too low.
+        UnitError: forces or stress have the unit of something else.
+    """
+    names = [target.name for target in targets]
+    if not names:
+        raise ConfigError("a model needs at least one target")
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"target '{min(repeated)}' is named twice")
+    kinds = [target.kind for target in targets]
+    for kind in ("forces", "stress"):
+        if kinds.count(kind) > 1:
+            raise ConfigError(f"only one target can be of kind '{kind}'")
+    if forces not in get_args(ForcesFrom):
+        raise ConfigError(f"forces is '{forces}'; choose one of {', '.join(get_args(ForcesFrom))}")
+    for target in derived_targets(targets, forces):
+        derivative_factor(potential_of(targets), target)
+    degrees = {"vector": 1, "atom_vector": 1, "tensor": 2, "forces": 1 if forces == "direct" else 0}
+    for target in targets:
+        needed = degrees.get(target.kind, 0)
+        if lmax < needed:
+            what = {"forces": "direct forces", "atom_vector": "a vector per atom"}.get(target.kind, f"a {target.kind}")
+            raise ConfigError(f"target '{target.name}' is {what}, which needs lmax of at least {needed}")
+
+
+def module_name(name: str) -> str:
+    """Name of a target's head among the weights; a module's name may hold no dot and be no attribute."""
+    return "target:" + name.replace("%", "%25").replace(".", "%2E")
+
+
+def new_head(target: Label, config: SE3TransformerConfig, pooling: Pooling) -> Head:
+    """The head that reads a target out; forces are those predicted directly."""
+    if target.kind == "intensive":
+        return ScalarHead(config.channels, pooling)
+    if target.kind == "extensive":
+        return ExtensiveHead(config.channels)
+    if target.kind in ("binary", "category"):
+        return ClassHead(config.channels, max(1, len(target.classes)), pooling)
+    if target.kind == "forces":
+        return AtomVectorHead(config.channels, balanced=True)
+    heads: dict[str, Callable[[int], Head]] = {
+        "vector": VectorHead,
+        "tensor": TensorHead,
+        "charges": ChargesHead,
+        "atom": AtomHead,
+        "atom_vector": AtomVectorHead,
+    }
+    return heads[target.kind](config.channels)

@@ -1,0 +1,35 @@
+"""Where full float32 is kept, whatever a run has chosen for its products.
+
+TF32 and bfloat16 keep 10 and 7 bits of a number: enough for the layers of a network, too few for the frames of edges,
+whose errors turn features out of place, and for the sums over atoms of a readout.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def full_precision(device: str) -> Iterator[None]:
+    """Products in full precision: no autocast, and no TF32.
+
+    Args:
+        device: type of the device, such as `cuda`.
+
+    Example:
+        >>> torch.set_float32_matmul_precision("high")
+        >>> with full_precision("cpu"):
+        ...     torch.get_float32_matmul_precision()
+        'highest'
+        >>> torch.set_float32_matmul_precision("highest")
+    """
+    chosen = torch.get_float32_matmul_precision()
+    if chosen != "highest":
+        torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device, enabled=False):
+            yield
+    finally:
+        if chosen != "highest":
+            torch.set_float32_matmul_precision(chosen)
