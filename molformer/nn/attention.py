@@ -66,8 +66,9 @@ class SE3Attention(nn.Module):
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
-        kernel, numbers = self.convolution.tensors(), self.convolution.numbers_per_edge
-        received = edges.received(self.attend, self.attend_backward, x, self.query(x), kernel, numbers)
+        kernel = self.convolution
+        sizes = kernel.numbers_per_edge, kernel.min_chunk
+        received = edges.received(self.attend, self.attend_backward, x, self.query(x), kernel.tensors(), *sizes)
         return self.output(received) + self.self_interaction(x)
 
     def attend(self, x: Tensor, queries: Tensor, edges: Edges, *kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -180,7 +180,7 @@ class _ByChunks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         work, tensors = ctx.work, ctx.saved_tensors
-        wanted = [index for index, needed in enumerate(ctx.needs_input_grad[2:]) if needed]
+        wanted = [index for index, (node, _) in enumerate(ctx.next_functions) if _is_wanted(node)]
         given = [index for index, grad in enumerate(grads) if grad is not None]
         result: list[Tensor | None] = [None] * (2 + ctx.num_inputs)
         if not given:
@@ -199,6 +199,16 @@ class _ByChunks(torch.autograd.Function):
         for index, gradient in zip(wanted, found, strict=True):
             result[2 + index] = gradient
         return tuple(result)
+
+
+def _is_wanted(node: Any) -> bool:
+    """Whether the backward now running goes on to this node: forces need no gradients of weights."""
+    if node is None:
+        return False
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # it does not say so of a leaf whose gradient was asked for
+        return True
 
 
 def _pull_back(work: _Work, num_inputs: int, wanted: list[int], given: list[int]) -> EdgeFunction:

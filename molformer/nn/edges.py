@@ -28,10 +28,6 @@ CHUNK_NUMBERS_ELSEWHERE = 1 << 25
 KEPT_BYTES = 1 << 29
 """Memory that the layers of one forward may use to keep what is quicker read than computed again."""
 
-MIN_CHUNK = 256
-"""Edges that are worked on together at least: products with fewer rows are slow."""
-
-
 class Memory:
     """So many bytes, for whoever comes first."""
 
@@ -87,6 +83,7 @@ class Edges:
         at_dst: Tensor,
         weights: Sequence[Tensor],
         numbers_per_edge: int,
+        min_chunk: int,
     ) -> Tensor:
         """What the nodes receive through their edges, a chunk of edges at a time if there are many.
 
@@ -99,6 +96,7 @@ class Edges:
             at_dst: values (N, …), of the shape of what is received.
             weights: tensors that all edges share.
             numbers_per_edge: size of the largest tensor that the function makes of an edge.
+            min_chunk: edges that are worked on together at least.
         """
 
         def of_chunk(
@@ -120,7 +118,7 @@ class Edges:
             return tuple(gradients[index] for index in wanted)
 
         tensors = [self.frames, self.features, self.envelope]
-        if torch.compiler.is_compiling() or len(chunks := self.chunks(numbers_per_edge)) == 1:
+        if torch.compiler.is_compiling() or len(chunks := self.chunks(numbers_per_edge, min_chunk)) == 1:
             return of_chunk(self.dst, x.index_select(0, self.src), at_dst, *tensors, *weights)[0]
         inputs = [(x, Over.SENDERS), (at_dst, Over.RECEIVERS)]
         inputs += [(tensor, Over.EDGES) for tensor in tensors] + [(weight, Over.ALL) for weight in weights]
@@ -129,10 +127,10 @@ class Edges:
         outputs = [Like(Over.RECEIVERS, 1)]
         return by_chunks(of_chunk, backward_of_chunk, chunks, self.src, self.dst, inputs, outputs, kept)[0]
 
-    def chunks(self, numbers_per_edge: int) -> list[Chunk]:
+    def chunks(self, numbers_per_edge: int, least: int) -> list[Chunk]:
         """Chunks of edges of which every tensor is of bounded size; the edges must be sorted by receiver."""
         numbers = CHUNK_NUMBERS.get(self.dst.device.type, CHUNK_NUMBERS_ELSEWHERE)
-        most = max(MIN_CHUNK, numbers // numbers_per_edge)
+        most = max(least, numbers // numbers_per_edge)
         if len(self.dst) <= most:
             return [Chunk(0, len(self.dst), 0, self.num_nodes)]
         if most not in self._chunks:

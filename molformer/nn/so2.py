@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from molformer.nn.columns import join_columns, split_columns
 from molformer.nn.edges import Edges
+from molformer.nn.radial_product import radial_product
 
 Group = Literal["SE(3)", "E(3)"]
 PullBack = Callable[..., tuple[Tensor, ...]]
@@ -91,19 +93,21 @@ class EdgeConvolution(nn.Module, ABC):
             O times (E, M, D).
         """
 
+    @abstractmethod
     def apply_and_pull_back(
         self, x: Tensor, features: Tensor, tensors: Sequence[Tensor], outputs: Sequence[Tensor] = ()
     ) -> tuple[Sequence[Tensor], PullBack]:
-        """`apply_to`, unless its outputs are given, and the function from gradients of its outputs to those of its arguments."""
-        arguments = [tensor.detach().requires_grad_() for tensor in (x, features, *tensors)]
-        with torch.enable_grad():
-            anew = self.apply_to(*arguments)
-        return [output.detach() for output in anew], lambda *grads: torch.autograd.grad(anew, arguments, grads)
+        """`apply_to`, unless its outputs are given, and the function from their gradients to the arguments'."""
 
     @property
     def numbers_per_edge(self) -> int:
         """Size of the largest tensor that is made of an edge."""
         return (self.lmax + 1) ** 2 * max(self.in_channels, self.outputs * self.out_channels)
+
+    @property
+    def min_chunk(self) -> int:
+        """Edges that are worked on together at least: products with fewer rows are slow."""
+        return 256
 
     def matrices(self) -> list[Tensor]:
         """The weights applied from the right, for m = 0 and each output, then m = 1 and each output, and so on.
@@ -126,7 +130,7 @@ class EdgeConvolution(nn.Module, ABC):
     def rows(self, x: Tensor) -> Sequence[Tensor]:
         """The rows that the matrices take, one after another: views (E, r·n_m·C), of E(3) (E, n_m·C)."""
         channels = x.shape[-1]
-        return x.flatten(1).split_with_sizes([size * channels for _, size in self.layout], dim=1)
+        return split_columns(x.flatten(1), [size * channels for _, size in self.layout])
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
@@ -162,7 +166,7 @@ class SeparableConvolution(EdgeConvolution):
         weight, bias, *matrices = tensors
         scales = functional.linear(features, weight, bias)  # (E, P·C)
         scaled = [part * scale for part, scale in zip(self.orders(x), self.scale_parts(scales), strict=True)]
-        return self.mix(torch.cat([part.flatten(1) for part in scaled], dim=1).view_as(x), matrices)
+        return self.mix(join_columns([part.flatten(1) for part in scaled]).view_as(x), matrices)
 
     def apply_and_pull_back(
         self, x: Tensor, features: Tensor, tensors: Sequence[Tensor], outputs: Sequence[Tensor] = ()
@@ -196,22 +200,23 @@ class SeparableConvolution(EdgeConvolution):
     def orders(self, x: Tensor) -> list[Tensor]:
         """Components of each |m|: views (E, r, n_m·C) with r = 1 for m = 0, else 2."""
         sizes = [(2 if m else 1, (self.lmax + 1 - m) * x.shape[-1]) for m in range(self.lmax + 1)]
-        parts = x.flatten(1).split_with_sizes([rows * columns for rows, columns in sizes], dim=1)
+        parts = split_columns(x.flatten(1), [rows * columns for rows, columns in sizes])
         return [part.unflatten(1, size) for part, size in zip(parts, sizes, strict=True)]
 
     def scale_parts(self, scales: Tensor) -> Sequence[Tensor]:
         """Scales (E, P·C) for each |m|: views (E, 1, n_m·C)."""
         sizes = [(self.lmax + 1 - m) * self.in_channels for m in range(self.lmax + 1)]
-        return scales.unsqueeze(1).split_with_sizes(sizes, dim=2)
+        return [part.unsqueeze(1) for part in split_columns(scales, sizes)]
 
     def mix(self, x: Tensor, matrices: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Apply the `matrices`: (E, M, C) → O times (E, M, D)."""
         rows, shape = self.rows(x), (*x.shape[:2], self.out_channels)
         if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
-            return tuple(
-                torch.cat([row @ matrices[m * self.outputs + index] for (m, _), row in zip(self.layout, rows)], dim=1).view(shape)
-                for index in range(self.outputs)
-            )
+            mixed: list[list[Tensor]] = [[] for _ in range(self.outputs)]
+            for (m, _), row in zip(self.layout, rows, strict=True):
+                for index, output in enumerate(mixed):
+                    output.append(row @ matrices[m * self.outputs + index])
+            return tuple(join_columns(output).view(shape) for output in mixed)
         outputs = tuple(x.new_empty(*x.shape[:2], self.out_channels) for _ in range(self.outputs))
         for index, output in enumerate(outputs):
             for (m, _), row, out in zip(self.layout, rows, self.rows(output), strict=True):
@@ -223,7 +228,9 @@ class FullConvolution(EdgeConvolution):
     """The paper's kernel: a radial function of its own for every (l, k, J) and every pair of channels.
 
     All radial functions are combinations of R shared ones, h_e, so that y = Σ_r h_er (W_r x_e) is the product of
-    (h_e ⊗ x_e) with one matrix, and the kernel of an edge is never written out.
+    (h_e ⊗ x_e) with one matrix, and the kernel of an edge is never written out. For m > 0 of SE(3), three products
+    do for the four of the block matrix:
+        y_+ = a (x_+ + x_-) - (a+b) x_-,     y_- = a (x_+ + x_-) + (b-a) x_+.
 
     Example:
         >>> conv = FullConvolution(lmax=1, in_channels=4, out_channels=4, edge_features=16, group="E(3)", radial=8)
@@ -245,23 +252,58 @@ class FullConvolution(EdgeConvolution):
         self.trunk = nn.Sequential(nn.Linear(edge_features, radial), nn.SiLU())
 
     def tensors(self) -> list[Tensor]:
-        """Weight and bias of the trunk, then `matrices`."""
+        """Weight and bias of the trunk, then (R·n_m·C, O·n_m·D) of each |m|: a, and for m > 0 of SE(3) a+b and b-a."""
         linear = self.trunk[0]
         assert isinstance(linear, nn.Linear)
-        return [linear.weight, linear.bias, *(matrix.flatten(0, 1) for matrix in self.matrices())]
+        matrices = [a.flatten(0, 1) for a in self.a]
+        for a, b in zip(matrices[1:], self.b, strict=False):
+            matrices += [a + b.flatten(0, 1), b.flatten(0, 1) - a]
+        return [linear.weight, linear.bias, *matrices]
 
     def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Apply the kernel in the frames; see `EdgeConvolution.apply_to`."""
+        return self._apply_to(x, features, tensors, compute=True)
+
+    def apply_and_pull_back(
+        self, x: Tensor, features: Tensor, tensors: Sequence[Tensor], outputs: Sequence[Tensor] = ()
+    ) -> tuple[Sequence[Tensor], PullBack]:
+        """`apply_to`, unless its outputs are given, and the function from their gradients to the arguments'."""
+        arguments = [tensor.detach().requires_grad_() for tensor in (x, features, *tensors)]
+        with torch.enable_grad():
+            anew = self._apply_to(arguments[0], arguments[1], arguments[2:], compute=not outputs)
+        found = outputs or [output.detach() for output in anew]
+        return found, lambda *grads: torch.autograd.grad(anew, arguments, grads)
+
+    def _apply_to(self, x: Tensor, features: Tensor, tensors: Sequence[Tensor], compute: bool) -> tuple[Tensor, ...]:
         weight, bias, *matrices = tensors
         h = functional.silu(functional.linear(features, weight, bias))  # (E, R)
-        mixed: list[list[Tensor]] = [[] for _ in range(self.outputs)]
-        for (m, _), row in zip(self.layout, self.rows(x), strict=True):
-            product = (h[:, :, None] * row[:, None]).flatten(1)  # (E, R·r·n_m·C)
-            for index, output in enumerate(mixed):
-                output.append(product @ matrices[m * self.outputs + index])
-        return tuple(torch.cat(output, dim=1).unflatten(1, (-1, self.out_channels)) for output in mixed)
+        rows = iter(split_columns(x.flatten(1), [size * self.in_channels for size in self._sizes()]))
+
+        def product(row: Tensor, matrix: Tensor) -> Tensor:
+            return radial_product(h, row, matrix, compute)
+
+        mixed = [product(next(rows), matrices[0])]
+        for m in range(1, self.lmax + 1):
+            plus, minus, a = next(rows), next(rows), matrices[m]
+            if self.group == "E(3)":
+                mixed += [product(plus, a), product(minus, a)]
+            else:
+                a_plus_b, b_minus_a = matrices[self.lmax + 2 * m - 1 : self.lmax + 2 * m + 1]
+                common = product(plus + minus, a)
+                mixed += [common - product(minus, a_plus_b), common + product(plus, b_minus_a)]
+        by_output = zip(*(split_columns(part, [part.shape[1] // self.outputs] * self.outputs) for part in mixed), strict=True)
+        return tuple(join_columns(output).unflatten(1, (-1, self.out_channels)) for output in by_output)
+
+    def _sizes(self) -> list[int]:
+        """n_m for m = 0, +1, -1, +2, …"""
+        return [self.lmax + 1 - m for m in range(self.lmax + 1) for _ in range(2 if m else 1)]
 
     @property
     def numbers_per_edge(self) -> int:
         """Size of the largest tensor that is made of an edge, h ⊗ x."""
-        return 2 * self.a[0].shape[0] * (self.lmax + 1) * self.in_channels
+        return self.a[0].shape[0] * (self.lmax + 1) * self.in_channels
+
+    @property
+    def min_chunk(self) -> int:
+        """The gradient of the weights is summed up once a chunk, and is large here."""
+        return 512

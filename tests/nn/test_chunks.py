@@ -7,6 +7,7 @@ import torch
 
 from molformer.data.neighbours import radius_edges
 from molformer.models import SE3Transformer
+from molformer.nn import FullConvolution, SeparableConvolution
 from molformer.nn import edges as edges_module
 from molformer.nn.chunks import whole_receivers
 from tests.helpers import moved, random_graph, small_config
@@ -20,7 +21,8 @@ def in_chunks(monkeypatch):
     """Chunks of few edges, so that a small graph has many."""
 
     def limit(edges):
-        monkeypatch.setattr(edges_module, "MIN_CHUNK", edges)
+        for convolution in (SeparableConvolution, FullConvolution):
+            monkeypatch.setattr(convolution, "min_chunk", edges)
         monkeypatch.setitem(edges_module.CHUNK_NUMBERS, "cpu", 1)
 
     return limit
