@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from molformer.data.readers import Entry
-    from molformer.data.structure import Label
+    from molformer.data.structure import Label, Structure
     from molformer.inference.embed import Embedding
     from molformer.inference.prediction import Prediction
     from molformer.models.config import SE3TransformerConfig
@@ -285,6 +285,38 @@ def models() -> None:
     for name, folder in shipped().items():
         table.add_row(name, *describe(folder), str(folder))
     console.print(table)
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="Folder, shipped name or hub id.")],
+    inputs: Annotated[
+        list[str] | None, typer.Argument(help="SMILES or files to check it on; a few small molecules by default.")
+    ] = None,
+) -> None:
+    """Measure what a model promises: symmetry, batches, precision, smoothness, forces; status 1 if one is broken."""
+    from molformer.inference.checks import check_model
+    from molformer.inference.inputs import embedded, policy_of, read_inputs
+    from molformer.inference.predictor import Predictor
+
+    predictor = Predictor.load(model, "cpu")
+    structures: list[Structure] = []
+    for entry in embedded(read_inputs(inputs or []), policy_of(predictor.model.domain), 0, 1):
+        job = predictor.work.job(entry)
+        if job.error is not None:
+            raise job.error
+        structures += job.structures
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("check", "target", "measured", "limit", ""):
+        table.add_column(name, justify="right" if name in ("measured", "limit") else "left")
+    checks = check_model(predictor.model, structures)
+    for row in checks:
+        verdict = "pass" if row.passed else "FAIL"
+        table.add_row(row.name, row.target, f"{row.measured:.1e}", f"{row.limit:.0e}", verdict)
+    console.print(table)
+    console.print("Measured: the largest change of a component, as a share of the target's typical deviation")
+    if not all(row.passed for row in checks):
+        raise typer.Exit(1)
 
 
 @data_app.command("import")

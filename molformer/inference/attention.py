@@ -59,7 +59,7 @@ def attention(predictor: "Predictor", molecule: Any) -> Attention:
         edges = encoder.embed_edges(graph)
         x, layers = encoder.embed_nodes(graph.numbers), []
         for block in encoder.blocks:
-            layers.append(block.attention.weights_of(block.norm_1(x), edges))  # type: ignore[operator, union-attr]
+            layers.append(block.attention.weights(block.norm_1(x), edges))  # type: ignore[operator, union-attr]
             x = block(x, edges, graph)
     src, dst = edges.src.cpu().numpy(), edges.dst.cpu().numpy()
     return Attention(structure, src, dst, torch.stack(layers).cpu().numpy())

@@ -6,7 +6,7 @@ from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
 from molformer.errors import UnsupportedElementError
 from molformer.inference.calibration import Calibration
-from molformer.models.property import Domain
+from molformer.models.domain import Domain
 
 TOO_MANY = 1.5
 """A structure with so many times the atoms of the largest one of the training set is out of domain."""

@@ -12,7 +12,7 @@ from molformer.data.embedding import with_geometry
 from molformer.data.readers import Entry, ReadOptions, is_file, library_of, read_input
 from molformer.data.structure import Structure
 from molformer.errors import ConfigError
-from molformer.models.property import Domain
+from molformer.models.domain import Domain
 
 MANY = 64
 """Inputs from which on conformers are made by processes of their own."""
