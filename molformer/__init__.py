@@ -12,43 +12,66 @@ from typing import TYPE_CHECKING, Any
 from molformer.version import __version__
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
     from molformer.data.store import StructureStore
     from molformer.data.structure import Label, Structure
-    from molformer.inference.predictor import Prediction, Predictor
+    from molformer.inference.pipeline import pipeline
+    from molformer.inference.prediction import Prediction, Predictions, Value
+    from molformer.inference.predictor import Predictor
     from molformer.models.config import SE3TransformerConfig
     from molformer.models.encoder import SE3Transformer
     from molformer.models.property import PropertyModel
 
 _HOMES = {
     "Label": "molformer.data.structure",
-    "Prediction": "molformer.inference.predictor",
+    "Prediction": "molformer.inference.prediction",
+    "Predictions": "molformer.inference.prediction",
     "Predictor": "molformer.inference.predictor",
     "PropertyModel": "molformer.models.property",
     "SE3Transformer": "molformer.models.encoder",
     "SE3TransformerConfig": "molformer.models.config",
     "Structure": "molformer.data.structure",
     "StructureStore": "molformer.data.store",
+    "Value": "molformer.inference.prediction",
+    "pipeline": "molformer.inference.pipeline",
 }
 
 __all__ = [
     "Label",
     "Prediction",
+    "Predictions",
     "Predictor",
     "PropertyModel",
     "SE3Transformer",
     "SE3TransformerConfig",
     "Structure",
     "StructureStore",
+    "Value",
     "__version__",
     "load",
+    "pipeline",
 ]
 
 
-def load(path: str, device: str = "auto") -> "Predictor":
-    """A predictor from a model folder or a run folder; see `Predictor.load`."""
+def load(
+    source: "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]", device: str = "auto", **options: Any
+) -> "Predictor":
+    """A predictor from a shipped name, a run or model folder or a hub id; several are an ensemble.
+
+    Args:
+        source: where the model is.
+        device: `auto` takes a GPU if there is one; else `cpu` or `cuda`.
+        options: further ones of `Predictor.load`.
+
+    Raises:
+        ModelError: there is no model, or it is damaged.
+        ConfigError: there is no such device.
+    """
     from molformer.inference.predictor import Predictor
 
-    return Predictor.load(path, device)
+    return Predictor.load(source, device, **options)
 
 
 def __getattr__(name: str) -> Any:

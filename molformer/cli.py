@@ -6,6 +6,8 @@ Heavy imports stand inside the commands, so that `molformer --help` answers at o
 import logging
 import os
 import sys
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +21,12 @@ from molformer.errors import InputError, MolformerError
 from molformer.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from molformer.data.structure import Label
-    from molformer.inference.predictor import Prediction
+    from molformer.data.readers import Entry
+    from molformer.data.structure import Label, Structure
+    from molformer.inference.embed import Embedding
+    from molformer.inference.prediction import Prediction
     from molformer.models.config import SE3TransformerConfig
     from molformer.training.config import TrainingConfig
 
@@ -168,29 +172,151 @@ def evaluate(
 
 @app.command()
 def predict(
-    inputs: Annotated[list[str], typer.Argument(help="SMILES, or files: .smi .csv .sdf .xyz …", metavar="INPUT...")],
-    model: Annotated[str, typer.Option("--model", "-m", help="Model folder or run folder.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV file instead of a table.")] = None,
+    inputs: Annotated[
+        list[str], typer.Argument(help="SMILES, files (.smi .csv .sdf .xyz …), or - for SMILES line by line.")
+    ],
+    model: Annotated[
+        list[str], typer.Option("--model", "-m", help="Folder, shipped name or hub id; several are an ensemble.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write .csv, .parquet or .sdf; - for CSV on the screen.")
+    ] = None,
+    target: Annotated[list[str], typer.Option("--target", "-t", help="What to predict; all by default.")] = [],  # noqa: B006
+    unit: Annotated[list[str], typer.Option("--unit", "-u", help="UNIT, or NAME=UNIT of a target.")] = [],  # noqa: B006
+    conformers: Annotated[int, typer.Option(help="Geometries of a SMILES, over which to average.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last whole row of OUTPUT.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first input that fails.")] = False,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="End with status 0 even if inputs failed.")] = False,
+    smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
+    processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
+    batch_size: Annotated[int, typer.Option(help="Geometries that are computed together.")] = 64,
+    memory: Annotated[float, typer.Option(help="GiB that a batch may take; larger molecules are refused.")] = 4.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Give a row with a status to an input that fails, and go on.")
-    ] = False,
 ) -> None:
-    """Predict properties of molecules from SMILES and XYZ files."""
-    from molformer.data.readers import is_file
-    from molformer.inference.predictor import Predictor
-    from molformer.inference.table import write_csv
+    """Predict properties of molecules: a row for every input, whatever fails.
 
-    predictor = Predictor.load(model, device)
-    if output is not None:
+    A row whose input failed has no values but a status and a message; the command then ends with status 2. Rows are
+    written as they come: a run that was killed goes on with --resume.
+    """
+    from molformer.inference.predictor import Predictor
+    from molformer.inference.question import Question
+    from molformer.inference.writers import ScreenWriter, open_writer
+
+    predictor = Predictor.load(model, device, batch_size, memory)
+    units = {name: value for name, equals, value in (text.partition("=") for text in unit) if equals}
+    if len(units) < len(unit) > 1:
+        raise InputError("give a single --unit, or NAME=UNIT for each target")
+    question = Question.of(predictor.model.targets, target, units if units or not unit else unit[0])
+    on_screen = output is None or str(output) == "-"
+    if output is not None and not on_screen:
         _check_output(output)
-    processes = (os.cpu_count() or 1) if any(is_file(source) for source in inputs) else 0
-    predictions = predictor.predict(inputs, strict=not keep_going, processes=processes)
-    if output is None:
-        _print_predictions(predictions, predictor.model.targets)
-    else:
-        write_csv(output, predictions, predictor.model.targets)
-        console.print(f"Wrote {len(predictions)} rows to {output}")
+        if any(Path(source).exists() and output.exists() and output.samefile(source) for source in inputs):
+            raise InputError(f"cannot write '{output}': it is an input")
+    elif resume:
+        raise InputError("--resume needs the --output FILE of the run that was killed")
+    entries, workers = _entries_and_processes(inputs, smiles_column, processes)
+    layout, failed = predictor.layout(question, conformers), _Failures()
+    with ExitStack() as stack:
+        writer: Any = None
+        if output is not None:
+            writer = ScreenWriter(layout) if on_screen else stack.enter_context(open_writer(output, layout, resume))
+            entries = entries if on_screen else writer.rest(entries)
+        advance = stack.enter_context(_counting("rows"))
+        shown: list[Prediction] = []
+        for row in predictor.stream(entries, question, conformers, strict, processes=workers):
+            failed.look_at(row)
+            (shown.append if writer is None else writer.write)(row)
+            advance()
+    if writer is None:
+        _print_predictions(shown, question.shown)
+    elif not on_screen:
+        console.print(f"Wrote {failed.rows} rows to {output}")
+    if failed.count and not keep_going:
+        raise InputError(failed.summary())
+
+
+@app.command()
+def embed(
+    inputs: Annotated[
+        list[str], typer.Argument(help="SMILES, files (.smi .csv .sdf .xyz …), or - for SMILES line by line.")
+    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="Folder, shipped name or hub id.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="NPZ file to write.")],
+    level: Annotated[str, typer.Option(help="molecule or atom.")] = "molecule",
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="End with status 0 even if inputs failed.")] = False,
+    smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
+    processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Invariant features of molecules or atoms, for search and plots.
+
+    The NPZ file has `names`, `status` and `features`, a row for every input, NaN where it failed; of atoms, the rows
+    of input i are ptr[i] to ptr[i+1].
+    """
+    from molformer.inference.embed import embeddings, save_embeddings
+    from molformer.inference.predictor import Predictor
+
+    _check_output(output)
+    predictor = Predictor.load(model, device)
+    entries, workers = _entries_and_processes(inputs, smiles_column, processes)
+    failed, rows = _Failures(), []
+    with _counting("rows") as advance:
+        for row in embeddings(predictor, entries, level, workers):
+            failed.look_at(row)
+            rows.append(row)
+            advance()
+    save_embeddings(output, rows, level, predictor.model.config)
+    console.print(f"Wrote {len(rows)} rows to {output}")
+    if failed.count and not keep_going:
+        raise InputError(failed.summary())
+
+
+@app.command()
+def models() -> None:
+    """List the models that come with the package."""
+    from molformer.inference.models import describe, shipped
+
+    if not shipped():
+        console.print("This version ships no model: name a model folder, a run folder or the id of one on the hub.")
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("name", "targets", "elements", "parameters", "folder"):
+        table.add_column(name, overflow="fold")
+    for name, folder in shipped().items():
+        table.add_row(name, *describe(folder), str(folder))
+    console.print(table)
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="Folder, shipped name or hub id.")],
+    inputs: Annotated[
+        list[str] | None, typer.Argument(help="SMILES or files to check it on; a few small molecules by default.")
+    ] = None,
+) -> None:
+    """Measure what a model promises: symmetry, batches, precision, smoothness, forces; status 1 if one is broken."""
+    from molformer.inference.checks import check_model
+    from molformer.inference.inputs import embedded, policy_of, read_inputs
+    from molformer.inference.predictor import Predictor
+
+    predictor = Predictor.load(model, "cpu")
+    structures: list[Structure] = []
+    for entry in embedded(read_inputs(inputs or []), policy_of(predictor.model.domain), 0, 1):
+        job = predictor.work.job(entry)
+        if job.error is not None:
+            raise job.error
+        structures += job.structures
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("check", "target", "measured", "limit", ""):
+        table.add_column(name, justify="right" if name in ("measured", "limit") else "left")
+    checks = check_model(predictor.model, structures)
+    for row in checks:
+        verdict = "pass" if row.passed else "FAIL"
+        table.add_row(row.name, row.target, f"{row.measured:.1e}", f"{row.limit:.0e}", verdict)
+    console.print(table)
+    console.print("Measured: the largest change of a component, as a share of the target's typical deviation")
+    if not all(row.passed for row in checks):
+        raise typer.Exit(1)
 
 
 @data_app.command("import")
@@ -348,21 +474,72 @@ def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: 
     console.print(f"Model folder: {result.model}")
 
 
+def _entries_and_processes(inputs: list[str], smiles_column: str, processes: int) -> "tuple[Iterator[Entry], int]":
+    """What is to be predicted, and how many processes make its geometries."""
+    from molformer.data.readers import ReadOptions
+    from molformer.inference.inputs import processes_for, read_inputs, read_lines
+
+    options = ReadOptions(smiles_column=smiles_column)
+    parts = (read_lines(sys.stdin) if source == "-" else read_inputs([source], options) for source in inputs)
+    many = iter(inputs) if "-" in inputs else inputs
+    return chain.from_iterable(parts), processes_for(many, None if processes < 0 else processes)
+
+
+@contextmanager
+def _counting(what: str) -> "Iterator[Callable[[], None]]":
+    """A counter of what is done, on a terminal; standard output is for results."""
+    screen = Console(stderr=True)
+    with Progress(*_BAR, console=screen, disable=not screen.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda: bar.advance(task)
+
+
+class _Failures:
+    """Counts the rows without values."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.first = ""
+        self.by_status: dict[str, int] = {}
+
+    @property
+    def count(self) -> int:
+        return sum(self.by_status.values())
+
+    def look_at(self, row: "Prediction | Embedding") -> None:
+        self.rows += 1
+        if row.status not in ("ok", "out_of_domain"):
+            self.first = self.first or row.message
+            self.by_status[row.status] = self.by_status.get(row.status, 0) + 1
+
+    def summary(self) -> str:
+        """One line; of a single failure, its message."""
+        if self.count == 1:
+            return self.first
+        counts = ", ".join(f"{count} {status}" for status, count in self.by_status.items())
+        return f"{self.count} of {self.rows} rows have no values ({counts}); the first: {self.first}"
+
+
 def _print_predictions(predictions: "list[Prediction]", targets: "Sequence[Label]") -> None:
     from molformer.data.readers import is_file
-    from molformer.inference.table import cells, columns
+    from molformer.inference.table import screen_cells, screen_headings
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("input", "formula"):
         table.add_column(name, overflow="fold")
-    for name in columns(targets):
+    for name in screen_headings(targets):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
     for prediction in predictions:
         formula = prediction.structure.formula if prediction.structure else ""
         name = Path(prediction.name).name if is_file(prediction.name) else prediction.name
-        table.add_row(name, formula, *cells(prediction.values, targets), prediction.status)
+        table.add_row(name, formula, *screen_cells(prediction.values, targets), prediction.status)
     console.print(table)
+    values = [value for prediction in predictions for value in prediction.values.values()]
+    if any(value.std is not None for value in values):
+        console.print("±: standard deviation over conformers and models")
+    elif any(value.interval is not None for value in values):
+        console.print("±: holds the truth for 90 % of the validation set")
     for prediction in predictions:
         if prediction.message:
             console.print(prediction.message)

@@ -30,6 +30,12 @@ class UnsupportedElementError(MolformerError):
     status = "unsupported_element"
 
 
+class TooLargeError(MolformerError):
+    """A structure that does not fit into the memory that a prediction may use."""
+
+    status = "too_large"
+
+
 class StoreError(MolformerError):
     """A structure store that is missing, damaged, foreign or lacks a label."""
 

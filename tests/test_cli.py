@@ -85,17 +85,22 @@ BAD_INPUTS = {
 
 
 @pytest.mark.parametrize("name", BAD_INPUTS)
-def test_bad_input_is_one_line_status_2_and_nothing_half_written(name, model, tmp_path):
+def test_bad_input_is_one_line_status_2_and_a_row_that_says_why(name, model, tmp_path):
     source, content, message = BAD_INPUTS[name]
     if content is not None:
         (tmp_path / source).write_text(content)
-    before = sorted(tmp_path.iterdir())
+    before = set(tmp_path.iterdir())
     result = molformer("predict", "CCO", source, "--model", model, "-o", "out.csv", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith("molformer: ")
     assert message in result.stderr
-    assert sorted(tmp_path.iterdir()) == before
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "out.csv"}
+    with open(tmp_path / "out.csv", newline="") as file:
+        good, bad = csv.DictReader(file)
+    assert good["status"] == "ok"
+    assert message in bad["message"]
+    assert bad["gap (eV)"] == ""
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from molformer.data.conformers import ConformerPolicy, canonical_smiles
 from molformer.data.geometry_cache import GeometryCache
 from molformer.data.readers.entry import Entry
 from molformer.data.structure import Structure
-from molformer.data.workers import Outcome, WorkerPool, outcome_of
+from molformer.data.workers import Outcome, WorkerPool, outcome_of, outcomes_of
 from molformer.errors import ConformerError, MolformerError
 
 Job = tuple[Entry, str | None]
@@ -31,6 +31,7 @@ def with_geometry(
     policy: ConformerPolicy | None = None,
     processes: int = 0,
     cache: str | os.PathLike[str] | None = None,
+    every: bool = False,
 ) -> Iterator[Entry]:
     """The same entries; where there is only a SMILES, with a structure or with the reason why there is none.
 
@@ -40,6 +41,7 @@ def with_geometry(
         processes: worker processes; 0 makes the geometries in this process. The results are the same, but only a
             worker gives up a molecule whose relaxation takes too long (see `time_limit`) or which crashes RDKit.
         cache: folder of geometries and failures of earlier calls, to which new ones are added.
+        every: keep all geometries that the policy makes, see `Entry.conformers`, and not only the best; without cache.
 
     Raises:
         StoreError: the cache cannot be written.
@@ -48,8 +50,9 @@ def with_geometry(
         >>> [entry.structure.formula for entry in with_geometry([Entry("water", smiles="O")])]
         ['H2O']
     """
+    assert not (every and cache is not None), "a cache keeps one geometry of each molecule"
     policy = policy or ConformerPolicy()
-    embed = partial(outcome_of, policy, cache is not None)
+    embed = partial(outcomes_of, policy) if every else partial(outcome_of, policy, cache is not None)
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(GeometryCache(cache, policy)) if cache is not None else None
         if processes:
@@ -91,9 +94,11 @@ def _job(entry: Entry, policy: ConformerPolicy, cache: GeometryCache | None) -> 
 
 def _finished(entry: Entry, outcome: Outcome) -> Entry:
     """The entry with its geometry, or with its error, which says where."""
+    if isinstance(outcome, tuple):
+        first, *others = (replace(one, smiles=entry.smiles, name=entry.where, labels=entry.labels) for one in outcome)
+        return replace(entry, structure=first, conformers=tuple(others))
     if isinstance(outcome, Structure):
-        structure = replace(outcome, smiles=entry.smiles, name=entry.where, labels=entry.labels)
-        return replace(entry, structure=structure)
+        return _finished(entry, (outcome,))
     where = f"{entry.where}: " if entry.where else ""
     subject = f"'{entry.smiles}' " if isinstance(outcome, ConformerError) else ""
     return replace(entry, error=type(outcome)(f"{where}{subject}{outcome}"))

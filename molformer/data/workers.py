@@ -23,8 +23,11 @@ from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_c
 from molformer.data.structure import Structure
 from molformer.errors import ConformerError, MolformerError
 
-Outcome = Structure | MolformerError
-"""What becomes of one SMILES. The message of a `ConformerError` is the rest of a sentence that begins with it."""
+Outcome = Structure | tuple[Structure, ...] | MolformerError
+"""What becomes of one SMILES: its geometry, or all that were made, or an error.
+
+The message of a `ConformerError` is the rest of a sentence that begins with the SMILES.
+"""
 
 
 class WorkerDied(ConformerError):
@@ -41,6 +44,14 @@ def outcome_of(policy: ConformerPolicy, is_canonical: bool, smiles: str) -> Outc
     try:
         canonical = smiles if is_canonical else canonical_smiles(smiles, policy.add_hydrogens)
         return replace(embed_canonical(canonical, policy)[0], group=group_of(canonical))
+    except MolformerError as error:
+        return error
+
+
+def outcomes_of(policy: ConformerPolicy, smiles: str) -> Outcome:
+    """All geometries that a policy makes of a SMILES, or the error that says why there is none."""
+    try:
+        return tuple(embed_canonical(canonical_smiles(smiles, policy.add_hydrogens), policy))
     except MolformerError as error:
         return error
 

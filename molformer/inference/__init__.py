@@ -1,3 +1,4 @@
 """Predictions from trained models."""
 
-from molformer.inference.predictor import Prediction, Predictor, Value
+from molformer.inference.prediction import Prediction, Predictions, Value
+from molformer.inference.predictor import Predictor

@@ -1,170 +1,245 @@
-"""Predictor: from SMILES, files or structures to values with units, one row for each input, in order."""
+"""Predictor: from SMILES, files or structures to values with units and doubts, one row for each input, in order."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 
 from molformer.data.conformers import ConformerPolicy
-from molformer.data.embedding import with_geometry
-from molformer.data.graph import GraphBatch
-from molformer.data.readers import Entry, library_of, read_input
-from molformer.data.structure import Structure
-from molformer.elements import SYMBOLS
-from molformer.errors import MolformerError, UnsupportedElementError
+from molformer.data.readers import Entry
+from molformer.errors import ModelError
+from molformer.inference.batches import Work
+from molformer.inference.calibration import Calibration
+from molformer.inference.inputs import embedded, listed, policy_of, processes_for, read_inputs
+from molformer.inference.models import find_models
+from molformer.inference.prediction import Prediction, Predictions
+from molformer.inference.question import Question
+from molformer.inference.rows import row_of
+from molformer.inference.table import Layout
 from molformer.models.property import PropertyModel, load_model
 
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """A predicted value.
-
-    Args:
-        value: (), or (3,) for a vector, (3, 3) for a tensor or stress (NaN where the structure is not periodic), (n,)
-            for charges, (n, 3) for forces and other vectors of n atoms; the probability of 1 for a binary target, (K,)
-            probabilities of the classes of a category.
-        unit: its unit.
-    """
-
-    value: np.ndarray
-    unit: str
-
-    def __float__(self) -> float:
-        return float(self.value)
-
-    def __repr__(self) -> str:
-        return f"{np.array2string(self.value, precision=4)} {self.unit}"
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a model says of one input.
-
-    Args:
-        name: the SMILES, or the file and frame.
-        status: `ok`, or why there are no values: `invalid_input`, `embedding_failed`, `unsupported_element`.
-        message: the reason, in a sentence; empty if ok.
-        structure: the geometry that was used.
-        values: by target name.
-    """
-
-    name: str
-    status: str
-    message: str = ""
-    structure: Structure | None = None
-    values: dict[str, Value] = field(default_factory=dict)
-
-    def __getitem__(self, target: str) -> Value:
-        return self.values[target]
+if TYPE_CHECKING:
+    from molformer.inference.ase import MolformerCalculator
+    from molformer.inference.attention import Attention
 
 
 class Predictor:
-    """Predicts the properties of molecules with a trained model.
+    """Predicts the properties of molecules with a trained model, or with several that predict the same.
 
     Args:
-        model: the network, on the device it is to run on.
-        batch_size: molecules that are computed together.
+        models: the network, on the device it is to run on; or the members of an ensemble.
+        batch_size: geometries that are computed together, at most.
+        memory: what a batch may take, GiB; a structure that needs more is refused as `too_large`.
+        calibrations: of each network, see `Calibration`; None where there is none.
+
+    Raises:
+        ModelError: the models of an ensemble do not predict the same targets.
     """
 
-    def __init__(self, model: PropertyModel, batch_size: int = 32) -> None:
-        self.model = model.eval()
-        self.batch_size = batch_size
+    def __init__(
+        self,
+        models: PropertyModel | Sequence[PropertyModel],
+        batch_size: int = 64,
+        memory: float = 4.0,
+        calibrations: Sequence[Calibration | None] = (),
+    ) -> None:
+        self.models = (models.eval(),) if isinstance(models, PropertyModel) else tuple(each.eval() for each in models)
+        self.calibrations = tuple(calibrations) or (None,) * len(self.models)
+        self.work = Work(self.models, batch_size, memory)
+        self.folders: tuple[Path, ...] = ()
+        assert len(self.calibrations) == len(self.models) > 0
+        for other in self.models[1:]:
+            if other.targets != self.model.targets:
+                raise ModelError(
+                    f"the models of an ensemble must predict the same: {_named(self.model)} is not {_named(other)}"
+                )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str = "auto") -> "Predictor":
-        """A predictor from a model folder, or from a run folder that holds one.
+    def load(
+        cls,
+        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        device: str = "auto",
+        batch_size: int = 64,
+        memory: float = 4.0,
+    ) -> Self:
+        """A predictor from a model folder, a run folder, the name of a shipped model or one on the hub.
 
         Args:
-            path: the folder.
+            source: where the model is, see `find_models`; several are an ensemble.
             device: `auto` takes a GPU if there is one; else `cpu` or `cuda`.
+            batch_size: geometries that are computed together, at most.
+            memory: what a batch may take, GiB.
 
         Raises:
             ModelError: there is no model, or it is damaged.
             ConfigError: there is no such device.
         """
-        return cls(load_model(path, device))
+        folders = find_models(source)
+        models = [load_model(folder, device) for folder in folders]
+        predictor = cls(models, batch_size, memory, [Calibration.load(folder) for folder in folders])
+        predictor.folders = tuple(folders)
+        return predictor
+
+    @property
+    def model(self) -> PropertyModel:
+        """The network, the first of an ensemble."""
+        return self.models[0]
 
     def predict(
         self,
         inputs: Any,
+        targets: Sequence[str] = (),
+        unit: str | Mapping[str, str] | None = None,
+        conformers: int = 1,
         strict: bool = False,
         policy: ConformerPolicy | None = None,
-        processes: int = 0,
-    ) -> list[Prediction]:
+        processes: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Predictions:
         """Predictions, in the order of the inputs; a file with several molecules gives a row for each.
 
         Args:
-            inputs: SMILES, paths of files, structures, RDKit `Mol` or ASE `Atoms`; one, or a sequence of them.
+            inputs: SMILES, paths of files, structures, RDKit `Mol` or ASE `Atoms`; one, or several of them.
+            targets: names of those that are wanted; all by default.
+            unit: of single targets by their names; or one unit, in which all targets that it can measure are given.
+            conformers: geometries of a molecule without coordinates, over which values are averaged.
             strict: raise at the first input that fails, instead of giving a row that says why.
-            policy: how molecules without coordinates get them.
-            processes: worker processes that make these; 0 works in this one.
+            policy: how molecules without coordinates get them; as in the training by default.
+            processes: worker processes that make these while the model works; all cores for many molecules by default.
+            progress: called with the number of rows after each.
 
         Returns:
             A row for every molecule, whatever fails.
 
         Raises:
-            MolformerError: with `strict`, the first failure.
+            MolformerError: a target or unit does not exist; with `strict`, also the first failure.
         """
-        single = isinstance(inputs, str | Path | Structure) or library_of(inputs)
-        entries = (entry for source in ([inputs] if single else inputs) for entry in read_input(source))
-        return list(self.predict_entries(with_geometry(entries, policy, processes), strict))
-
-    def predict_entries(self, entries: Iterable[Entry], strict: bool = False) -> Iterator[Prediction]:
-        """Predictions of entries that have a geometry or an error, as they come, a batch at a time."""
-        remaining = iter(entries)
-        while batch := list(islice(remaining, self.batch_size)):
-            batch = [self._checked(entry) for entry in batch]
-            if strict:
-                for entry in batch:
-                    if entry.error is not None:
-                        raise entry.error
-            structures = [entry.structure for entry in batch if entry.structure is not None]
-            values = iter(self.values(structures) if structures else [])
-            for entry in batch:
-                if entry.error is not None:
-                    yield Prediction(entry.name, entry.error.status, str(entry.error))
-                else:
-                    yield Prediction(entry.name, "ok", structure=entry.structure, values=next(values))
-
-    def values(self, structures: Sequence[Structure]) -> list[dict[str, Value]]:
-        """Values of every target for structures that are known to be fit for the model."""
-        bare = [replace(structure, labels={}) for structure in structures]
-        parameter = next(self.model.parameters())
-        graph = GraphBatch.from_structures(bare, parameter.dtype).to(parameter.device)
-        with torch.no_grad():
-            raw = self.model(graph)
-        predictions = {}
-        for target in self.model.targets:
-            value = raw[target.name]
-            value = self.model.probabilities(target, value) if target.is_class else value
-            predictions[target.name] = value.detach().cpu().numpy()
-        ends = np.cumsum([len(structure) for structure in structures])
-        rows = []
-        for index, end in enumerate(ends):
-            atoms = slice(end - len(structures[index]), end)
-            rows.append(
-                {
-                    target.name: Value(predictions[target.name][atoms if target.per_node else index], target.unit)
-                    for target in self.model.targets
-                }
-            )
+        question = Question.of(self.model.targets, targets, unit)
+        inputs = listed(inputs)
+        workers = processes_for(inputs, processes)
+        rows = Predictions(targets=question.shown)
+        stream = self.stream(read_inputs(inputs), question, conformers, strict, policy, workers)
+        for count, row in enumerate(stream, start=1):
+            rows.append(row)
+            if progress is not None:
+                progress(count)
         return rows
 
-    def _checked(self, entry: Entry) -> Entry:
-        """The entry, with an error if its molecule has an element that the model never saw."""
-        known = self.model.domain.elements
-        if entry.structure is None or not known:
-            return entry
-        unseen = sorted(set(entry.structure.numbers.tolist()) - set(known))
-        if not unseen:
-            return entry
-        error: MolformerError = UnsupportedElementError(
-            f"{entry.name}: the model has not seen {', '.join(SYMBOLS[number] for number in unseen)} in training; "
-            f"it knows {', '.join(SYMBOLS[number] for number in known)}"
+    def stream(
+        self,
+        entries: Iterable[Entry],
+        question: Question | None = None,
+        conformers: int = 1,
+        strict: bool = False,
+        policy: ConformerPolicy | None = None,
+        processes: int = 0,
+    ) -> Iterator[Prediction]:
+        """Predictions of entries as they come, in constant memory; the arguments are those of `predict`."""
+        question = question or Question.of(self.model.targets)
+        policy = policy_of(self.model.domain, conformers, policy)
+        for batch in self.work.batches(embedded(entries, policy, processes, conformers)):
+            outputs = self.work.outputs(batch, question.targets)
+            for job in batch:
+                if strict and job.error is not None:
+                    raise job.error
+                yield row_of(job, [next(outputs) for _ in job.structures], question, self.model, self.calibrations)
+
+    def layout(self, question: Question, conformers: int = 1) -> Layout:
+        """The columns of a table of the answers, before there are any."""
+        numbers = {target.name for target in question.targets if not target.is_class}
+        return Layout(
+            question.shown,
+            conformers > 1,
+            len(self.models) > 1,
+            frozenset(numbers.intersection(*(each.half_widths if each else () for each in self.calibrations))),
+            self.calibrations[0] is not None,
         )
-        return Entry(entry.name, entry.where, error=error)
+
+    def embed(self, inputs: Any, level: str = "molecule", processes: int | None = None) -> "np.ndarray | list[Any]":
+        """Invariant features of molecules, for search and plots; see `inference.features`.
+
+        Args:
+            inputs: as in `predict`.
+            level: `molecule` or `atom`.
+            processes: as in `predict`.
+
+        Returns:
+            An array (B, F), NaN where an input failed; or, of atoms, a list of B arrays (n, F), None where it failed.
+        """
+        from molformer.inference.embed import embed
+
+        return embed(self, inputs, level, processes)
+
+    def attention(self, molecule: Any) -> "Attention":
+        """Attention weights of every layer and head for one molecule.
+
+        Raises:
+            MolformerError: the molecule cannot be used.
+        """
+        from molformer.inference.attention import attention
+
+        return attention(self, molecule)
+
+    def calculator(self, dtype: str = "float32", **options: Any) -> "MolformerCalculator":
+        """An ASE calculator: energy, forces, stress, dipole and charges, as far as the model predicts them.
+
+        Args:
+            dtype: `float32`, or `float64` for relaxations to tight limits and long dynamics.
+            options: further ones of ASE's `Calculator`.
+
+        Raises:
+            ConfigError: the model predicts nothing that ASE asks for.
+        """
+        from molformer.inference.ase import MolformerCalculator
+
+        return MolformerCalculator(self.model, dtype, **options)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model folder: weights, config, calibration and model card; an ensemble has one for each member.
+
+        Raises:
+            ModelError: it cannot be written.
+        """
+        from molformer.inference.pretrained import save_pretrained
+
+        save_pretrained(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], device: str = "auto", **options: Any) -> Self:
+        """A predictor from a folder or from the Hugging Face hub.
+
+        Args:
+            source: a folder, or the id `owner/name` of a model on the hub.
+            device: `auto` takes a GPU if there is one; else `cpu` or `cuda`.
+            options: of the hub: `revision`, `token`, `cache_dir`, `local_files_only`.
+
+        Raises:
+            ModelError: there is no such model, or it is damaged.
+        """
+        from molformer.inference.hub import download
+
+        if Path(source).is_dir() or not options:
+            return cls.load(source, device)
+        return cls.load(download(os.fspath(source), **options), device)
+
+    def push_to_hub(self, repo_id: str, private: bool | None = None, token: str | None = None) -> str:
+        """Put the model on the Hugging Face hub; returns the address of the commit.
+
+        Args:
+            repo_id: `owner/name`; made if it is not there.
+            private: whether others can see it, where it is made.
+            token: the one of `hf auth login` if None.
+
+        Raises:
+            ModelError: the hub cannot be reached or refuses.
+            ConfigError: huggingface_hub is not installed.
+        """
+        from molformer.inference.pretrained import push_to_hub
+
+        return push_to_hub(self, repo_id, private, token)
+
+
+def _named(model: PropertyModel) -> str:
+    return ", ".join(f"{target.name} ({target.unit})" for target in model.targets)

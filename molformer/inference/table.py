@@ -1,86 +1,149 @@
-"""Predictions as rows of a table.
+"""Predictions as rows of a table: the columns that there are, and their cells.
 
 A number is one column; a vector or tensor is its length on a screen and its components in a file, because they mean
 something only in the frame of the geometry; a category is its likeliest class, in a file with all probabilities; values
 per atom appear in files alone, in the order of the atoms.
 """
 
-import csv
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from molformer.data.structure import Label
-from molformer.errors import InputError
-from molformer.inference.predictor import Prediction, Value
+from molformer.inference.prediction import Prediction, Value
+
+Cell = str | float | list[float] | None
+
+FACTS = ("input", "formula", "status", "message")
+"""The first columns of every table."""
+
+PERCENTILE = "distance percentile"
 
 
-def columns(targets: Sequence[Label]) -> list[str]:
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a table of predictions.
+
+    Args:
+        targets: what is predicted, in the units of the values.
+        conformers: whether there are spreads over conformers.
+        ensemble: whether there are spreads over models.
+        intervals: names of the targets with intervals.
+        percentile: whether the distance to the training set is known.
+    """
+
+    targets: tuple[Label, ...]
+    conformers: bool = False
+    ensemble: bool = False
+    intervals: frozenset[str] = frozenset()
+    percentile: bool = False
+
+    @classmethod
+    def of(cls, rows: Iterable[Prediction], targets: Sequence[Label]) -> "Layout":
+        """The columns for which at least one row has something to say."""
+        rows = list(rows)
+        values = [(name, value) for row in rows for name, value in row.values.items()]
+        return cls(
+            tuple(targets),
+            any(value.conformer_std is not None for _, value in values),
+            any(value.ensemble_std is not None for _, value in values),
+            frozenset(name for name, value in values if value.interval is not None),
+            any(row.percentile is not None for row in rows),
+        )
+
+    @property
+    def headings(self) -> list[str]:
+        """Names of the columns, units in brackets."""
+        of_targets = [heading for target in self.targets for heading in self._headings(target)]
+        return [*FACTS, *of_targets, *([PERCENTILE] if self.percentile else [])]
+
+    @property
+    def types(self) -> list[str]:
+        """What stands in the columns: `text`, `number` or `list`, the numbers of atoms."""
+        of_targets = []
+        for target in self.targets:
+            first = "text" if target.kind == "category" else "list" if target.per_node else "number"
+            of_targets += [first, *["number"] * (len(self._headings(target)) - 1)]
+        return [*["text"] * len(FACTS), *of_targets, *(["number"] if self.percentile else [])]
+
+    def cells(self, row: Prediction) -> list[Cell]:
+        """The cells of a row, under `headings`; None where it has nothing to say."""
+        formula = row.structure.formula if row.structure else ""
+        of_targets = [cell for target in self.targets for cell in self._cells(target, row.values.get(target.name))]
+        return [row.name, formula, row.status, row.message, *of_targets, *([row.percentile] if self.percentile else [])]
+
+    def _doubts(self, target: Label) -> list[str]:
+        """Which doubts have a column: those of numbers."""
+        if target.kind == "category" or target.shape or target.per_node:
+            return []
+        doubts = [("conformer_std", self.conformers), ("ensemble_std", self.ensemble)]
+        bounds = ["low", "high"] if target.name in self.intervals else []
+        return [name for name, there in doubts if there] + bounds
+
+    def _headings(self, target: Label) -> list[str]:
+        if target.kind == "category":
+            return [target.name, *(f"p({name})" for name in target.classes)]
+        unit = f" ({target.unit})" if target.unit else ""
+        if target.kind == "vector":
+            return [f"{target.name}_{part}{unit}" for part in ("x", "y", "z", "norm")]
+        if target.shape == (3, 3):
+            return [f"{target.name}_{a}{b}{unit}" for a in "xyz" for b in "xyz"]
+        first = f"p({target.name})" if target.kind == "binary" else f"{target.name}{unit}"
+        return [first, *(f"{target.name}_{doubt}{unit}" for doubt in self._doubts(target))]
+
+    def _cells(self, target: Label, value: Value | None) -> list[Cell]:
+        if value is None:
+            return [None] * len(self._headings(target))
+        numbers = [float(number) for number in value.value.ravel()]
+        if target.kind == "vector":
+            return [*numbers, float(np.linalg.norm(value.value))]
+        if target.kind == "category":
+            return [target.classes[int(value.value.argmax())], *numbers]
+        if target.per_node:
+            return [numbers]
+        low, high = value.interval or (None, None)
+        known = {"conformer_std": value.conformer_std, "ensemble_std": value.ensemble_std, "low": low, "high": high}
+        doubts = [known[doubt] for doubt in self._doubts(target)]
+        return [*numbers, *(None if doubt is None else float(doubt) for doubt in doubts)]
+
+
+def text_of(cell: Cell) -> str:
+    """A cell as text: ten digits of a number, blanks between the numbers of atoms, nothing where there is nothing."""
+    if isinstance(cell, list):
+        return " ".join(f"{number:.10g}" for number in cell)
+    return "" if cell is None else f"{cell:.10g}" if isinstance(cell, float) else cell
+
+
+def records(rows: Iterable[Prediction], layout: Layout) -> list[dict[str, Any]]:
+    """Plain values, a dictionary for each row."""
+    headings = layout.headings
+    return [dict(zip(headings, layout.cells(row), strict=True)) for row in rows]
+
+
+def screen_headings(targets: Sequence[Label]) -> list[str]:
     """Headings of the columns that a screen shows."""
-    shown = [target for target in targets if _on_screen(target)]
+    shown = [target for target in targets if not target.per_node]
     return [f"|{target.name}|\n{target.unit}" if target.shape else f"{target.name}\n{target.unit}" for target in shown]
 
 
-def cells(values: Mapping[str, Value], targets: Sequence[Label]) -> list[str]:
-    """The cells under `columns(targets)`; empty where a prediction has no values."""
-    return [_cell(target, values.get(target.name)) for target in targets if _on_screen(target)]
+def screen_cells(values: Mapping[str, Value], targets: Sequence[Label]) -> list[str]:
+    """The cells under `screen_headings`; empty where a prediction has no values."""
+    return [_on_screen(target, values.get(target.name)) for target in targets if not target.per_node]
 
 
-def write_csv(path: Path, predictions: Iterable[Prediction], targets: Sequence[Label]) -> None:
-    """Write a CSV file with a row for each prediction; it appears whole or not at all.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            headings = [heading for target in targets for heading in _headings(target)]
-            writer.writerow(["input", "formula", "status", "message", *headings])
-            for row in predictions:
-                formula = row.structure.formula if row.structure else ""
-                values = [text for target in targets for text in _texts(target, row.values.get(target.name))]
-                writer.writerow([row.name, formula, row.status, row.message, *values])
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"cannot write '{path}': {error.strerror}") from None
-
-
-def _on_screen(target: Label) -> bool:
-    return not target.per_node
-
-
-def _cell(target: Label, value: Value | None) -> str:
+def _on_screen(target: Label, value: Value | None) -> str:
     if value is None:
         return ""
     if target.kind == "category":
         best = int(value.value.argmax())
         return f"{target.classes[best]} {100 * value.value[best]:.0f} %"
-    return f"{float(np.linalg.norm(value.value)) if target.shape else float(value.value):.3f}"
-
-
-def _headings(target: Label) -> list[str]:
-    if target.kind == "vector":
-        return [f"{target.name}_{part} ({target.unit})" for part in ("x", "y", "z", "norm")]
-    if target.shape == (3, 3):
-        return [f"{target.name}_{a}{b} ({target.unit})" for a in "xyz" for b in "xyz"]
-    if target.kind == "category":
-        return [target.name, *(f"p({name})" for name in target.classes)]
-    if target.kind == "binary":
-        return [f"p({target.name})"]
-    return [f"{target.name} ({target.unit})" if target.unit else target.name]
-
-
-def _texts(target: Label, value: Value | None) -> list[str]:
-    if value is None:
-        return [""] * len(_headings(target))
-    numbers = [f"{number:.6f}" for number in value.value.ravel()]
-    if target.kind == "vector":
-        return [*numbers, f"{np.linalg.norm(value.value):.6f}"]
-    if target.kind == "category":
-        return [target.classes[int(value.value.argmax())], *numbers]
-    return [" ".join(numbers)] if target.per_node else numbers
+    if target.shape:
+        return f"{float(np.linalg.norm(value.value)):.3f}"
+    doubt = value.std
+    if doubt is not None:
+        return f"{float(value.value):.3f} ± {float(doubt):.3f}"
+    if value.interval is not None:
+        return f"{float(value.value):.3f} ± {float(value.interval[1] - value.value):.3f}"
+    return f"{float(value.value):.3f}"

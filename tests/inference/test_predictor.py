@@ -5,22 +5,13 @@ import pytest
 import torch
 
 import molformer
-from molformer.data.conformers import embed_smiles
+from molformer.data.conformers import ConformerPolicy, embed_smiles, embed_smiles_all
 from molformer.data.structure import Label
-from molformer.errors import ConformerError, InputError, ModelError, UnsupportedElementError
+from molformer.errors import ConfigError, ConformerError, InputError, ModelError, UnitError, UnsupportedElementError
 from molformer.inference import Predictor
 from molformer.models import Domain, PropertyModel
-from tests.helpers import moved, small_config
-
-TARGETS = [Label("gap", "eV", "intensive"), Label("dipole", "D", "vector"), Label("charges", "e", "charges")]
-
-
-@pytest.fixture
-def folder(tmp_path):
-    torch.manual_seed(0)
-    model = moved(PropertyModel(small_config(), TARGETS, domain=Domain((1, 6, 7, 8), 20, ("given",))))
-    model.save(tmp_path / "run" / "model")
-    return str(tmp_path / "run" / "model")
+from tests.helpers import random_structure, small_model
+from tests.inference.conftest import TARGETS
 
 
 def test_one_row_for_each_input_in_order_whatever_fails(folder, tmp_path):
@@ -102,10 +93,163 @@ def test_strict_raises_at_the_first_failure(folder):
         predictor.predict("C1#CC1", strict=True)
 
 
-def test_a_run_folder_is_as_good_as_its_model_folder(folder, tmp_path):
-    assert molformer.load(str(tmp_path / "run")).predict("C")[0].status == "ok"
+def test_a_unit_converts_what_it_measures_and_nothing_else(folder):
+    predictor = molformer.load(folder)
+    plain = predictor.predict("CCO")
+    converted = predictor.predict("CCO", unit="kcal/mol")
+    assert float(converted["gap"]) == pytest.approx(23.0605 * float(plain["gap"]), rel=1e-4)
+    assert converted["gap"].unit == "kcal/mol"
+    assert np.array_equal(converted["dipole"].value, plain["dipole"].value)
+    named = predictor.predict("CCO", targets=["dipole"], unit={"dipole": "e·Å"})
+    assert np.allclose(named["dipole"].value * 4.80320, plain["dipole"].value, rtol=1e-4)
+    assert set(named[0].values) == {"dipole"}
 
 
-def test_a_missing_model_is_named():
-    with pytest.raises(ModelError, match="there is no model folder at 'nothing'"):
-        molformer.load("nothing")
+def test_a_wrong_kind_of_unit_is_an_error(folder):
+    predictor = molformer.load(folder)
+    with pytest.raises(UnitError, match="cannot convert 'eV'"):
+        predictor.predict("CCO", unit={"gap": "D"})
+    with pytest.raises(UnitError, match="'kcal/mol' measures energy, and no target does: dipole"):
+        predictor.predict("CCO", targets=["dipole"], unit="kcal/mol")
+    with pytest.raises(ConfigError, match="no target 'homo'; the model predicts gap, dipole, charges"):
+        predictor.predict("CCO", targets=["homo"])
+
+
+def test_conformers_are_averaged_and_their_spread_is_named(folder):
+    predictor = molformer.load(folder)
+    structures = embed_smiles_all("CCCO", ConformerPolicy(num_conformers=4))
+    alone = predictor.predict(structures)
+    row = predictor.predict("CCCO", conformers=4)[0]
+    gaps = np.array([float(one["gap"]) for one in alone])
+    assert np.ptp(gaps) > 0
+    assert float(row["gap"]) == pytest.approx(gaps.mean(), abs=1e-5)
+    assert float(row["gap"].conformer_std) == pytest.approx(gaps.std(ddof=1), abs=1e-5)
+    assert row["gap"].ensemble_std is None
+    lengths = [np.linalg.norm(one["dipole"].value) for one in alone]
+    assert np.allclose(row["dipole"].value, alone[0]["dipole"].value, atol=1e-4)
+    assert float(row["dipole"].conformer_std) == pytest.approx(np.std(lengths, ddof=1), abs=1e-4)
+    assert row["charges"].conformer_std.shape == (12,)
+    assert np.allclose(row.structure.pos, structures[0].pos)
+
+
+def test_conformers_of_worker_processes_are_the_same(folder):
+    predictor = molformer.load(folder)
+    here, there = (predictor.predict(["CCCO", "nonsense", "CCN"], conformers=3, processes=n) for n in (0, 2))
+    assert [row.status for row in there] == ["ok", "invalid_input", "ok"]
+    assert [float(here[i]["gap"].std) for i in (0, 2)] == pytest.approx([float(there[i]["gap"].std) for i in (0, 2)])
+
+
+def test_an_ensemble_is_the_mean_of_its_members_and_says_how_they_differ(members):
+    values = np.array([float(molformer.load(folder).predict("CCO")["gap"]) for folder in members])
+    value = molformer.load(members).predict("CCO")["gap"]
+    assert float(value) == pytest.approx(values.mean(), abs=1e-5)
+    assert float(value.ensemble_std) == pytest.approx(values.std(ddof=1), abs=1e-5)
+    assert value.conformer_std is None
+    assert "±" in repr(value)
+
+
+def test_the_models_of_an_ensemble_predict_the_same(folder):
+    other = small_model([Label("gap", "Ha", "intensive")], dtype=torch.float32)
+    with pytest.raises(ModelError, match="must predict the same"):
+        Predictor([Predictor.load(folder).model, other])
+
+
+def test_what_does_not_fit_into_memory_is_refused_and_the_rest_is_not(folder):
+    predictor = Predictor(PropertyModel.load(folder), memory=0.002)
+    large = random_structure(30, spread=2.0)
+    rows = predictor.predict(["C", large, "CC"])
+    assert [row.status for row in rows] == ["ok", "too_large", "ok"]
+    assert "30 atoms" in rows[1].message
+    assert "raise the memory" in rows[1].message
+
+
+def test_batches_are_bounded_by_edges(folder, monkeypatch):
+    import molformer.inference.batches as batches
+
+    predictor = Predictor(PropertyModel.load(folder), memory=0.002)
+    edges = []
+
+    def seen(model, structures, targets):
+        edges.append(sum(len(one) * (len(one) - 1) for one in structures))
+        return run(model, structures, targets)
+
+    run = batches.run
+    monkeypatch.setattr(batches, "run", seen)
+    rows = predictor.predict(["CCC"] * 40, processes=0)
+    assert [row.status for row in rows] == ["ok"] * 40
+    assert len(edges) > 1
+    assert max(edges) <= predictor.work.most_edges < 2 * max(edges)
+
+
+def test_a_single_row_gives_its_values_and_several_do_not(folder):
+    predictor = molformer.load(folder)
+    assert float(predictor.predict("CCO")["gap"]) == float(predictor.predict(["CCO"])[0]["gap"])
+    with pytest.raises(InputError, match="there are 2 rows: choose one first"):
+        predictor.predict(["CCO", "C"])["gap"]
+    with pytest.raises(InputError, match="nonsense has no values: 'nonsense' is not a SMILES"):
+        predictor.predict("nonsense")["gap"]
+    with pytest.raises(ConfigError, match="no target 'homo'; there are gap, dipole, charges"):
+        predictor.predict("CCO")["homo"]
+
+
+def test_predictions_as_a_table_of_pandas(folder):
+    frame = molformer.load(folder).predict(["CCO", "nonsense"], conformers=2).to_frame()
+    assert list(frame["status"]) == ["ok", "invalid_input"]
+    assert list(frame["formula"]) == ["C2H6O", ""]
+    assert frame["gap (eV)"].isna().tolist() == [False, True]
+    assert frame["gap_conformer_std (eV)"].notna().tolist() == [True, False]
+    assert len(frame["charges (e)"][0]) == 9
+
+
+def test_the_pipeline_gives_plain_values(folder):
+    pipe = molformer.pipeline("property-prediction", model=folder, targets=["gap"], unit="meV")
+    good, bad = pipe(["CCO", "C1CC"])
+    assert set(good) == {"input", "formula", "status", "message", "gap (meV)"}
+    assert type(good["gap (meV)"]) is float
+    assert good["gap (meV)"] == pytest.approx(1e3 * float(molformer.load(folder).predict("CCO")["gap"]))
+    assert bad["status"] == "invalid_input"
+    assert bad["gap (meV)"] is None
+    with pytest.raises(ConfigError, match="no task 'magic'; choose one of property-prediction"):
+        molformer.pipeline("magic", model=folder)
+
+
+def test_geometries_are_made_as_they_were_for_the_training():
+    bare = Predictor(small_model(TARGETS, torch.float32))
+    assert bare.predict("CCO")[0].structure.geometry == "etkdg+mmff"
+    bare.model.domain = Domain((1, 6, 8), 20, ("etkdg",))
+    assert bare.predict("CCO")[0].structure.geometry == "etkdg"
+
+
+def test_progress_is_told_of_every_row(folder):
+    told = []
+    molformer.load(folder).predict(["C", "nonsense", "N"], progress=told.append)
+    assert told == [1, 2, 3]
+
+
+def _mixed(count):
+    good = ["CCO", "c1ccccc1", "CC(=O)N", "OCC", "CNC", "C#N", "C1CCC1", "[OH-]"]
+    bad = ["C1CC", "nonsense", "", "CBr", "C1#CC1", "*C", "C.C", "[Na+]"]
+    chosen = np.random.default_rng(0).integers(0, 16, count)
+    return [(good + bad)[index] for index in chosen], [index < 8 for index in chosen]
+
+
+def _check_rows(predictor, smiles, fine):
+    rows = predictor.predict(smiles, targets=["gap"], processes=2)
+    assert len(rows) == len(smiles)
+    assert [row.name for row in rows] == smiles
+    assert [bool(row.values) for row in rows] == fine
+    assert all(bool(row.message) != bool(row.values) for row in rows)
+    expected = {one: predictor.predict(one, targets=["gap"])[0] for one in set(smiles)}
+    for row in rows:
+        assert row.status == expected[row.name].status
+        if row.values:
+            assert float(row["gap"]) == pytest.approx(float(expected[row.name]["gap"]), abs=1e-4)
+
+
+def test_mixed_good_and_bad_smiles_have_as_many_rows_in_order(folder):
+    _check_rows(molformer.load(folder), *_mixed(300))
+
+
+@pytest.mark.slow
+def test_ten_thousand_mixed_smiles_have_ten_thousand_rows_in_order(folder):
+    _check_rows(molformer.load(folder), *_mixed(10_000))

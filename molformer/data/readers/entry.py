@@ -21,6 +21,7 @@ class Entry:
         smiles: the molecule where coordinates are still to be made.
         labels: of such a molecule, see `Structure.labels`.
         error: why the input cannot be used.
+        conformers: further geometries of the same molecule, from low to high force-field energy.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Entry:
     smiles: str = ""
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     error: MolformerError | None = None
+    conformers: tuple[Structure, ...] = ()
 
 
 @dataclass(frozen=True)

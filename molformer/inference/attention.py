@@ -1,0 +1,65 @@
+"""Attention weights of a molecule, to look at: which atoms each atom listens to, in every layer and head.
+
+Letters: n atoms, E edges, L layers, H heads.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from molformer.data.graph import GraphBatch
+from molformer.data.structure import Structure
+from molformer.errors import InputError
+from molformer.inference.inputs import embedded, listed, policy_of, read_inputs
+
+if TYPE_CHECKING:
+    from molformer.inference.predictor import Predictor
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """Attention weights of one molecule.
+
+    Args:
+        structure: the geometry.
+        src: sending atom of each edge (E,).
+        dst: receiving atom (E,).
+        weights: (L, E, H); those of the edges into an atom add up to less than 1 in each head, because an atom may
+            also listen to none.
+    """
+
+    structure: Structure
+    src: np.ndarray
+    dst: np.ndarray
+    weights: np.ndarray
+
+    def matrix(self, layer: int, head: int | None = None) -> np.ndarray:
+        """Weights (n, n) from each atom (column) to each (row), of one head or, without one, the mean of all."""
+        weights = self.weights[layer].mean(-1) if head is None else self.weights[layer, :, head]
+        matrix = np.zeros((len(self.structure),) * 2)
+        np.add.at(matrix, (self.dst, self.src), weights)  # images of a periodic atom add up
+        return matrix
+
+
+def attention(predictor: "Predictor", molecule: Any) -> Attention:
+    """Attention weights of the first model of a predictor for one molecule; see `Predictor.attention`."""
+    entries = list(embedded(read_inputs(listed(molecule)), policy_of(predictor.model.domain), 0, 1))
+    if len(entries) != 1:
+        raise InputError(f"attention is for one molecule at a time, and there are {len(entries)}")
+    job = predictor.work.job(entries[0])
+    if job.error is not None:
+        raise job.error
+    structure = job.structures[0]
+    encoder = predictor.model.encoder
+    with torch.no_grad():
+        weight = encoder.species.weight
+        graph = GraphBatch.from_structures([structure], weight.dtype).to(weight.device)
+        edges = encoder.embed_edges(graph)
+        x, layers = encoder.embed_nodes(graph.numbers), []
+        for block in encoder.blocks:
+            layers.append(block.attention.weights(block.norm_1(x), edges))  # type: ignore[operator, union-attr]
+            x = block(x, edges, graph)
+    src, dst = edges.src.cpu().numpy(), edges.dst.cpu().numpy()
+    return Attention(structure, src, dst, torch.stack(layers).cpu().numpy())

@@ -1,0 +1,103 @@
+"""Work: entries in batches that fit into memory, and the outputs of all models for them, in order."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from molformer.data.readers import Entry
+from molformer.data.structure import Label, Structure
+from molformer.errors import MolformerError, TooLargeError
+from molformer.inference.domain import unsupported
+from molformer.inference.forward import Output, run
+from molformer.inference.sizes import count_edges, edge_bytes
+from molformer.models.property import PropertyModel
+
+MOST_WAITING = 512
+"""Rows that wait for a batch to fill, at most: inputs that fail do not fill it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """An entry that was looked at.
+
+    Args:
+        entry: what was read.
+        structures: its geometries, where they can be computed.
+        edges: of each geometry.
+        error: why it cannot be computed.
+    """
+
+    entry: Entry
+    structures: tuple[Structure, ...] = ()
+    edges: tuple[int, ...] = ()
+    error: MolformerError | None = None
+
+
+class Work:
+    """What some models compute together.
+
+    Args:
+        models: the members of an ensemble, or a single one.
+        batch_size: geometries of a batch, at most.
+        memory: what a batch may take, GiB.
+    """
+
+    def __init__(self, models: Sequence[PropertyModel], batch_size: int, memory: float) -> None:
+        self.models = tuple(models)
+        self.batch_size = batch_size
+        self.memory = memory
+        self.edge_bytes = max(edge_bytes(model) for model in self.models)
+        self.cutoff = max(model.config.cutoff for model in self.models)
+        self.most_edges = int(memory * 2**30 / self.edge_bytes)
+
+    def job(self, entry: Entry) -> Job:
+        """The geometries of an entry that the models can take, or the reason why there are none."""
+        if entry.error is not None or entry.structure is None:
+            return Job(entry, error=entry.error)
+        for model in self.models:
+            if error := unsupported(model.domain, entry.structure, entry.name):
+                return Job(entry, error=error)
+        structures = (entry.structure, *entry.conformers)
+        edges = tuple(count_edges(structure, self.cutoff) for structure in structures)
+        if max(edges) > self.most_edges:
+            message = (
+                f"{entry.name}: {len(entry.structure)} atoms with {max(edges)} edges need about "
+                f"{max(edges) * self.edge_bytes / 2**30:.3g} GiB, more than the {self.memory:g} GiB of a batch: raise "
+                "the memory of the predictor"
+            )
+            return Job(entry, error=TooLargeError(message))
+        return Job(entry, structures, edges)
+
+    def batches(self, entries: Iterable[Entry]) -> Iterator[list[Job]]:
+        """Jobs in batches; only the conformers of a single molecule may be too many for one."""
+        batch: list[Job] = []
+        geometries = edges = 0
+        for entry in entries:
+            job = self.job(entry)
+            full = geometries + len(job.structures) > self.batch_size or edges + sum(job.edges) > self.most_edges
+            if batch and (full or len(batch) == MOST_WAITING):
+                yield batch
+                batch, geometries, edges = [], 0, 0
+            batch.append(job)
+            geometries, edges = geometries + len(job.structures), edges + sum(job.edges)
+        if batch:
+            yield batch
+
+    def outputs(self, batch: Sequence[Job], targets: Sequence[Label]) -> Iterator[list[Output]]:
+        """Outputs of all models for each geometry of a batch, in its order."""
+        structures = [structure for job in batch for structure in job.structures]
+        costs = [edges for job in batch for edges in job.edges]
+        for start, stop in pairwise(_cuts(costs, self.most_edges, self.batch_size)):
+            of_models = [run(model, structures[start:stop], targets) for model in self.models]
+            yield from (list(outputs) for outputs in zip(*of_models, strict=True))
+
+
+def _cuts(costs: Sequence[int], limit: int, most: int) -> list[int]:
+    """Places where a list is cut into pieces of at most `most` items whose costs add up to at most `limit`."""
+    cuts, total = [0], 0
+    for place, cost in enumerate(costs):
+        if place > cuts[-1] and (total + cost > limit or place - cuts[-1] == most):
+            cuts.append(place)
+            total = 0
+        total += cost
+    return [*cuts, len(costs)] if costs else [0]

@@ -1,0 +1,72 @@
+"""Where a model can be trusted: elements, charges, radicals, sizes and distances that it has seen in training."""
+
+from collections.abc import Sequence
+
+from molformer.data.structure import Structure
+from molformer.elements import SYMBOLS
+from molformer.errors import UnsupportedElementError
+from molformer.inference.calibration import Calibration
+from molformer.models.domain import Domain
+
+TOO_MANY = 1.5
+"""A structure with so many times the atoms of the largest one of the training set is out of domain."""
+
+
+def unsupported(domain: Domain, structure: Structure, name: str) -> UnsupportedElementError | None:
+    """The error of a structure with an element that the model never saw, about which its weights say nothing."""
+    unseen = sorted(set(structure.numbers.tolist()) - set(domain.elements)) if domain.elements else []
+    if not unseen:
+        return None
+    return UnsupportedElementError(
+        f"{name}: the model has not seen {', '.join(SYMBOLS[number] for number in unseen)} in training; "
+        f"it knows {', '.join(SYMBOLS[number] for number in domain.elements)}"
+    )
+
+
+def outside(domain: Domain, calibration: Calibration | None, structure: Structure) -> list[str]:
+    """What a structure has that the training set had not, apart from elements and distance; each the end of a sentence.
+
+    Args:
+        domain: of the model.
+        calibration: of the model; without it, charge and radicals are not looked at.
+        structure: what is to be predicted.
+    """
+    found = []
+    if domain.max_atoms and len(structure) > TOO_MANY * domain.max_atoms:
+        found.append(f"it has {len(structure)} atoms, the largest of the training set has {domain.max_atoms}")
+    if calibration is None:
+        return found
+    if calibration.charges and structure.charge not in calibration.charges:
+        found.append(
+            f"its charge is {structure.charge:+d}, those of the training set are {_listed(calibration.charges)}"
+        )
+    spin = multiplicity(structure)
+    if calibration.spins and spin not in calibration.spins:
+        found.append(f"its multiplicity is {spin}, those of the training set are {_listed(calibration.spins, '')}")
+    return found
+
+
+def multiplicity(structure: Structure) -> int:
+    """2S+1 as the structure says it, but at least 2 where the number of electrons is odd."""
+    electrons = int(structure.numbers.sum()) - structure.charge
+    return max(structure.spin, 1 + electrons % 2)
+
+
+def geometry_family(geometry: str) -> str:
+    """Origin of a geometry without its details: `given`, `etkdg` or `relaxed`.
+
+    Example:
+        >>> geometry_family("etkdg+mmff, not converged")
+        'relaxed'
+    """
+    return "relaxed" if "+" in geometry else geometry.partition(",")[0]
+
+
+def familiar_geometry(calibration: Calibration, structure: Structure) -> bool:
+    """Whether the validation geometries, on which the intervals were measured, came from where this one comes from."""
+    families = {geometry_family(geometry) for geometry in calibration.geometries}
+    return not families or geometry_family(structure.geometry) in families
+
+
+def _listed(values: Sequence[int], sign: str = "+") -> str:
+    return ", ".join(f"{value:{sign}d}" if value else "0" for value in values)

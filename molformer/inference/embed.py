@@ -1,0 +1,104 @@
+"""Invariant features of molecules or atoms, in the order of the inputs; see `inference.features` for what they are."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from molformer.data.readers import Entry
+from molformer.errors import ConfigError, InputError
+from molformer.inference.inputs import embedded, listed, policy_of, processes_for, read_inputs
+from molformer.models.config import SE3TransformerConfig
+
+if TYPE_CHECKING:
+    from molformer.inference.predictor import Predictor
+
+LEVELS = ("molecule", "atom")
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """Features of one input.
+
+    Args:
+        name: the SMILES, or the file and frame.
+        status: see `Prediction.status`; what is out of domain is not looked for.
+        message: why there are no features; empty if there are.
+        features: of the molecule (F,) or of its atoms (n, F); None if the input failed.
+    """
+
+    name: str
+    status: str
+    message: str = ""
+    features: np.ndarray | None = None
+
+
+def embeddings(
+    predictor: "Predictor", entries: Iterable[Entry], level: str = "molecule", processes: int = 0
+) -> Iterator[Embedding]:
+    """Features of entries as they come, from the first model of a predictor.
+
+    Raises:
+        ConfigError: the level is not known.
+    """
+    if level not in LEVELS:
+        raise ConfigError(f"level is '{level}'; choose one of {', '.join(LEVELS)}")
+    work = predictor.work
+    for batch in work.batches(embedded(entries, policy_of(predictor.model.domain), processes, 1)):
+        outputs = work.outputs(batch, ())
+        for job in batch:
+            if job.error is not None:
+                yield Embedding(job.entry.name, job.error.status, str(job.error))
+                continue
+            features = next(outputs)[0].features
+            yield Embedding(job.entry.name, "ok", features=features if level == "atom" else features.mean(0))
+
+
+def embed(
+    predictor: "Predictor", inputs: Any, level: str = "molecule", processes: int | None = None
+) -> "np.ndarray | list[np.ndarray | None]":
+    """Features of any inputs; see `Predictor.embed`."""
+    inputs = listed(inputs)
+    workers = processes_for(inputs, processes)
+    found = [row.features for row in embeddings(predictor, read_inputs(inputs), level, workers)]
+    if level == "atom":
+        return found
+    config = predictor.model.config
+    missing = np.full(config.channels * (config.lmax + 1), np.nan)
+    return np.array([missing if features is None else features for features in found])
+
+
+def save_embeddings(path: Path, rows: Sequence[Embedding], level: str, config: SE3TransformerConfig) -> None:
+    """Write an NPZ file: `names`, `status`, `features` and, of atoms, `ptr`; it appears whole or not at all.
+
+    Args:
+        path: its name ends in `.npz`.
+        rows: a row for every input; of molecules that failed, the features are NaN.
+        level: `molecule` or `atom`.
+        config: of the encoder, for the number of features.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if path.suffix.lower() != ".npz":
+        raise InputError(f"cannot write '{path}': its name must end in .npz")
+    width = config.channels * (config.lmax + 1)
+    arrays = {"names": np.array([row.name for row in rows]), "status": np.array([row.status for row in rows])}
+    if level == "atom":
+        parts = [np.zeros((0, width), np.float32) if row.features is None else row.features for row in rows]
+        arrays["ptr"] = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+        arrays["features"] = np.concatenate(parts)
+    else:
+        missing = np.full(width, np.nan, np.float32)
+        arrays["features"] = np.array([missing if row.features is None else row.features for row in rows])
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with open(part, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"cannot write '{path}': {error.strerror}") from None

@@ -1,0 +1,63 @@
+"""One pass of a model over some structures: values of the targets and invariant features, as arrays.
+
+Letters: n atoms, F invariant features.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from molformer.data.graph import GraphBatch
+from molformer.data.structure import Label, Structure
+from molformer.inference.features import invariant_features
+from molformer.models.property import PropertyModel
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """What a model gives for one structure.
+
+    Args:
+        values: by target name, see `Value.value`; in the units of the model.
+        features: of each atom (n, F).
+    """
+
+    values: dict[str, np.ndarray]
+    features: np.ndarray
+
+
+def run(model: PropertyModel, structures: Sequence[Structure], targets: Sequence[Label]) -> list[Output]:
+    """Values of some targets, and features, of structures that the model can take; in their order."""
+    bare = [replace(structure, labels={}) for structure in structures]
+    parameter = next(model.parameters())
+    graph = GraphBatch.from_structures(bare, parameter.dtype).to(parameter.device)
+    raw, x = run_graph(model, graph, targets)
+    values = {name: value.cpu().numpy() for name, value in raw.items()}
+    features = invariant_features(x).cpu().numpy()
+    ends = np.cumsum([len(structure) for structure in structures])
+    outputs = []
+    for index, (structure, end) in enumerate(zip(structures, ends.tolist(), strict=True)):
+        atoms = slice(end - len(structure), end)
+        mine = {target.name: values[target.name][atoms if target.per_node else index] for target in targets}
+        outputs.append(Output(mine, features[atoms]))
+    return outputs
+
+
+def run_graph(model: PropertyModel, graph: GraphBatch, targets: Sequence[Label]) -> tuple[Mapping[str, Tensor], Tensor]:
+    """Values of some targets, probabilities for classes, and features (N, M, C) of a batch on the model's device."""
+    with torch.no_grad():
+        if any(target in model.derived for target in targets):
+            graph = model.differentiable(graph)
+            x = model.features(graph)
+            values = model.readout(x, graph)
+        else:  # no gradient is needed
+            x = model.encoder(graph).to(next(model.parameters()).dtype)
+            values = {target.name: model.head(target.name)(x, graph) for target in targets}
+    wanted = {}
+    for target in targets:
+        value = values[target.name]
+        wanted[target.name] = (model.probabilities(target, value) if target.is_class else value).detach()
+    return wanted, x.detach()

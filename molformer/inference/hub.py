@@ -1,0 +1,76 @@
+"""Models on the Hugging Face hub: weights in safetensors, JSON and the model card; nothing else is fetched.
+
+`huggingface_hub` is the extra `molformer[hub]`, imported when a function here is called.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from molformer.errors import ConfigError, ModelError
+
+FILES = ("config.json", "model.safetensors", "reference.safetensors", "README.md")
+"""What a model folder holds. No file that would have to be unpickled is ever looked at."""
+
+
+def download(repo_id: str, revision: str | None = None, token: str | None = None, **options: Any) -> Path:
+    """The local copy of a model on the hub; fetched once.
+
+    Args:
+        repo_id: `owner/name`.
+        revision: branch, tag or commit.
+        token: of a private model; the one of `hf auth login` if None.
+        options: further ones of `huggingface_hub.snapshot_download`, such as `cache_dir` and `local_files_only`.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be reached.
+        ConfigError: huggingface_hub is not installed.
+    """
+    hub = _hub(f"there is no folder '{repo_id}'; to look for it on the Hugging Face hub")
+    patterns = [*FILES, *(f"member-*/{name}" for name in FILES)]
+    try:
+        folder = hub.snapshot_download(repo_id, revision=revision, token=token, allow_patterns=patterns, **options)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"there is no folder '{repo_id}', and no such model on the hub: {reason}") from None
+    return Path(folder)
+
+
+def upload(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    private: bool | None = None,
+    token: str | None = None,
+    message: str = "Model",
+) -> str:
+    """Put a model folder on the hub.
+
+    Args:
+        folder: what to upload.
+        repo_id: `owner/name`; made if it is not there.
+        private: whether others can see it, where it is made.
+        token: the one of `hf auth login` if None.
+        message: of the commit.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        ModelError: the hub cannot be reached or refuses.
+        ConfigError: huggingface_hub is not installed.
+    """
+    hub = _hub("to put a model on the Hugging Face hub")
+    api = hub.HfApi(token=token)
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=repo_id, folder_path=os.fspath(folder), commit_message=message))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot put the model on the hub as '{repo_id}': {str(error).splitlines()[0]}") from None
+
+
+def _hub(purpose: str) -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise ConfigError(f"{purpose}, pip install 'molformer[hub]'") from None
+    return huggingface_hub

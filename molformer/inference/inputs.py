@@ -1,0 +1,66 @@
+"""From whatever a user gives to entries with geometries, and how they are made for a model."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, TextIO
+
+from molformer.data.conformers import ConformerPolicy
+from molformer.data.embedding import with_geometry
+from molformer.data.readers import Entry, ReadOptions, is_file, library_of, read_input
+from molformer.data.structure import Structure
+from molformer.errors import ConfigError
+from molformer.models.domain import Domain
+
+MANY = 64
+"""Inputs from which on conformers are made by processes of their own."""
+
+
+def listed(inputs: Any) -> Sequence[Any] | Iterable[Any]:
+    """The inputs as something to iterate over; a single one is no sequence, although a text is one of letters."""
+    single = isinstance(inputs, str | Path | Structure) or library_of(inputs)
+    return [inputs] if single else inputs
+
+
+def read_inputs(inputs: Iterable[Any], options: ReadOptions | None = None) -> Iterator[Entry]:
+    """Entries of all inputs, one after another; a file has one for each molecule."""
+    return chain.from_iterable(read_input(source, options) for source in inputs)
+
+
+def read_lines(stream: TextIO, name: str = "standard input") -> Iterator[Entry]:
+    """Entries of SMILES that come line by line, as in a `.smi` file; each as soon as its line is there."""
+    for number, line in enumerate(stream, start=1):
+        if line.strip() and not line.startswith("#"):
+            smiles, *title = line.split(maxsplit=1)
+            yield Entry(title[0].strip() if title else smiles, where=f"{name}, line {number}", smiles=smiles)
+
+
+def processes_for(inputs: Iterable[Any], asked: int | None) -> int:
+    """Worker processes for conformers: as asked, or all cores where there may be many molecules."""
+    if asked is not None:
+        return asked
+    many = not isinstance(inputs, Sequence) or len(inputs) >= MANY
+    many = many or any(isinstance(source, str | Path) and is_file(source) for source in inputs)
+    return (os.cpu_count() or 1) if many else 0
+
+
+def policy_of(domain: Domain, conformers: int = 1, policy: ConformerPolicy | None = None) -> ConformerPolicy:
+    """How geometries are made: as they were for the training, where the model says so.
+
+    Raises:
+        ConfigError: the number of conformers is not positive.
+    """
+    if conformers < 1:
+        raise ConfigError(f"{conformers} conformers: use at least 1")
+    if policy is None:
+        bare = "etkdg" in domain.geometries and not any("+" in geometry for geometry in domain.geometries)
+        policy = ConformerPolicy("etkdg") if bare else ConformerPolicy()
+    return replace(policy, num_conformers=max(conformers, policy.num_conformers))
+
+
+def embedded(entries: Iterable[Entry], policy: ConformerPolicy, processes: int, conformers: int) -> Iterator[Entry]:
+    """Entries with their geometries, as many as asked for."""
+    for entry in with_geometry(entries, policy, processes, every=conformers > 1):
+        yield replace(entry, conformers=entry.conformers[: conformers - 1]) if entry.conformers else entry

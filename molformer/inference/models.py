@@ -1,0 +1,76 @@
+"""Where models are found: shipped ones by name, model and run folders, and the Hugging Face hub."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from molformer.errors import ModelError
+
+SHIPPED = Path(__file__).parent.parent / "pretrained"
+"""Folder of the models that come with the package, one folder each."""
+
+CONFIG = "config.json"
+MEMBER = "member-*"
+"""Model folders inside the folder of an ensemble."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def shipped() -> dict[str, Path]:
+    """Folders of the models that come with the package, by name."""
+    if not SHIPPED.is_dir():
+        return {}
+    return {path.name: path for path in sorted(SHIPPED.iterdir()) if (path / CONFIG).is_file()}
+
+
+def find_models(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Model folders of one model, or of the members of an ensemble.
+
+    Args:
+        source: a model folder, a run folder, the folder of a saved ensemble, the name of a shipped model, the id of
+            one on the hub; or several of these, which together are an ensemble.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    if not isinstance(source, str | os.PathLike):
+        if not len(source):
+            raise ModelError("no model is named: give a model folder, a run folder or a name")
+        return [folder for one in source for folder in find_models(one)]
+    path, name = Path(source), os.fspath(source)
+    if path.is_dir():
+        return _inside(path)
+    models = shipped()
+    if name in models:
+        return [models[name]]
+    # A folder that is misspelt is not looked for in the net.
+    if isinstance(source, str) and _HUB_ID.fullmatch(source) and not path.parent.is_dir():
+        from molformer.inference.hub import download
+
+        return _inside(download(source))
+    known = f"this version ships {', '.join(models)}" if models else "this version ships none"
+    raise ModelError(f"there is no model folder at '{name}', and no shipped model of that name ({known})")
+
+
+def _inside(path: Path) -> list[Path]:
+    """The folder itself, that of a run, or those of an ensemble."""
+    if (path / "model" / CONFIG).is_file():
+        return [path / "model"]
+    members = sorted(member for member in path.glob(MEMBER) if (member / CONFIG).is_file())
+    return [path] if (path / CONFIG).is_file() or not members else members
+
+
+def describe(folder: Path) -> tuple[str, str, str]:
+    """What a model predicts, the elements that it knows, and the number of its parameters.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    from molformer.elements import SYMBOLS
+    from molformer.models.property import PropertyModel
+
+    model = PropertyModel.load(folder)
+    targets = ", ".join(f"{target.name} ({target.unit})" if target.unit else target.name for target in model.targets)
+    elements = " ".join(SYMBOLS[number] for number in model.domain.elements)
+    return targets, elements, f"{sum(parameter.numel() for parameter in model.parameters()):,}"

@@ -1,0 +1,57 @@
+"""pipeline: a task by its name, plain values in and out."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from molformer.errors import ConfigError
+from molformer.inference.predictor import Predictor
+
+TASKS = ("property-prediction",)
+
+
+class PropertyPipeline:
+    """Molecules in, a dictionary of plain values for each out.
+
+    Args:
+        predictor: the model.
+        options: of `Predictor.predict`, the same for all calls.
+    """
+
+    task = "property-prediction"
+
+    def __init__(self, predictor: Predictor, options: Mapping[str, Any]) -> None:
+        self.predictor = predictor
+        self.options = dict(options)
+
+    def __call__(self, inputs: Any, **options: Any) -> list[dict[str, Any]]:
+        """A dictionary for each molecule: `input`, `formula`, `status`, `message`, and a column of a table each.
+
+        Args:
+            inputs: as in `Predictor.predict`.
+            options: of that, beside those of the pipeline.
+        """
+        return self.predictor.predict(inputs, **{**self.options, **options}).to_dicts()
+
+
+def pipeline(
+    task: str = TASKS[0],
+    model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Predictor = "",
+    device: str = "auto",
+    **options: Any,
+) -> PropertyPipeline:
+    """A function from molecules to plain values.
+
+    Args:
+        task: `property-prediction`.
+        model: where it is, see `Predictor.load`; or a predictor.
+        device: `auto` takes a GPU if there is one; else `cpu` or `cuda`.
+        options: of `Predictor.predict`, such as `targets` and `unit`.
+
+    Raises:
+        ConfigError: there is no such task.
+        ModelError: there is no such model.
+    """
+    if task not in TASKS:
+        raise ConfigError(f"there is no task '{task}'; choose one of {', '.join(TASKS)}")
+    return PropertyPipeline(model if isinstance(model, Predictor) else Predictor.load(model, device), options)

@@ -1,0 +1,45 @@
+"""How much a structure costs, and batches that fit into memory.
+
+What a prediction needs is about in proportion to the edges. Letters: n atoms, M = (lmax+1)² components, C channels.
+"""
+
+import math
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from molformer.data.structure import Structure
+from molformer.models.property import PropertyModel
+
+_FEW = 32
+"""Atoms up to which all pairs are counted, whatever their distance."""
+
+_TENSORS = 6
+"""Tensors of the size of the edges' features that are alive at once; in each layer, if there are gradients."""
+
+
+def edge_bytes(model: PropertyModel) -> int:
+    """Memory that an edge takes at the peak of a prediction, bytes, with room to spare."""
+    config = model.config
+    components = (config.lmax + 1) ** 2
+    bytes_per_number = next(model.parameters()).element_size()
+    frames = 3 * components**2 + 4 * config.edge_features
+    features = _TENSORS * components * config.channels * (config.num_layers if model.derived else 1)
+    return bytes_per_number * (frames + features)
+
+
+def count_edges(structure: Structure, cutoff: float) -> int:
+    """Edges of a structure, at most: every pair if it is small, those within the cutoff (Å) otherwise.
+
+    A periodic structure is taken to be as dense everywhere as it is on average, if that gives more.
+    """
+    atoms = len(structure)
+    if structure.cell is not None:
+        dense = atoms**2 / abs(np.linalg.det(structure.cell)) * 4 / 3 * math.pi * cutoff**3
+        return max(int(dense), _within(structure, cutoff))
+    return atoms * (atoms - 1) if atoms <= _FEW else _within(structure, cutoff)
+
+
+def _within(structure: Structure, cutoff: float) -> int:
+    tree = cKDTree(structure.pos)
+    return int(tree.count_neighbors(tree, cutoff)) - len(structure)

@@ -1,0 +1,285 @@
+"""Files that predictions are written to as they come: CSV, Parquet and SDF; a run that was killed can go on.
+
+Every row is flushed, so that a run that ends in any way leaves whole rows and, at most, a part of one more, which
+`resume` cuts off. A Parquet file is of use only when it is finished: until then its rows are in a CSV file beside it.
+"""
+
+import csv
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Self
+
+from molformer.data.readers import Entry
+from molformer.errors import ConfigError, InputError
+from molformer.inference.prediction import Prediction
+from molformer.inference.table import FACTS, Layout, text_of
+
+SUFFIXES = (".csv", ".parquet", ".sdf")
+"""Endings of the files that can be written."""
+
+_GROUP = 10_000  # rows of a Parquet file that are in memory at a time
+
+
+class Writer(ABC):
+    """A file of predictions; a context manager that finishes it if nothing went wrong.
+
+    Args:
+        path: the file.
+        layout: its columns.
+        resume: go on after the last whole row of a file that is there; else it is replaced.
+
+    Raises:
+        InputError: it cannot be written, or is another file than this run would write.
+    """
+
+    def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
+        self.path, self.layout = path, layout
+        going_on = resume and path.is_file() and path.stat().st_size > 0
+        try:
+            if going_on:
+                os.truncate(path, self.whole(path))
+            self._file: IO[Any] = open(  # noqa: SIM115 - closed by `__exit__`
+                path, "a" if going_on else "w", newline="", encoding="utf-8"
+            )
+        except OSError as error:
+            raise InputError(f"cannot write '{path}': {error.strerror}") from None
+        self.going_on = going_on
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._file.close()
+        if kind is None:
+            self.finish()
+
+    def rest(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The entries whose rows are not in the file yet.
+
+        Raises:
+            InputError: the rows that are there are not those of these entries.
+        """
+        remaining = iter(entries)
+        for number, name in enumerate(self.names() if self.going_on else (), start=1):
+            entry = next(remaining, None)
+            if entry is None or self.as_written(entry.name) != name:
+                found = "there is none" if entry is None else f"it is '{entry.name}'"
+                raise InputError(
+                    f"'{self.path}' is of other inputs: its row {number} is '{name}' and now {found}; go on with the "
+                    "same inputs, or leave --resume out to begin anew"
+                )
+        yield from remaining
+
+    def write(self, row: Prediction) -> None:
+        """Write a row.
+
+        Raises:
+            InputError: the disk is full, or the like.
+        """
+        try:
+            self.put(row)
+            self._file.flush()
+        except OSError as error:
+            raise InputError(f"cannot write '{self.path}': {error.strerror}") from None
+
+    def check_columns(self, found: list[str]) -> None:
+        """Refuse to go on in a file with other columns.
+
+        Raises:
+            InputError: they are others.
+        """
+        if found != self.layout.headings:
+            raise InputError(
+                f"'{self.path}' has other columns: go on with the same model, targets, units and conformers, or leave "
+                "--resume out to begin anew"
+            )
+
+    def as_written(self, name: str) -> str:
+        """The name of an input, as the file has it."""
+        return name
+
+    @abstractmethod
+    def put(self, row: Prediction) -> None:
+        """Write a row, which need not reach the disk."""
+
+    @abstractmethod
+    def whole(self, path: Path) -> int:
+        """Bytes up to the end of the last whole row of a file."""
+
+    @abstractmethod
+    def names(self) -> Iterator[str]:
+        """Names of the inputs whose rows are in the file."""
+
+    def finish(self) -> None:  # noqa: B027 - most files are finished with their last row
+        """Do what is left to do after the last row."""
+
+
+class CsvWriter(Writer):
+    """A CSV file with a row for each prediction."""
+
+    def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
+        super().__init__(path, layout, resume)
+        self._rows = csv.writer(self._file, lineterminator="\n")
+        if self.going_on:
+            with open(path, newline="", encoding="utf-8") as file:
+                self.check_columns(next(csv.reader(file), []))
+        else:
+            self._rows.writerow(layout.headings)
+
+    def put(self, row: Prediction) -> None:
+        """Write a row."""
+        self._rows.writerow([text_of(cell) for cell in self.layout.cells(row)])
+
+    def whole(self, path: Path) -> int:
+        """Bytes up to the last end of a line that is not within quotation marks."""
+        quotes = position = end = 0
+        with open(path, "rb") as file:
+            for line in file:
+                quotes += line.count(b'"')
+                position += len(line)
+                if line.endswith(b"\n") and quotes % 2 == 0:
+                    end = position
+        return end
+
+    def names(self) -> Iterator[str]:
+        """The first column."""
+        with open(self.path, newline="", encoding="utf-8") as file:
+            for fields in islice(csv.reader(file), 1, None):
+                yield fields[0]
+
+
+class ParquetWriter(CsvWriter):
+    """A Parquet file; numbers of atoms are lists. Until it is finished, its rows are in `NAME.part.csv`."""
+
+    def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
+        _pyarrow()
+        self.target = path
+        part = path.with_name(f"{path.name}.part.csv")
+        if resume and path.is_file() and not part.is_file():
+            raise InputError(f"'{path}' is finished; leave --resume out to begin anew")
+        super().__init__(part, layout, resume)
+
+    def finish(self) -> None:
+        """Make the Parquet file of the rows."""
+        arrow, parquet = _pyarrow()
+        number = arrow.float64()
+        types = {"text": arrow.string(), "number": number, "list": arrow.list_(number)}
+        schema = arrow.schema(list(zip(self.layout.headings, map(types.get, self.layout.types), strict=True)))
+        draft = self.target.with_name(f".{self.target.name}.part")
+        try:
+            with open(self.path, newline="", encoding="utf-8") as file, parquet.ParquetWriter(draft, schema) as out:
+                rows = islice(csv.reader(file), 1, None)
+                while group := list(islice(rows, _GROUP)):
+                    columns = [
+                        [_cell(text, kind) for text in column]
+                        for column, kind in zip(zip(*group, strict=True), self.layout.types, strict=True)
+                    ]
+                    out.write_table(arrow.table(columns, schema=schema))
+            os.replace(draft, self.target)
+            self.path.unlink()
+        except OSError as error:
+            raise InputError(f"cannot write '{self.target}': {error.strerror}; its rows are in '{self.path}'") from None
+
+
+class SdfWriter(Writer):
+    """An SDF file with a record for each prediction: the geometry that was used, and the values as properties.
+
+    A row without a geometry has a record without atoms.
+    """
+
+    def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
+        super().__init__(path, layout, resume)
+        if self.going_on and (first := next(self._records(), None)) is not None:
+            self.check_columns([name for name, _ in first])
+
+    def put(self, row: Prediction) -> None:
+        """Write a record."""
+        from molformer.inference.molblock import molblock
+
+        cells = zip(self.layout.headings, self.layout.cells(row), strict=True)
+        properties = "".join(f">  <{name}>\n{_line(text_of(cell))}\n\n" for name, cell in cells)
+        self._file.write(f"{molblock(row.structure, _line(row.name))}{properties}$$$$\n")
+
+    def as_written(self, name: str) -> str:
+        """The name in one line."""
+        return _line(name)
+
+    def whole(self, path: Path) -> int:
+        """Bytes up to the last end of a record."""
+        position = end = 0
+        with open(path, "rb") as file:
+            for line in file:
+                position += len(line)
+                end = position if line == b"$$$$\n" else end
+        return end
+
+    def names(self) -> Iterator[str]:
+        """The property `input` of each record."""
+        for record in self._records():
+            yield dict(record)[FACTS[0]]
+
+    def _records(self) -> Iterator[list[tuple[str, str]]]:
+        """Names and values of the properties of each record."""
+        found: list[tuple[str, str]] = []
+        with open(self.path, encoding="utf-8", newline="\n") as file:
+            for line in file:
+                if line == "$$$$\n":
+                    yield found
+                    found = []
+                elif line.startswith(">  <"):
+                    found.append((line[4:-2], next(file)[:-1]))
+
+
+class ScreenWriter:
+    """CSV rows on standard output, each as it comes.
+
+    Args:
+        layout: the columns.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._rows = csv.writer(sys.stdout, lineterminator="\n")
+        self._rows.writerow(layout.headings)
+
+    def write(self, row: Prediction) -> None:
+        """Write a row."""
+        self._rows.writerow([text_of(cell) for cell in self.layout.cells(row)])
+        sys.stdout.flush()
+
+
+def open_writer(path: Path, layout: Layout, resume: bool = False) -> Writer:
+    """The writer for a kind of file, by its ending.
+
+    Raises:
+        InputError: such files cannot be written, or this one cannot.
+    """
+    kinds: dict[str, type[Writer]] = {".csv": CsvWriter, ".parquet": ParquetWriter, ".sdf": SdfWriter}
+    if path.suffix.lower() not in kinds:
+        raise InputError(f"cannot write '{path}': its name must end in {', '.join(SUFFIXES)}")
+    return kinds[path.suffix.lower()](path, layout, resume)
+
+
+def _cell(text: str, kind: str) -> Any:
+    if kind == "text":
+        return text
+    if not text:
+        return None
+    return float(text) if kind == "number" else [float(word) for word in text.split()]
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split()).replace("$$$$", "$ $ $ $")
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ConfigError("Parquet files need pyarrow: pip install 'molformer[parquet]'") from None
+    return pyarrow, pyarrow.parquet
