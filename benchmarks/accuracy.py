@@ -157,7 +157,7 @@ def machine() -> dict[str, Any]:
     device = (
         torch.cuda.get_device_name()
         if torch.cuda.is_available()
-        else f"{torch.get_num_threads()} threads of {processor()}"
+        else f"{torch.get_num_threads()} core(s) of {processor()}"
     )
     return {"machine": device, "torch": torch.__version__, "molformer": __version__}
 
@@ -167,8 +167,10 @@ def print_table(runs: Path, names: Iterable[str]) -> None:
     results = [json.loads((runs / f"{name}.json").read_text()) for name in names if (runs / f"{name}.json").is_file()]
     print("| data | train / val / test | measure | molformer [95 %] | baselines | published | parameters | time |")
     print("|---|---|---|---|---|---|---|---|")
-    for number, result in enumerate(results, start=1):
+    notes = list(dict.fromkeys(ROWS[result["row"]].note for result in results))
+    for result in results:
         row = ROWS[result["row"]]
+        number = notes.index(row.note) + 1
         for place, (measure, published) in enumerate(row.measures.items()):
             entry = next((entry for entry in result["values"] if entry["measure"] == measure.name), None)
             if entry is None:
@@ -180,8 +182,8 @@ def print_table(runs: Path, names: Iterable[str]) -> None:
             cells = [*(first if place == 0 else ["", ""]), measure.name, value, beside, published]
             print(f"| {' | '.join([*cells, *(last if place == 0 else ['', ''])])} |")
     print()
-    for number, result in enumerate(results, start=1):
-        print(f"({number}) {ROWS[result['row']].note or 'no published figures'}.")
+    for number, note in enumerate(notes, start=1):
+        print(f"({number}) {note or 'no published figures'}.")
     for line in sorted({f"{result['machine']}, torch {result['torch']}" for result in results}):
         print(f"\nMeasured on {line}: " + ", ".join(r["row"] for r in results if line.startswith(r["machine"])))
     print("\n```sh")

@@ -134,7 +134,7 @@ ROWS: dict[str, Row] = {
         targets=("alpha=tensor,a0^3",),
         overrides=("--split", "[800, 100, 100]"),
         baselines=("mean", "composition"),
-        note="as for the molecule",
+        note="Grisafi et al. 2018, doi 10.1103/PhysRevLett.120.036002, show learning curves, no table",
     ),
     "esol": Row(
         "ESOL, log solubility",

@@ -9,7 +9,8 @@ from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
 from molformer.errors import ConfigError
 from molformer.inference import Predictor
-from molformer.inference.table import write_csv
+from molformer.inference.table import Layout
+from molformer.inference.writers import open_writer
 from molformer.training.run import train
 from tests.helpers import random_structure, small_config
 from tests.training.test_run import training
@@ -54,7 +55,9 @@ def test_classes_tensors_and_atoms(store, tmp_path):
     assert rows[0]["colour"].value.shape == (3,)
     assert rows[0]["colour"].value.sum() == pytest.approx(1)
     assert rows[0]["alpha"].value.shape == (3, 3)
-    write_csv(tmp_path / "out.csv", rows, predictor.model.targets)
+    with open_writer(tmp_path / "out.csv", Layout.of(rows, predictor.model.targets)) as file:
+        for row in rows:
+            file.write(row)
     with open(tmp_path / "out.csv", newline="") as file:
         row = next(csv.DictReader(file))
     assert row["colour"] in ("red", "green", "blue")

@@ -10,7 +10,8 @@ from ase.neighborlist import neighbor_list
 from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
 from molformer.inference import Predictor
-from molformer.inference.table import columns, write_csv
+from molformer.inference.table import Layout, screen_headings
+from molformer.inference.writers import open_writer
 from molformer.training.run import train
 from tests.helpers import small_config
 from tests.training.test_run import training
@@ -64,10 +65,12 @@ def test_energy_forces_stress_and_velocities_are_learnt_together(store, tmp_path
     assert np.isfinite(rows[0]["stress"].value).all()
     assert np.isnan(rows[1]["stress"].value).all()
     assert rows[1]["velocities"].value.shape == (2, 3)
-    write_csv(tmp_path / "out.csv", rows, predictor.model.targets)
+    with open_writer(tmp_path / "out.csv", Layout.of(rows, predictor.model.targets)) as file:
+        for row in rows:
+            file.write(row)
     with open(tmp_path / "out.csv", newline="") as file:
         table = list(csv.DictReader(file))
     assert float(table[0]["stress_xy (GPa)"]) == pytest.approx(rows[0]["stress"].value[0, 1], abs=1e-5)
     assert table[1]["stress_zz (GPa)"] == "nan"
     assert len(table[0]["velocities"].split()) == 6
-    assert columns(predictor.model.targets) == ["energy\neV", "|stress|\nGPa"]
+    assert screen_headings(predictor.model.targets) == ["energy\neV", "|stress|\nGPa"]
