@@ -134,14 +134,15 @@ def test_forces_alone_need_no_gradients_of_weights(in_chunks, monkeypatch):
 def test_a_block_compiles_without_a_break_to_the_same_function(convolution, group, in_chunks):
     model = moved(SE3Transformer(small_config(convolution=convolution, group=group, num_layers=1))).double()
     block = model.blocks[0]
+    graph = random_graph((6, 5, 7))
     with torch.no_grad():
-        edges = model.embed_edges(random_graph((6, 5, 7)))
+        edges = model.embed_edges(graph)
     x = torch.randn(18, 9, 8, dtype=torch.float64, requires_grad=True)
     compiled = torch.compile(block, fullgraph=True, backend="eager")
     in_chunks(20)
     found, expected = (
         [y, *torch.autograd.grad(y.square().sum(), [x, *block.parameters()], retain_graph=True)]
-        for y in (compiled(x, edges), block(x, edges))
+        for y in (compiled(x, edges, graph), block(x, edges, graph))
     )
     assert_same(found, expected, 1e-10)
 
