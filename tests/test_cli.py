@@ -127,3 +127,78 @@ def test_an_output_folder_that_does_not_exist_is_said_before_the_work(model, tmp
     result = molformer("predict", "CCO", "--model", model, "-o", tmp_path / "none" / "out.csv")
     assert result.returncode == 2
     assert "its folder does not exist" in result.stderr
+
+
+def test_standard_input_to_standard_output(model):
+    command = [sys.executable, "-m", "molformer", "predict", "-", "-m", str(model), "-t", "gap", "-u", "meV", "-o", "-"]
+    text = "# molecules\nCCO ethanol\nnonsense\n"
+    result = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 2
+    ethanol, bad = csv.DictReader(result.stdout.splitlines())
+    assert (ethanol["input"], ethanol["status"], bad["status"]) == ("ethanol", "ok", "invalid_input")
+    assert float(ethanol["gap (meV)"])
+    assert "standard input, line 3: 'nonsense' is not a SMILES" in result.stderr
+
+
+def test_a_killed_prediction_goes_on_with_resume(model, tmp_path):
+    smiles = ["CCO", "nonsense", "CC", "CCC", "OCC"] * 40
+    (tmp_path / "mols.smi").write_text("\n".join(smiles) + "\n")
+    out = tmp_path / "out.csv"
+    arguments = ("predict", tmp_path / "mols.smi", "-m", model, "-o", out, "--keep-going", "--batch-size", "8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "molformer", *map(str, arguments)], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and (not out.exists() or out.read_bytes().count(b"\n") < 20):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    kept = out.read_bytes()
+    assert 20 <= kept.count(b"\n") <= len(smiles)
+    result = molformer(*arguments, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert out.read_bytes().startswith(kept[: kept.rindex(b"\n") + 1])
+    with open(out, newline="") as file:
+        assert [row["input"] for row in csv.DictReader(file)] == smiles
+
+
+def test_strict_stops_at_the_first_failure(model, tmp_path):
+    result = molformer("predict", "CCO", "nonsense", "CC", "-m", model, "-o", tmp_path / "out.csv", "--strict")
+    assert result.returncode == 2
+    assert result.stderr.startswith("molformer: 'nonsense' is not a SMILES")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 2
+
+
+def test_an_input_is_not_overwritten(model, tmp_path):
+    (tmp_path / "mols.csv").write_text("smiles\nCCO\n")
+    result = molformer("predict", "mols.csv", "-m", model, "-o", "mols.csv", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "'mols.csv': it is an input" in result.stderr
+    assert (tmp_path / "mols.csv").read_text() == "smiles\nCCO\n"
+
+
+def test_features_in_a_file(model, tmp_path):
+    import numpy as np
+
+    result = molformer("embed", "CCO", "nonsense", "-m", model, "-o", tmp_path / "out.npz", "--keep-going")
+    assert result.returncode == 0, result.stderr
+    with np.load(tmp_path / "out.npz") as file:
+        assert file["names"].tolist() == ["CCO", "nonsense"]
+        assert np.isfinite(file["features"]).all(1).tolist() == [True, False]
+    molformer("embed", "CCO", "nonsense", "C", "-m", model, "-o", tmp_path / "atoms.npz", "--level", "atom")
+    with np.load(tmp_path / "atoms.npz") as file:
+        assert file["ptr"].tolist() == [0, 9, 9, 14]
+        assert len(file["features"]) == 14
+
+
+def test_check_measures_what_a_model_promises(model, tmp_path):
+    result = molformer("check", model, "O")
+    assert result.returncode == 0, result.stdout
+    assert "equivariance, float64" in result.stdout
+    assert "FAIL" not in result.stdout
+    assert molformer("check", model, "nonsense").returncode == 2
+
+
+def test_models_that_are_shipped_are_listed():
+    result = molformer("models")
+    assert result.returncode == 0, result.stderr

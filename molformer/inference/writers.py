@@ -38,16 +38,15 @@ class Writer(ABC):
 
     def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
         self.path, self.layout = path, layout
-        going_on = resume and path.is_file() and path.stat().st_size > 0
+        self.going_on = resume and path.is_file() and path.stat().st_size > 0
         try:
-            if going_on:
+            if self.going_on:
                 os.truncate(path, self.whole(path))
-            self._file: IO[Any] = open(  # noqa: SIM115 - closed by `__exit__`
-                path, "a" if going_on else "w", newline="", encoding="utf-8"
-            )
+                self._check_columns()
+            mode = "a" if self.going_on else "w"
+            self._file: IO[Any] = open(path, mode, newline="", encoding="utf-8")  # noqa: SIM115 - `__exit__` closes it
         except OSError as error:
             raise InputError(f"cannot write '{path}': {error.strerror}") from None
-        self.going_on = going_on
 
     def __enter__(self) -> Self:
         return self
@@ -86,13 +85,9 @@ class Writer(ABC):
         except OSError as error:
             raise InputError(f"cannot write '{self.path}': {error.strerror}") from None
 
-    def check_columns(self, found: list[str]) -> None:
-        """Refuse to go on in a file with other columns.
-
-        Raises:
-            InputError: they are others.
-        """
-        if found != self.layout.headings:
+    def _check_columns(self) -> None:
+        """Refuse to go on in a file with other columns."""
+        if self.columns() not in ([], self.layout.headings):
             raise InputError(
                 f"'{self.path}' has other columns: go on with the same model, targets, units and conformers, or leave "
                 "--resume out to begin anew"
@@ -111,6 +106,10 @@ class Writer(ABC):
         """Bytes up to the end of the last whole row of a file."""
 
     @abstractmethod
+    def columns(self) -> list[str]:
+        """The headings that the file has; empty if it has no whole row."""
+
+    @abstractmethod
     def names(self) -> Iterator[str]:
         """Names of the inputs whose rows are in the file."""
 
@@ -124,11 +123,9 @@ class CsvWriter(Writer):
     def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
         super().__init__(path, layout, resume)
         self._rows = csv.writer(self._file, lineterminator="\n")
-        if self.going_on:
-            with open(path, newline="", encoding="utf-8") as file:
-                self.check_columns(next(csv.reader(file), []))
-        else:
+        if not (self.going_on and self.columns()):
             self._rows.writerow(layout.headings)
+            self._file.flush()
 
     def put(self, row: Prediction) -> None:
         """Write a row."""
@@ -144,6 +141,11 @@ class CsvWriter(Writer):
                 if line.endswith(b"\n") and quotes % 2 == 0:
                     end = position
         return end
+
+    def columns(self) -> list[str]:
+        """The first row."""
+        with open(self.path, newline="", encoding="utf-8") as file:
+            return next(csv.reader(file), [])
 
     def names(self) -> Iterator[str]:
         """The first column."""
@@ -191,11 +193,6 @@ class SdfWriter(Writer):
     A row without a geometry has a record without atoms.
     """
 
-    def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
-        super().__init__(path, layout, resume)
-        if self.going_on and (first := next(self._records(), None)) is not None:
-            self.check_columns([name for name, _ in first])
-
     def put(self, row: Prediction) -> None:
         """Write a record."""
         from molformer.inference.molblock import molblock
@@ -216,6 +213,10 @@ class SdfWriter(Writer):
                 position += len(line)
                 end = position if line == b"$$$$\n" else end
         return end
+
+    def columns(self) -> list[str]:
+        """The properties of the first record."""
+        return [name for name, _ in next(self._records(), [])]
 
     def names(self) -> Iterator[str]:
         """The property `input` of each record."""
