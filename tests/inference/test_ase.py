@@ -62,7 +62,7 @@ def test_a_molecule_relaxes(force_model):
 
 
 def test_a_thousand_steps_of_dynamics_keep_the_energy(force_model):
-    atoms = water(Predictor(force_model).calculator("float64"))
+    atoms = water(Predictor(force_model).calculator("float64"), 1.06 * WATER)  # stretched, so that it vibrates
     speeds = np.random.default_rng(0).standard_normal((3, 3))
     atoms.set_momenta(speeds * np.sqrt(units.kB * 300 * atoms.get_masses())[:, None])
     energies, kinetics = [], []
