@@ -23,6 +23,8 @@ CHUNK_NUMBERS = {"cpu": 1 << 19}
 CHUNK_NUMBERS_ELSEWHERE = 1 << 25
 """Numbers that the largest tensor of a chunk may have: on a processor it should stay in the cache."""
 
+WHOLE_NUMBERS = {"cpu": 1 << 22}
+"""Up to so many numbers in the largest tensor of all edges, these are one chunk: small layers are faster so."""
 
 KEPT_BYTES = 1 << 29
 """Memory that the layers of one forward may use to keep what is quicker read than computed again."""
@@ -85,7 +87,8 @@ class Edges:
         """
         numbers = CHUNK_NUMBERS.get(self.dst.device.type, CHUNK_NUMBERS_ELSEWHERE)
         most = max(least, numbers // numbers_per_edge)
-        if len(self.dst) <= most:
+        whole = WHOLE_NUMBERS.get(self.dst.device.type, 0)
+        if len(self.dst) <= most or len(self.dst) * numbers_per_edge <= whole:
             return [Chunk(0, len(self.dst), 0, self.num_nodes)]
         if most not in self._chunks:
             self._chunks[most] = whole_receivers(torch.bincount(self.dst, minlength=self.num_nodes), most)

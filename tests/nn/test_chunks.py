@@ -26,6 +26,7 @@ def in_chunks(monkeypatch):
         for convolution in (SeparableConvolution, FullConvolution):
             monkeypatch.setattr(convolution, "min_chunk", edges)
         monkeypatch.setitem(edges_module.CHUNK_NUMBERS, "cpu", 1)
+        monkeypatch.setitem(edges_module.WHOLE_NUMBERS, "cpu", 0)
 
     return limit
 
@@ -163,6 +164,7 @@ def large_pieces_kept(model, graph, size):
 
 @pytest.mark.parametrize(("memory", "for_each_layer"), [(0, 0), (1 << 29, 2)])
 def test_a_layer_keeps_keys_and_values_or_nothing_of_the_size_of_its_edges(memory, for_each_layer, monkeypatch):
+    monkeypatch.setitem(edges_module.WHOLE_NUMBERS, "cpu", 0)
     monkeypatch.setattr(edges_module, "KEPT_BYTES", memory)
     graph = random_graph((30, 30), torch.float32, spread=1.0)
     models = [SE3Transformer(small_config(num_layers=layers, channels=32)) for layers in (1, 3)]
