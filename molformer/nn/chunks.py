@@ -3,18 +3,16 @@
 A chunk is all edges into some consecutive nodes, so that what is summed or normalised over the neighbours of a node is
 complete in it, and small enough to stay in the processor's cache. The backward goes through the same chunks again and
 computes anew what it needs; it is itself a function of the edges, so that derivatives of every order (energies to
-forces to a loss on forces) are taken in the same way and memory never holds more than one chunk a thread.
+forces to a loss on forces) are taken in the same way and memory never holds more than one chunk.
 Letters: N nodes, E edges.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-
-from molformer.nn.threads import Mode, in_threads
 
 
 class Over(Enum):
@@ -116,24 +114,10 @@ class _Work(NamedTuple):
     outputs: tuple[Like, ...]
 
     def run(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """All chunks: on a processor each thread has its share of them, elsewhere they follow each other."""
-        threads = min(torch.get_num_threads(), len(self.chunks)) if self.src.device.type == "cpu" else 1
+        """All chunks, one after the other; the threads of torch share each."""
         whole = [self._empty(like.over, tensors[like.of]) for like in self.outputs]
-        totals = [whole] + [
-            [torch.zeros_like(total) if like.over in SUMS else total for total, like in self._with_likes(whole)]
-            for _ in range(threads - 1)
-        ]
-        bounds = [len(self.chunks) * thread // threads for thread in range(threads + 1)]
-
-        def share(thread: int) -> None:
-            for chunk in self.chunks[bounds[thread] : bounds[thread + 1]]:
-                self._run_chunk(chunk, tensors, totals[thread])
-
-        in_threads(share, threads)
-        for others in totals[1:]:
-            for (total, like), other in zip(self._with_likes(whole), others, strict=True):
-                if like.over in SUMS:
-                    total += other
+        for chunk in self.chunks:
+            self._run_chunk(chunk, tensors, whole)
         return tuple(whole)
 
     def _run_chunk(self, chunk: Chunk, tensors: Sequence[Tensor], totals: Sequence[Tensor]) -> None:
@@ -149,16 +133,15 @@ class _Work(NamedTuple):
             else:
                 parts.append(tensor[nodes if over is Over.RECEIVERS else edges])
         results = self.function(self.dst[edges] - chunk.first_node, *parts)
-        for (total, like), result in zip(self._with_likes(totals), results, strict=False):  # no more than is wanted
+        for (total, like), result in zip(
+            zip(totals, self.outputs, strict=True), results, strict=False
+        ):  # no more than is wanted
             if like.over is Over.SENDERS:
                 total.index_add_(0, src, result)
             elif like.over is Over.ALL:
                 total += result
             else:
                 total[nodes if like.over is Over.RECEIVERS else edges] = result
-
-    def _with_likes(self, totals: Sequence[Tensor]) -> Iterable[tuple[Tensor, Like]]:
-        return zip(totals, self.outputs, strict=True)
 
     def _empty(self, over: Over, like: Tensor) -> Tensor:
         num_nodes = self.chunks[-1].last_node
@@ -167,12 +150,28 @@ class _Work(NamedTuple):
         return make(rows[over], *like.shape[1:])
 
 
+class _Precision(NamedTuple):
+    """Autocast as it was in the forward."""
+
+    device: str
+    enabled: bool
+    dtype: torch.dtype
+
+    @classmethod
+    def now(cls, device: str) -> "_Precision":
+        return cls(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
+
+    def again(self) -> torch.autocast:
+        """The same; what is cast is not kept, so that no gradient is lost in it."""
+        return torch.autocast(self.device, dtype=self.dtype, enabled=self.enabled, cache_enabled=False)
+
+
 class _ByChunks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, work: _Work, num_outputs: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         results = work.run(tensors)
         ctx.work, ctx.num_inputs, ctx.num_outputs = work, len(tensors), num_outputs
-        ctx.mode = Mode.now(work.src.device.type)
+        ctx.precision = _Precision.now(work.src.device.type)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *results[num_outputs:])
         return results[:num_outputs]
@@ -194,7 +193,7 @@ class _ByChunks(torch.autograd.Function):
             + tuple(like.over for like in work.outputs[ctx.num_outputs :]),
             outputs=tuple(Like(work.rows[index], index) for index in wanted),
         )
-        with ctx.mode.precision():
+        with ctx.precision.again():
             found = _ByChunks.apply(pulled, len(wanted), *inputs, *(grads[index] for index in given), *kept)
         for index, gradient in zip(wanted, found, strict=True):
             result[2 + index] = gradient
