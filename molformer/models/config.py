@@ -18,7 +18,9 @@ class SE3TransformerConfig:
         lmax: highest degree of the features; 1 to 3 is usual, 6 the most.
         channels: channels of each degree; 16 to 256.
         num_layers: Transformer blocks; 2 to 12.
-        num_heads: attention heads, a divisor of `channels`.
+        num_heads: attention heads, a divisor of the channels of keys and values.
+        message_channels: channels of keys and values, 0 for as many as `channels`. Edges are many more than nodes and
+            cost most: wide nodes with narrow messages learn more in the same time.
         cutoff: radius of the graph, Å; 4 to 6.
         basis_size: Bessel functions of an edge's length; 8 to 32.
         edge_features: width of the edge network; 32 to 128.
@@ -37,6 +39,7 @@ class SE3TransformerConfig:
     channels: int = 64
     num_layers: int = 4
     num_heads: int = 8
+    message_channels: int = 0
     cutoff: float = 5.0
     basis_size: int = 16
     edge_features: int = 64
@@ -53,9 +56,12 @@ class SE3TransformerConfig:
         for name in counts:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.channels % self.num_heads:
+        if self.message_channels < 0:
+            raise ConfigError(f"message_channels is {self.message_channels}; use 0 for as many as channels")
+        if self.attended % self.num_heads:
+            name = "message_channels" if self.message_channels else "channels"
             raise ConfigError(
-                f"channels ({self.channels}) must be a multiple of num_heads ({self.num_heads}): "
+                f"{name} ({self.attended}) must be a multiple of num_heads ({self.num_heads}): "
                 "every head takes the same share"
             )
         if not self.cutoff > 0:
@@ -65,6 +71,11 @@ class SE3TransformerConfig:
         for name, choices in (("convolution", get_args(ConvolutionName)), ("group", get_args(Group))):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}")
+
+    @property
+    def attended(self) -> int:
+        """Channels of keys and values."""
+        return self.message_channels or self.channels
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and YAML."""

@@ -113,7 +113,7 @@ class SE3Transformer(nn.Module):
 
 
 def _convolution(config: SE3TransformerConfig) -> EdgeConvolution:
-    sizes = (config.lmax, config.channels, config.channels, config.edge_features, config.group)
+    sizes = (config.lmax, config.attended, config.attended, config.edge_features, config.group)
     if config.convolution == "full":
         return FullConvolution(*sizes, outputs=2, radial=config.radial)
     return SeparableConvolution(*sizes, outputs=2)

@@ -204,6 +204,23 @@ class PropertyModel(nn.Module):
         for target in self.derived:
             self._derived_scale(target).fill_(statistics[target.name].scale)
 
+    def start_from(self, other: "PropertyModel") -> None:
+        """Take the weights of another model: its encoder, and the heads of targets of the same name and kind.
+
+        Statistics of the targets are not taken: they belong to the data.
+
+        Args:
+            other: a model whose encoder has the same sizes.
+        """
+        self.encoder.load_state_dict(other.encoder.state_dict())
+        known = {(target.name, target.kind, target.classes) for target in other.targets if target not in other.derived}
+        for target in self.targets:
+            if target not in self.derived and (target.name, target.kind, target.classes) in known:
+                weights = dict(other.head(target.name).named_parameters())
+                with torch.no_grad():
+                    for name, parameter in self.head(target.name).named_parameters():
+                        parameter.copy_(weights[name])
+
     def head(self, name: str) -> Head:
         """The head of a target."""
         head = self.heads[module_name(name)]

@@ -17,6 +17,8 @@ from molformer.nn.linear import DegreeLinear
 from molformer.nn.receive import received
 from molformer.nn.so2 import EdgeConvolution
 
+_FAINTEST = 1e-30
+
 
 def smooth_softmax(logits: Tensor, edges: Edges) -> Tensor:
     """Softmax over the edges into each node that lets an edge fade out at the cutoff.
@@ -35,10 +37,15 @@ def smooth_softmax(logits: Tensor, edges: Edges) -> Tensor:
 
 
 def _softmax_over_envelope(logits: Tensor, edges: Edges) -> Tensor:
-    """α / u, which is there for an edge at the cutoff too."""
+    """α / u, which is there for an edge at the cutoff too.
+
+    The largest of the terms u exp(s) is subtracted, not the largest s: the sum is then at least 1, also where the edge
+    of the largest s is about to leave. `_FAINTEST` keeps the exponential of such an edge finite.
+    """
     nodes = edges.dst[:, None].expand_as(logits)
-    largest = logits.new_zeros(edges.num_nodes, logits.shape[1])
-    largest = largest.scatter_reduce(0, nodes, logits.detach(), "amax")  # at least 0, the constant's logit
+    terms = logits.detach() + edges.envelope.detach().clamp(min=_FAINTEST).log()[:, None]
+    largest = terms.new_zeros(edges.num_nodes, logits.shape[1])
+    largest = largest.scatter_reduce(0, nodes, terms, "amax")  # at least 0, the constant's logit
     exponential = torch.exp(logits - largest.index_select(0, edges.dst))
     total = torch.exp(-largest) + edges.sum_at_dst(edges.envelope[:, None] * exponential)
     return exponential / total.index_select(0, edges.dst)
@@ -49,9 +56,10 @@ class SE3Attention(nn.Module):
 
     Args:
         lmax: highest degree of the features.
-        channels: C, a multiple of `num_heads`.
+        channels: C of the nodes.
         num_heads: H.
-        convolution: kernel from C to C channels with two outputs, the keys and the values.
+        convolution: kernel with two outputs, the keys and the values, whose channels are a multiple of `num_heads`. One
+            that takes fewer channels than C gets a linear map of the nodes' features.
 
     Returns (forward):
         Features (N, M, C).
@@ -60,16 +68,23 @@ class SE3Attention(nn.Module):
     def __init__(self, lmax: int, channels: int, num_heads: int, convolution: EdgeConvolution) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query = DegreeLinear(lmax, channels, channels)
+        self.query = DegreeLinear(lmax, channels, convolution.out_channels)
+        self.sender = (
+            nn.Identity()
+            if convolution.in_channels == channels
+            else (DegreeLinear(lmax, channels, convolution.in_channels))
+        )
         self.convolution = convolution
-        self.output = DegreeLinear(lmax, channels, channels)
+        self.output = DegreeLinear(lmax, convolution.out_channels, channels)
         self.self_interaction = DegreeLinear(lmax, channels, channels)
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
         kernel = self.convolution
         sizes = kernel.numbers_per_edge, kernel.min_chunk
-        sums = received(self.attend, self.attend_backward, x, self.query(x), edges, kernel.tensors(), *sizes)
+        sums = received(
+            self.attend, self.attend_backward, self.sender(x), self.query(x), edges, kernel.tensors(), *sizes
+        )
         return self.output(sums) + self.self_interaction(x)
 
     def attend(self, x: Tensor, queries: Tensor, edges: Edges, *kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,12 +117,12 @@ class SE3Attention(nn.Module):
 
     def per_channel(self, x: Tensor) -> Tensor:
         """Numbers of each head (E, H) for each channel (E, 1, C)."""
-        channels = self.query.weight.shape[1]
+        channels = self.convolution.out_channels
         return x.repeat_interleave(channels // self.num_heads, dim=-1).unsqueeze(1)
 
     def weights(self, x: Tensor, edges: Edges) -> Tensor:
         """Attention weights α (E, H) from features (N, M, C), to look at."""
-        keys, _ = self.convolution(edges.turn_in(x.index_select(0, edges.src)), edges)
+        keys, _ = self.convolution(edges.turn_in(self.sender(x).index_select(0, edges.src)), edges)
         queries = edges.turn_in(self.query(x).index_select(0, edges.dst))
         return self.softmax(self.logits(queries, keys), edges)
 

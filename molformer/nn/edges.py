@@ -26,7 +26,7 @@ CHUNK_NUMBERS_ELSEWHERE = 1 << 25
 WHOLE_NUMBERS = {"cpu": 1 << 22}
 """Up to so many numbers in the largest tensor of all edges, these are one chunk: small layers are faster so."""
 
-KEPT_BYTES = 1 << 29
+KEPT_BYTES = 1 << 30
 """Memory that the layers of one forward may use to keep what is quicker read than computed again."""
 
 

@@ -14,6 +14,10 @@ from molformer.nn.edges import Edges
 _FRAMES, _ENVELOPE, _WEIGHTS = 2, 4, 5
 """Places among the inputs of a chunk: x, at_dst, frames, features, envelope and then weights."""
 
+_FEATURES_OF_TWO_BACKWARDS = 44
+"""What autograd keeps of a layer on all edges at once if it is differentiated twice, in tensors of the size of the
+senders' features; measured."""
+
 
 def received(
     function: Callable[..., tuple[Tensor, ...]],
@@ -58,13 +62,23 @@ def received(
         return tuple(gradients[place] for place in wanted)
 
     of_edges = [edges.frames, edges.features, edges.envelope]
-    if torch.compiler.is_compiling() or len(chunks := edges.chunks(numbers_per_edge, min_chunk)) == 1:
+    of_one_feature = len(edges.src) * x[:1].nbytes
+    if (
+        torch.compiler.is_compiling()
+        or len(chunks := edges.chunks(numbers_per_edge, min_chunk)) == 1
+        or (_differentiated_twice(edges) and edges.memory.take(_FEATURES_OF_TWO_BACKWARDS * of_one_feature))
+    ):
         return of_chunk(edges.dst, x.index_select(0, edges.src), at_dst, *of_edges, *weights)[0]
-    keep = torch.is_grad_enabled() and edges.memory.take(2 * len(edges.src) * x[0].nbytes)
+    keep = torch.is_grad_enabled() and edges.memory.take(2 * of_one_feature)
     inputs = [(x, Over.SENDERS), (at_dst, Over.RECEIVERS)]
     inputs += [(tensor, Over.EDGES) for tensor in of_edges] + [(weight, Over.ALL) for weight in weights]
     outputs, kept = [Like(Over.RECEIVERS, 1)], [Like(Over.EDGES, 0)] * 2 if keep else []
     return by_chunks(of_chunk, backward_of_chunk, chunks, edges.src, edges.dst, inputs, outputs, kept)[0]
+
+
+def _differentiated_twice(edges: Edges) -> bool:
+    """Whether positions have gradients: forces are trained by a second backward, for which chunks compute all again."""
+    return torch.is_grad_enabled() and edges.frames.requires_grad
 
 
 def _edges(dst: Tensor, num_nodes: int, frames: Tensor, features: Tensor, envelope: Tensor) -> Edges:

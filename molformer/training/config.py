@@ -39,7 +39,8 @@ class TrainingConfig:
         targets: names of the labels to learn, several at once; for files, also NAME=KIND,UNIT.
         smiles_column: column of a table that holds the SMILES; found by its name if empty.
         run: folder that the run writes, which must not hold another run; if empty, a new one in `runs`.
-        initial: model folder or run folder whose encoder the run starts from; its sizes are kept. Empty for none.
+        initial: model folder or run folder whose encoder the run starts from; its sizes are kept, and the heads of
+            targets that it has under the same name and kind. Empty for none.
         encoder_rate: share of the learning rate that an encoder from `initial` gets; 0.05 to 1.
         freeze: how many of its first layers stay as they are.
         split: share of the molecules in training, validation and test, or how many of them.
@@ -61,6 +62,8 @@ class TrainingConfig:
         learning_rate: highest rate of AdamW, after the warm-up; 1e-4 to 3e-3.
         weight_decay: of matrices; norms and biases are left alone; 0 to 0.1.
         warmup: share of the steps in which the rate rises, before its cosine to zero; 0 to 0.2.
+        cooldown: share of the steps, at the end, in which the rate falls to zero after a plateau; 0.1 to 0.4. With 0 it
+            falls along a cosine from the warm-up on. A run on its plateau may be resumed with more or fewer `epochs`.
         gradient_clip: largest norm of the gradient; 1 to 100.
         ema_decay: of the averaged weights, which are the ones that count; 0 turns it off.
         patience: epochs without a better validation loss before the run stops.
@@ -111,6 +114,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup: float = 0.05
+    cooldown: float = 0.0
     gradient_clip: float = 10.0
     ema_decay: float = 0.999
     patience: int = 30
@@ -139,7 +143,7 @@ class TrainingConfig:
             for name in names:
                 if not getattr(self, name) >= smallest:
                     raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {smallest}")
-        for name in ("learning_rate", "warmup", "ema_decay", "weight_decay", "encoder_rate"):
+        for name in ("learning_rate", "warmup", "cooldown", "ema_decay", "weight_decay", "encoder_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if not self.gradient_clip > 0:

@@ -4,6 +4,7 @@ Decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101) pulls a weig
 matrices of linear maps and kernels; the gains of norms, biases and embeddings are left alone.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,30 @@ from molformer.models.encoder import SE3Transformer
 from molformer.nn import EquivariantRMSNorm
 
 _LEFT_ALONE = (EquivariantRMSNorm, nn.Embedding, nn.LayerNorm)
+
+
+def rate_of_step(step: int, steps: int, warmup: float, cooldown: float = 0.0) -> float:
+    """Share of the learning rate that a step has: it rises, and then falls to zero.
+
+    With a cooldown the rate stays on a plateau and falls along a line at the end (Hägele et al. 2024, arXiv
+    2405.18392), which is as good as a cosine and need not know the number of steps before the end is near.
+
+    Args:
+        step: from 0.
+        steps: number of them.
+        warmup: share of the steps in which the rate rises.
+        cooldown: share in which it falls; 0 for a cosine that begins after the warm-up.
+
+    Example:
+        >>> [rate_of_step(step, steps=10, warmup=0.2, cooldown=0.4) for step in (0, 1, 5, 7, 9)]
+        [0.5, 1.0, 1.0, 0.75, 0.25]
+    """
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    if cooldown > 0:
+        return min(1.0, (steps - step) / max(1, round(cooldown * steps)))
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
 
 
 def decayed_parameters(module: nn.Module) -> set[str]:

@@ -213,7 +213,7 @@ def _task(
     task = PropertyTask(encoder.to_dict(), targets, asdict(training), domain.to_dict())
     task.model.set_statistics(data.statistics())
     if initial is not None:
-        task.model.encoder.load_state_dict(initial.encoder.state_dict())
+        task.model.start_from(initial)
     if training.precision == "64":
         task.double()  # before the average of the weights is made from it
     if training.compile:

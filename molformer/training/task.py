@@ -5,9 +5,9 @@ labels of the whole batch, also where several processes share it. With noise, th
 the positions from degree 1 (Noisy Nodes, Godwin et al. 2021, arXiv 2106.07971).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from molformer.nn.readout import AtomVectorHead
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import summed, world
 from molformer.training.losses import class_loss_sum, masked_loss_sum, mean
-from molformer.training.optimizer import freeze, layer_rates, parameter_groups
+from molformer.training.optimizer import freeze, layer_rates, parameter_groups, rate_of_step
 
 DENOISING = "denoising"
 """Name of the auxiliary loss among those of the targets."""
@@ -105,7 +105,7 @@ class PropertyTask(LightningModule):
         self.log_dict(values, sync_dist=True)  # the same in every process, which Lightning cannot know
 
     def configure_optimizers(self) -> Any:
-        """AdamW, with decay for matrices alone, and a cosine after a linear warm-up."""
+        """AdamW, with decay for matrices alone, and the rate of `rate_of_step`."""
         config = self.training_config
         rates = None
         if config.initial:
@@ -115,13 +115,7 @@ class PropertyTask(LightningModule):
             parameter_groups(self, config.weight_decay, config.learning_rate, rates), lr=config.learning_rate
         )
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        warmup = max(1, round(config.warmup * steps))
-
-        def rate(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
-
+        rate = partial(rate_of_step, steps=steps, warmup=config.warmup, cooldown=config.cooldown)
         schedule = {"scheduler": LambdaLR(optimizer, rate), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 

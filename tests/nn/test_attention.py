@@ -1,3 +1,5 @@
+import math
+
 import torch
 
 from molformer.nn import Edges, smooth_softmax
@@ -31,3 +33,17 @@ def test_an_edge_at_the_cutoff_has_no_weight_and_no_influence():
     both = smooth_softmax(logits, edges([0, 0], [1.0, 0.0]))
     assert torch.allclose(both[:1], alone, atol=1e-12)
     assert both[1] == 0
+
+
+def test_a_leaving_edge_of_large_logit_leaves_gradients_finite():
+    """Its term is small and the other one is smaller still: the sum must not underflow."""
+    logits = torch.tensor([[100.0], [-1.0]], requires_grad=True)
+    envelope = torch.tensor([1e-25, 1.0], requires_grad=True)
+    given = edges([0, 0], [1.0, 1.0])
+    given = Edges(given.src, given.dst, given.num_nodes, given.frames, given.features, envelope)
+    weights = smooth_softmax(logits, given)
+    weights.square().sum().backward()
+    exact = torch.tensor([[1e-25 * math.exp(100)], [math.exp(-1)]], dtype=torch.float64)
+    assert torch.allclose(weights.detach().double(), exact / (1 + exact.sum()), rtol=1e-4)
+    assert logits.grad.isfinite().all()
+    assert envelope.grad.isfinite().all()

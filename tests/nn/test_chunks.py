@@ -124,6 +124,7 @@ def test_forces_alone_need_no_gradients_of_weights(in_chunks, monkeypatch):
         chunks._Work, "run", lambda work, x: asked.append([to.over for to in work.outputs]) or run(work, x)
     )
     in_chunks(20)
+    monkeypatch.setattr(edges_module, "KEPT_BYTES", 0)
     torch.autograd.grad(model(graph).square().sum(), pos, retain_graph=True)
     assert chunks.Over.ALL not in asked[-1]
     model(graph).square().sum().backward()
@@ -146,6 +147,20 @@ def test_a_block_compiles_without_a_break_to_the_same_function(convolution, grou
         for y in (compiled(x, edges, graph), block(x, edges, graph))
     )
     assert_same(found, expected, 1e-10)
+
+
+def test_layers_that_are_differentiated_twice_keep_all_edges_while_memory_lasts(in_chunks, monkeypatch):
+    model, graph = moved(SE3Transformer(small_config(num_layers=3))).double(), random_graph((6, 5, 7))
+    graph.pos.requires_grad_()
+    runs, run = [], chunks._Work.run
+    monkeypatch.setattr(chunks._Work, "run", lambda work, x: runs.append(work) or run(work, x))
+    in_chunks(20)
+    layer = 44 * len(model.embed_edges(graph).src) * 9 * model.config.channels * 8
+    for budget, in_pieces in ((0, 3), (layer, 2), (2.5 * layer, 1), (3 * layer, 0)):
+        monkeypatch.setattr(edges_module, "KEPT_BYTES", budget)
+        runs.clear()
+        model(graph)
+        assert len(runs) == in_pieces
 
 
 def large_pieces_kept(model, graph, size):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -30,6 +32,15 @@ def test_encoder_is_kept_and_heads_are_new(source, store, tmp_path):
     changes = {key: (before[key] - after[key]).abs().max().item() for key in before}
     assert all(change < 3e-3 for change in changes.values())  # a few steps at a tenth of the rate
     assert max(changes.values()) > 0
+
+
+def test_heads_of_the_same_targets_are_kept(source, store, tmp_path):
+    settings = training(store, tmp_path / "run", targets=["gap", "energy"], epochs=1, initial=str(source.folder))
+    settings = replace(settings, learning_rate=1e-6)
+    result = train(small_config(), settings)
+    before, after = (PropertyModel.load(run.model).head("energy").net for run in (source, result))
+    for one, other in zip(before.parameters(), after.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
 
 
 def test_frozen_layers_stay_as_they_are(source, store, tmp_path):

@@ -1,5 +1,6 @@
 """Every parameter of a model with heads of every kind is in the group that it belongs to."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,7 +9,7 @@ from torch.optim import AdamW
 from molformer.data.structure import Label
 from molformer.errors import ConfigError
 from molformer.models import PropertyModel
-from molformer.training.optimizer import decayed_parameters, freeze, layer_rates, parameter_groups
+from molformer.training.optimizer import decayed_parameters, freeze, layer_rates, parameter_groups, rate_of_step
 from tests.helpers import random_graph, small_config
 
 TARGETS = [
@@ -151,3 +152,15 @@ def test_what_cannot_be_frozen_is_said():
         layer_rates(model, frozen_blocks=4)
     with pytest.raises(ConfigError, match="use 0 to 1"):
         layer_rates(model, encoder=-1.0)
+
+
+@pytest.mark.parametrize("cooldown", [0.0, 0.25])
+def test_the_rate_rises_and_falls_to_zero(cooldown):
+    rates = np.array([rate_of_step(step, 400, warmup=0.1, cooldown=cooldown) for step in range(401)])
+    assert rates[0] == 1 / 40
+    assert rates[39] == 1
+    assert rates[400] == 0
+    assert (np.diff(rates[:40]) > 0).all()
+    assert (np.diff(rates[300:]) < 0).all()
+    assert np.isclose(rates[350], 0.5 if cooldown else 0.5 * (1 + np.cos(np.pi * 310 / 360)))
+    assert (rates[40:300] == 1).all() == bool(cooldown)
