@@ -21,6 +21,7 @@ class SE3TransformerConfig:
         num_heads: attention heads, a divisor of the channels of keys and values.
         message_channels: channels of keys and values, 0 for as many as `channels`. Edges are many more than nodes and
             cost most: wide nodes with narrow messages learn more in the same time.
+        qk_norm: normalise queries and keys, which keeps attention soft at high learning rates.
         cutoff: radius of the graph, Å; 4 to 6.
         basis_size: Bessel functions of an edge's length; 8 to 32.
         edge_features: width of the edge network; 32 to 128.
@@ -40,6 +41,7 @@ class SE3TransformerConfig:
     num_layers: int = 4
     num_heads: int = 8
     message_channels: int = 0
+    qk_norm: bool = False
     cutoff: float = 5.0
     basis_size: int = 16
     edge_features: int = 64

@@ -35,7 +35,7 @@ class SE3TransformerBlock(nn.Module):
         super().__init__()
         lmax, channels = config.lmax, config.channels
         self.norm_1 = EquivariantRMSNorm(lmax, channels)
-        self.attention = SE3Attention(lmax, channels, config.num_heads, _convolution(config))
+        self.attention = SE3Attention(lmax, channels, config.num_heads, _convolution(config), config.qk_norm)
         self.norm_2 = EquivariantRMSNorm(lmax, channels)
         self.feed_forward = GatedFeedForward(lmax, channels, config.feed_forward * channels)
         self.drop = StochasticDepth(drop)

@@ -2,12 +2,15 @@
 
 Fuchs et al. 2020 (arXiv 2006.10503), equation 10: with q_i = W_Q f_i, k_ij = W_K(x_ij) f_j, v_ij = W_V(x_ij) f_j,
     α_ij = softmax_j(q_i · k_ij),     f_i' = W_S f_i + Σ_j α_ij v_ij.
-The product q·k runs over all degrees, so α is invariant, and all of it happens in the edge's frame.
+The product q·k runs over all degrees, so α is invariant, and all of it happens in the edge's frame. With `qk_norm` the
+queries and keys of each head are first divided by their root mean square (Henry et al. 2020, arXiv 2010.04245), so that
+the logits stay bounded however fast the weights grow.
 
 Letters: N nodes, E edges, M = (lmax+1)² components, C channels, H heads.
 """
 
 from collections.abc import Sequence
+from math import log
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,7 @@ from molformer.nn.receive import received
 from molformer.nn.so2 import EdgeConvolution
 
 _FAINTEST = 1e-30
+_EPSILON = 1e-6
 
 
 def smooth_softmax(logits: Tensor, edges: Edges) -> Tensor:
@@ -40,13 +44,14 @@ def _softmax_over_envelope(logits: Tensor, edges: Edges) -> Tensor:
     """α / u, which is there for an edge at the cutoff too.
 
     The largest of the terms u exp(s) is subtracted, not the largest s: the sum is then at least 1, also where the edge
-    of the largest s is about to leave. `_FAINTEST` keeps the exponential of such an edge finite.
+    of the largest s is about to leave. An edge without weight takes no part in it, and must not overflow either.
     """
     nodes = edges.dst[:, None].expand_as(logits)
-    terms = logits.detach() + edges.envelope.detach().clamp(min=_FAINTEST).log()[:, None]
+    envelope = edges.envelope.detach()[:, None]
+    terms = torch.where(envelope > _FAINTEST, logits.detach() + envelope.clamp(min=_FAINTEST).log(), 0)
     largest = terms.new_zeros(edges.num_nodes, logits.shape[1])
     largest = largest.scatter_reduce(0, nodes, terms, "amax")  # at least 0, the constant's logit
-    exponential = torch.exp(logits - largest.index_select(0, edges.dst))
+    exponential = torch.exp((logits - largest.index_select(0, edges.dst)).clamp(max=-log(_FAINTEST)))
     total = torch.exp(-largest) + edges.sum_at_dst(edges.envelope[:, None] * exponential)
     return exponential / total.index_select(0, edges.dst)
 
@@ -60,14 +65,19 @@ class SE3Attention(nn.Module):
         num_heads: H.
         convolution: kernel with two outputs, the keys and the values, whose channels are a multiple of `num_heads`. One
             that takes fewer channels than C gets a linear map of the nodes' features.
+        qk_norm: normalise queries and keys, with a learnt gain for each head.
 
     Returns (forward):
         Features (N, M, C).
     """
 
-    def __init__(self, lmax: int, channels: int, num_heads: int, convolution: EdgeConvolution) -> None:
+    def __init__(
+        self, lmax: int, channels: int, num_heads: int, convolution: EdgeConvolution, qk_norm: bool = False
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.size = (lmax + 1) ** 2 * convolution.out_channels // num_heads
+        self.gain = nn.Parameter(torch.ones(num_heads)) if qk_norm else None
         self.query = DegreeLinear(lmax, channels, convolution.out_channels)
         self.sender = (
             nn.Identity()
@@ -83,7 +93,7 @@ class SE3Attention(nn.Module):
         kernel = self.convolution
         sizes = kernel.numbers_per_edge, kernel.min_chunk
         sums = received(
-            self.attend, self.attend_backward, self.sender(x), self.query(x), edges, kernel.tensors(), *sizes
+            self.attend, self.attend_backward, self.sender(x), self.queries(x), edges, kernel.tensors(), *sizes
         )
         return self.output(sums) + self.self_interaction(x)
 
@@ -104,10 +114,25 @@ class SE3Attention(nn.Module):
         weights = self.per_channel(self.softmax(logits, edges))  # (E, 1, C)
         return edges.sum_at_dst(edges.turn_back(weights * values)), keys, values
 
+    def queries(self, x: Tensor) -> Tensor:
+        """q_i (N, M, C) of features (N, M, C), normalised if keys are."""
+        queries = self.query(x)
+        if self.gain is None:
+            return queries
+        return queries * self.per_channel(self.gain * self.inverse_size(queries))
+
     def logits(self, queries: Tensor, keys: Tensor) -> Tensor:
         """q_i · k_ij, scaled, (E, H) from queries and keys (E, M, C) in the edge frames."""
-        size = keys.shape[1] * keys.shape[2] // self.num_heads
-        return (queries * keys).sum(1).unflatten(-1, (self.num_heads, -1)).sum(-1) * size**-0.5
+        logits = self.products(queries, keys) * self.size**-0.5
+        return logits if self.gain is None else logits * self.inverse_size(keys)
+
+    def products(self, x: Tensor, y: Tensor) -> Tensor:
+        """Scalar products (E, H) of each head's part of x and y (E, M, C)."""
+        return (x * y).sum(1).unflatten(-1, (self.num_heads, -1)).sum(-1)
+
+    def inverse_size(self, x: Tensor) -> Tensor:
+        """One over the root mean square of each head's part of x (E, M, C): (E, H)."""
+        return torch.rsqrt(self.products(x, x) / self.size + _EPSILON)
 
     @staticmethod
     def softmax(logits: Tensor, edges: Edges) -> Tensor:
@@ -123,7 +148,7 @@ class SE3Attention(nn.Module):
     def weights(self, x: Tensor, edges: Edges) -> Tensor:
         """Attention weights α (E, H) from features (N, M, C), to look at."""
         keys, _ = self.convolution(edges.turn_in(self.sender(x).index_select(0, edges.src)), edges)
-        queries = edges.turn_in(self.query(x).index_select(0, edges.dst))
+        queries = edges.turn_in(self.queries(x).index_select(0, edges.dst))
         return self.softmax(self.logits(queries, keys), edges)
 
     def attend_backward(
@@ -155,20 +180,28 @@ class SE3Attention(nn.Module):
         (keys, values), pull_back = self.convolution.apply_and_pull_back(turned_x, edges.features, kernel, kept)
         queries_at_edges, grad_at_edges = (node.index_select(0, edges.dst) for node in (queries, grad))
         turned_queries, turned_grad = edges.turn_in(queries_at_edges), edges.turn_in(grad_at_edges)
-        over_envelope = _softmax_over_envelope(self.logits(turned_queries, keys), edges)
+        logits = self.logits(turned_queries, keys)
+        over_envelope = _softmax_over_envelope(logits, edges)
         weights = edges.envelope[:, None] * over_envelope
 
         # y = Σ α v:  ∂v = α ∂y,  ∂α = v·∂y;  of the softmax:  ∂s = α (∂α - Σ α ∂α);  s = q·k:  ∂q = k ∂s,  ∂k = q ∂s
-        scale = (keys.shape[1] * keys.shape[2] // self.num_heads) ** -0.5
-        grad_weights = self.logits(turned_grad, values) / scale
+        grad_weights = self.products(turned_grad, values)
         mean = edges.sum_at_dst(weights * grad_weights)
         centred = grad_weights - mean.index_select(0, edges.dst)
-        grad_logits = self.per_channel(weights * centred * scale)
-        grad_queries = keys * grad_logits
+        grad_logits = weights * centred
+        scaled = grad_logits * self.size**-0.5
+        along_keys = None
+        if self.gain is not None:  # s = q·k r, r = 1/√(ε + k²/n):  ∂k = q r ∂s - k s r² ∂s/n
+            inverse = self.inverse_size(keys)
+            along_keys = self.per_channel(grad_logits * logits * inverse.square() / -self.size)
+            scaled = scaled * inverse
+        scaled = self.per_channel(scaled)
+        grad_queries = keys * scaled
+        grad_keys = turned_queries.mul_(scaled)
+        if along_keys is not None:
+            grad_keys = grad_keys.addcmul_(keys, along_keys)
         channel_weights = self.per_channel(weights)
-        grad_x, grad_features, *grad_kernel = pull_back(
-            turned_queries.mul_(grad_logits), turned_grad.mul_(channel_weights)
-        )
+        grad_x, grad_features, *grad_kernel = pull_back(grad_keys, turned_grad.mul_(channel_weights))
         to_nodes = edges.turn_back(grad_x), edges.sum_at_dst(edges.turn_back(grad_queries))
         if not frames_too:
             return *to_nodes, grad_features, *grad_kernel

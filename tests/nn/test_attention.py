@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from molformer.nn import Edges, smooth_softmax
@@ -35,15 +36,16 @@ def test_an_edge_at_the_cutoff_has_no_weight_and_no_influence():
     assert both[1] == 0
 
 
-def test_a_leaving_edge_of_large_logit_leaves_gradients_finite():
-    """Its term is small and the other one is smaller still: the sum must not underflow."""
-    logits = torch.tensor([[100.0], [-1.0]], requires_grad=True)
-    envelope = torch.tensor([1e-25, 1.0], requires_grad=True)
+@pytest.mark.parametrize(("logit", "weight"), [(100.0, 1e-25), (1000.0, 0.0)])
+def test_a_leaving_edge_of_large_logit_leaves_gradients_finite(logit, weight):
+    """Its term is small and the other one is smaller still: the sum must not underflow, nor the term overflow."""
+    logits = torch.tensor([[logit], [-1.0]], requires_grad=True)
+    envelope = torch.tensor([weight, 1.0], requires_grad=True)
     given = edges([0, 0], [1.0, 1.0])
     given = Edges(given.src, given.dst, given.num_nodes, given.frames, given.features, envelope)
     weights = smooth_softmax(logits, given)
     weights.square().sum().backward()
-    exact = torch.tensor([[1e-25 * math.exp(100)], [math.exp(-1)]], dtype=torch.float64)
+    exact = torch.tensor([[weight * math.exp(min(logit, 100))], [math.exp(-1)]], dtype=torch.float64)
     assert torch.allclose(weights.detach().double(), exact / (1 + exact.sum()), rtol=1e-4)
     assert logits.grad.isfinite().all()
     assert envelope.grad.isfinite().all()

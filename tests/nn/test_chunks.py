@@ -69,6 +69,19 @@ def test_chunks_change_neither_values_nor_derivatives(convolution, group, edges,
 
 
 @CONVOLUTIONS
+@pytest.mark.parametrize(
+    "sizes", [{"qk_norm": True}, {"message_channels": 4}, {"qk_norm": True, "message_channels": 4}]
+)
+def test_variants_of_attention_have_right_derivatives_in_chunks(convolution, sizes, in_chunks, monkeypatch):
+    monkeypatch.setattr(edges_module, "KEPT_BYTES", 0)
+    model = moved(SE3Transformer(small_config(convolution=convolution, num_layers=2, **sizes))).double()
+    graph = random_graph((6, 5, 1, 7))
+    expected = everything(model, graph)
+    in_chunks(20)
+    assert_same(everything(model, graph), expected, 1e-10)
+
+
+@CONVOLUTIONS
 def test_single_precision_in_chunks_is_near_the_plain_double(convolution, in_chunks):
     model = moved(SE3Transformer(small_config(convolution=convolution, num_layers=2))).double()
     expected = everything(model, random_graph((6, 5)))
