@@ -15,6 +15,7 @@ from molformer.errors import MolformerError
 # isort: off
 from molformer.cli import training
 from molformer.cli import prediction
+from molformer.cli import serving
 from molformer.cli import data
 # isort: on
 

@@ -182,6 +182,23 @@ class Predictor:
 
         return attention(self, molecule)
 
+    def contributions(self, molecule: Any, references: bool = True) -> "dict[str, np.ndarray]":
+        """What each atom of one molecule adds to its predicted numbers, in the units of the model.
+
+        Args:
+            molecule: as in `predict`.
+            references: with the part that belongs to the element alone, so that the numbers add up to the prediction.
+
+        Returns:
+            By target name, (n,): parts of extensive and intensive numbers, and values per atom as they are.
+
+        Raises:
+            MolformerError: the molecule cannot be used.
+        """
+        from molformer.inference.contributions import contributions
+
+        return contributions(self, molecule, references)
+
     def calculator(self, dtype: str = "float32", **options: Any) -> "MolformerCalculator":
         """An ASE calculator: energy, forces, stress, dipole and charges, as far as the model predicts them.
 
