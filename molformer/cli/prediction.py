@@ -27,8 +27,9 @@ def predict(
         list[str], typer.Argument(help="SMILES, files (.smi .csv .sdf .xyz …), or - for SMILES line by line.")
     ],
     model: Annotated[
-        list[str], typer.Option("--model", "-m", help="Folder, shipped name or hub id; several are an ensemble.")
-    ],
+        list[str],
+        typer.Option("--model", "-m", help="Folder, shipped name or hub id; several are an ensemble. The shipped qm9."),
+    ] = [],  # noqa: B006 - typer copies it
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write .csv, .parquet or .sdf; - for CSV on the screen.")
     ] = None,
@@ -49,11 +50,12 @@ def predict(
     A row whose input failed has no values but a status and a message; the command then ends with status 2. Rows are
     written as they come: a run that was killed goes on with --resume.
     """
+    from molformer.inference.models import default_model
     from molformer.inference.predictor import Predictor
     from molformer.inference.question import Question
     from molformer.inference.writers import ScreenWriter, open_writer
 
-    predictor = Predictor.load(model, device, batch_size, memory)
+    predictor = Predictor.load(model or [default_model()], device, batch_size, memory)
     units = {name: value for name, equals, value in (text.partition("=") for text in unit) if equals}
     if len(units) < len(unit) > 1:
         raise InputError("give a single --unit, or NAME=UNIT for each target")
@@ -91,8 +93,8 @@ def embed(
     inputs: Annotated[
         list[str], typer.Argument(help="SMILES, files (.smi .csv .sdf .xyz …), or - for SMILES line by line.")
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="Folder, shipped name or hub id.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="NPZ file to write.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Folder, shipped name or hub id. The shipped qm9.")] = "",
     level: Annotated[str, typer.Option(help="molecule or atom.")] = "molecule",
     keep_going: Annotated[bool, typer.Option("--keep-going", help="End with status 0 even if inputs failed.")] = False,
     smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
@@ -105,10 +107,11 @@ def embed(
     of input i are ptr[i] to ptr[i+1].
     """
     from molformer.inference.embed import embeddings, save_embeddings
+    from molformer.inference.models import default_model
     from molformer.inference.predictor import Predictor
 
     check_output(output)
-    predictor = Predictor.load(model, device)
+    predictor = Predictor.load(model or default_model(), device)
     entries, workers = _entries_and_processes(inputs, smiles_column, processes)
     failed, rows = Failures(), []
     with counting("rows") as advance:

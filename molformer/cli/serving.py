@@ -1,5 +1,6 @@
 """`molformer serve`."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,9 @@ import typer
 
 from molformer.cli.app import app, console
 from molformer.errors import ConfigError
+
+_PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")
+"""What the extra `serve` brings."""
 
 
 @app.command()
@@ -33,14 +37,9 @@ def serve(
     from molformer.inference.models import default_model
     from molformer.inference.predictor import Predictor
 
-    try:
-        import fastapi  # noqa: F401
-        import fastapi_offline  # noqa: F401
-        import python_multipart  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f"the server needs {error.name}: pip install 'molformer[serve]'") from None
+    missing = next((package for package in _PACKAGES if find_spec(package) is None), None)
+    if missing:
+        raise ConfigError(f"the server needs {missing}: pip install 'molformer[serve]'")
     from molformer.serving.limits import Limits
     from molformer.serving.server import serve as run
     from molformer.serving.service import Service

@@ -18,7 +18,7 @@ from molformer.inference import question
 from molformer.serving import schema
 from molformer.serving.guard import Guard
 from molformer.serving.metrics import CONTENT_TYPE
-from molformer.serving.reading import UPLOADS, entries_of_file, entry_of_text
+from molformer.serving.reading import UPLOADS, encodable, entries_of_file, entry_of_text
 from molformer.serving.service import Busy, Service, TooMuch
 from molformer.version import __version__
 
@@ -139,15 +139,17 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(MolformerError)
     async def of_a_user(_: Request, error: MolformerError) -> JSONResponse:
         status = 413 if isinstance(error, TooMuch) else 503 if isinstance(error, Busy) else 400
-        headers = {"retry-after": "5"} if status == 503 else None
-        return JSONResponse({"detail": str(error)}, status, headers)
+        return _problem(str(error), status, {"retry-after": "5"} if status == 503 else None)
 
     @app.exception_handler(RequestValidationError)
     async def of_form(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return JSONResponse({"detail": f"{place}: {first['msg']}"}, 422)
+        return _problem(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 422)
 
     @app.exception_handler(Exception)
     async def of_ours(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": "an error of the server; it is in its log"}, 500)
+        return _problem("an error of the server; it is in its log", 500)
+
+
+def _problem(detail: str, status: int, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": encodable(detail)}, status, headers)

@@ -4,7 +4,6 @@ What has lines is written to a temporary file under a name of our own, whose end
 read like any file.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -29,10 +28,11 @@ def entry_of_text(text: str, limits: Limits) -> Entry:
         >>> entry_of_text(" CCO ", Limits()).smiles
         'CCO'
     """
+    text = encodable(text)
     if "\n" not in text.strip("\n") and "\r" not in text.strip("\r\n"):
         return _checked(Entry(text.strip(), smiles=text.strip()), limits)
     suffix = ".mol" if "M  END" in text else ".xyz"
-    entries = read_content(text.encode("utf-8", "replace"), suffix, "the text", limits)
+    entries = read_content(text.encode(), suffix, "the text", limits)
     if len(entries) > 1:
         return Entry("the text", error=InputError("the text holds several molecules: send them as a file"))
     entry = entries[0]
@@ -51,7 +51,7 @@ def entries_of_file(content: bytes, name: str, limits: Limits) -> list[Entry]:
     Raises:
         InputError: files of this kind cannot be read here.
     """
-    shown = Path(name.replace("\\", "/")).name
+    shown = Path(encodable(name).replace("\\", "/")).name
     suffix = suffix_of(Path(shown))
     if suffix not in UPLOADS:
         raise InputError(f"files of type '{suffix}' cannot be read here; use {', '.join(UPLOADS)}")
@@ -88,6 +88,6 @@ def _checked(entry: Entry, limits: Limits) -> Entry:
     return entry
 
 
-def texts(molecules: list[str], limits: Limits) -> Iterator[Entry]:
-    """Entries of several texts."""
-    return (entry_of_text(text, limits) for text in molecules)
+def encodable(text: str) -> str:
+    """The text with question marks for halves of surrogate pairs, which JSON may hold and no answer can."""
+    return text.encode("utf-8", "replace").decode()
