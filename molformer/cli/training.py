@@ -131,6 +131,11 @@ def evaluate(
         )
     console.print(errors_table(result.errors, f"{len(result.indices)} structures of {', '.join(data)}"))
     console.print(LEGEND)
+    for name, found in result.covered.items():
+        console.print(
+            f"Intervals of {name}, ±{found.half_width:.3g}: {found.level:.0%} promised, {found.share:.1%} of "
+            f"{found.count} values held"
+        )
     if output is not None:
         result.write(output)
         console.print(f"Wrote predictions and plots to {output}")

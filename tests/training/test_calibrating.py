@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from molformer.data.datamodule import MoleculeDataModule
-from molformer.data.store import write_store
-from molformer.data.structure import Label
 from molformer.inference.calibration import Calibration
 from molformer.inference.domain import multiplicity
 from molformer.models import PropertyModel
@@ -17,18 +15,7 @@ from molformer.training import calibrating
 from molformer.training.calibrating import calibrate_run
 from molformer.training.config import TrainingConfig
 from molformer.training.run import train
-from tests.helpers import random_structure, small_config
-
-
-@pytest.fixture(scope="module")
-def ions(tmp_path_factory):
-    """200 molecules and ions of which some have an odd number of electrons."""
-    members = [
-        random_structure(4, seed=seed, charge=seed % 2 if seed % 5 == 0 else 0, labels={"size": np.float64(seed % 7)})
-        for seed in range(200)
-    ]
-    labels = [Label("size", "eV", "intensive")]
-    return str(write_store(tmp_path_factory.mktemp("ions") / "ions", members, labels, source="random").path)
+from tests.helpers import small_config
 
 
 @pytest.fixture(scope="module")
