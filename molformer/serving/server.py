@@ -1,7 +1,9 @@
 """Running the server: a socket, uvicorn, and an end that finishes what is in flight."""
 
+import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 
@@ -27,12 +29,14 @@ def serve(service: Service, host: str = "127.0.0.1", port: int = 8000, announce:
         listening = socket.create_server((host, port), family=family, backlog=512)
     except (OSError, OverflowError) as error:
         service.close()
-        reason = getattr(error, "strerror", None) or error
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else error
         raise ConfigError(f"cannot listen at {host}, port {port}: {reason}; choose another --port or --host") from None
     shown = f"[{host}]" if ":" in host else host
     with listening:
         announce(f"http://{shown}:{listening.getsockname()[1]}")
-        make_server(service).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):  # the signal that ended it, which uvicorn passes on
+            make_server(service).run(sockets=[listening])
 
 
 def make_server(service: Service) -> uvicorn.Server:
