@@ -43,10 +43,9 @@ def make_server(service: Service) -> uvicorn.Server:
     """The uvicorn server of a service; at its end it waits for what is in flight, but not longer than a request may."""
     config = uvicorn.Config(
         create_app(service),
-        log_level="warning",
+        log_level="error",  # what clients do wrong is no news
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(service.limits.seconds) + 1,
-        limit_concurrency=None,
     )
     return uvicorn.Server(config)
