@@ -44,6 +44,7 @@ def predict(
     batch_size: Annotated[int, typer.Option(help="Geometries that are computed together.")] = 64,
     memory: Annotated[float, typer.Option(help="GiB that a batch may take; larger molecules are refused.")] = 4.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    devices: Annotated[int, typer.Option(help="GPUs that share the work; of cpu, processes.")] = 1,
 ) -> None:
     """Predict properties of molecules: a row for every input, whatever fails.
 
@@ -55,7 +56,7 @@ def predict(
     from molformer.inference.question import Question
     from molformer.inference.writers import ScreenWriter, open_writer
 
-    predictor = Predictor.load(model or [default_model()], device, batch_size, memory)
+    predictor = Predictor.load(model or [default_model()], device, batch_size, memory, devices)
     units = {name: value for name, equals, value in (text.partition("=") for text in unit) if equals}
     if len(units) < len(unit) > 1:
         raise InputError("give a single --unit, or NAME=UNIT for each target")
