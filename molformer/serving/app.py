@@ -55,7 +55,7 @@ def create_app(service: Service) -> FastAPI:
     async def predict(asked: schema.Question) -> schema.Answer:
         """Predict molecules: a row for each, in their order, whatever fails."""
         wanted = question.Question.of(service.predictor.model.targets, asked.targets, asked.unit)
-        _check_number(len(asked.molecules), service)
+        service.check_number(len(asked.molecules))  # before they are read
         entries = await asyncio.to_thread(lambda: [entry_of_text(text, limits) for text in asked.molecules])
         rows = await service.predict(entries, wanted, asked.conformers)
         return schema.Answer(model=service.name, rows=[schema.row_of(row, asked.geometry) for row in rows])
@@ -73,7 +73,6 @@ def create_app(service: Service) -> FastAPI:
         wanted = question.Question.of(service.predictor.model.targets, names, unit or None)
         content, name = await file.read(), file.filename or ""
         entries = await asyncio.to_thread(entries_of_file, content, name, limits)
-        _check_number(len(entries), service)
         rows = await service.predict(entries, wanted, conformers)
         return schema.Answer(model=service.name, rows=[schema.row_of(row, geometry) for row in rows])
 
@@ -110,12 +109,6 @@ def create_app(service: Service) -> FastAPI:
     paths = frozenset(path for route in app.routes if (path := getattr(route, "path", "")))
     app.add_middleware(Guard, limits=limits, metrics=service.metrics, paths=paths)
     return app
-
-
-def _check_number(count: int, service: Service) -> None:
-    """Refuse a request with too many molecules before any work is done for it."""
-    if count > service.limits.molecules:
-        raise TooMuch(f"a request may hold {service.limits.molecules} molecules: send the rest in another one")
 
 
 def _add_pages(app: FastAPI) -> None:

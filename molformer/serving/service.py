@@ -55,6 +55,15 @@ class Service:
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="explanation")
         self._waiting = 0
 
+    def check_number(self, count: int) -> None:
+        """Refuse a request with too many molecules.
+
+        Raises:
+            TooMuch: there are.
+        """
+        if count > self.limits.molecules:
+            raise TooMuch(f"a request may hold {self.limits.molecules} molecules: send the rest in another one")
+
     async def predict(self, entries: Sequence[Entry], question: Question, conformers: int) -> list[Prediction]:
         """A row for every entry, in their order.
 
@@ -107,8 +116,7 @@ class Service:
 
     @contextmanager
     def _admitted(self, count: int) -> Iterator[None]:
-        if count > self.limits.molecules:
-            raise TooMuch(f"a request may hold {self.limits.molecules} molecules: send the rest in another one")
+        self.check_number(count)
         if self._waiting + count > self.limits.waiting:
             raise Busy(f"{self._waiting} molecules are waiting: try again later")
         self._waiting += count
