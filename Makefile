@@ -49,10 +49,11 @@ data: install  ## make the embedded data set again, from its list of fragments
 	$(PYTHON) data/enumerate_molecules.py
 	$(PYTHON) data/label_molecules.py
 
-bench: install  ## tables of speed, memory, scaling and predictions; the short form, some minutes
+bench: install  ## tables of speed, memory, scaling, predictions and the server; the short form, some minutes
 	$(PYTHON) -m benchmarks.speed --quick
 	$(PYTHON) -m benchmarks.scaling --quick
 	$(PYTHON) -m benchmarks.predict --quick
+	$(PYTHON) -m benchmarks.serve --quick
 
 bench-peers: install  ## environments of the packages that `bench` compares with, 5 GB under ~/.cache/molformer
 	PYTHON=$(CURDIR)/$(PYTHON) TORCH="$(TORCH)" bash benchmarks/peers/install.sh

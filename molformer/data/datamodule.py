@@ -114,7 +114,11 @@ class StoreDataModule(LightningDataModule, ABC):
 
     def test_dataloader(self) -> DataLoader[GraphBatch]:
         """Batches of the test part, all of them in every process."""
-        return self._loader(self.split.test)
+        return self.loader(self.split.test)
+
+    def loader(self, indices: np.ndarray) -> DataLoader[GraphBatch]:
+        """Batches of some structures as they are, all of them in every process."""
+        return self._loader(indices)
 
     @abstractmethod
     def dataset(self, indices: np.ndarray, training: bool) -> Dataset[GraphBatch]:

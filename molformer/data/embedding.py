@@ -70,7 +70,7 @@ def with_geometry(
                 outcome = next(remaining)
                 if kept is not None:
                     kept.put(smiles, outcome)
-                yield _finished(entry, outcome)
+                yield with_outcome(entry, outcome)
 
 
 def time_limit(policy: ConformerPolicy) -> float:
@@ -87,18 +87,18 @@ def _job(entry: Entry, policy: ConformerPolicy, cache: GeometryCache | None) -> 
     try:
         canonical = canonical_smiles(entry.smiles, policy.add_hydrogens)
     except MolformerError as error:
-        return _finished(entry, error), None
+        return with_outcome(entry, error), None
     outcome = cache.get(canonical)
-    return (entry, canonical) if outcome is None else (_finished(entry, outcome), None)
+    return (entry, canonical) if outcome is None else (with_outcome(entry, outcome), None)
 
 
-def _finished(entry: Entry, outcome: Outcome) -> Entry:
+def with_outcome(entry: Entry, outcome: Outcome) -> Entry:
     """The entry with its geometry, or with its error, which says where."""
     if isinstance(outcome, tuple):
         first, *others = (replace(one, smiles=entry.smiles, name=entry.where, labels=entry.labels) for one in outcome)
         return replace(entry, structure=first, conformers=tuple(others))
     if isinstance(outcome, Structure):
-        return _finished(entry, (outcome,))
+        return with_outcome(entry, (outcome,))
     where = f"{entry.where}: " if entry.where else ""
     subject = f"'{entry.smiles}' " if isinstance(outcome, ConformerError) else ""
     return replace(entry, error=type(outcome)(f"{where}{subject}{outcome}"))

@@ -11,8 +11,7 @@ import torch
 
 from molformer.data.graph import GraphBatch
 from molformer.data.structure import Structure
-from molformer.errors import InputError
-from molformer.inference.inputs import embedded, listed, policy_of, read_inputs
+from molformer.inference.inputs import structure_of
 
 if TYPE_CHECKING:
     from molformer.inference.predictor import Predictor
@@ -42,16 +41,14 @@ class Attention:
         np.add.at(matrix, (self.dst, self.src), weights)  # images of a periodic atom add up
         return matrix
 
+    def received(self) -> np.ndarray:
+        """Weight (n,) with which all atoms together listen to each, the mean over layers and heads."""
+        return np.bincount(self.src, self.weights.mean((0, 2)), len(self.structure))
+
 
 def attention(predictor: "Predictor", molecule: Any) -> Attention:
     """Attention weights of the first model of a predictor for one molecule; see `Predictor.attention`."""
-    entries = list(embedded(read_inputs(listed(molecule)), policy_of(predictor.model.domain), 0, 1))
-    if len(entries) != 1:
-        raise InputError(f"attention is for one molecule at a time, and there are {len(entries)}")
-    job = predictor.work.job(entries[0])
-    if job.error is not None:
-        raise job.error
-    structure = job.structures[0]
+    structure = structure_of(predictor, molecule)
     encoder = predictor.model.encoder
     with torch.no_grad():
         weight = encoder.species.weight

@@ -83,11 +83,22 @@ class Work:
         if batch:
             yield batch
 
+    def computed(
+        self, batches: Iterable[list[Job]], targets: Sequence[Label]
+    ) -> Iterator[tuple[list[Job], Iterator[list[Output]]]]:
+        """Batches with their outputs, in order."""
+        return ((batch, self.outputs(batch, targets)) for batch in batches)
+
     def outputs(self, batch: Sequence[Job], targets: Sequence[Label]) -> Iterator[list[Output]]:
         """Outputs of all models for each geometry of a batch, in its order."""
         structures = [structure for job in batch for structure in job.structures]
-        costs = [edges for job in batch for edges in job.edges]
-        for start, stop in pairwise(_cuts(costs, self.most_edges, self.batch_size)):
+        return self.outputs_of(structures, [edges for job in batch for edges in job.edges], targets)
+
+    def outputs_of(
+        self, structures: Sequence[Structure], edges: Sequence[int], targets: Sequence[Label]
+    ) -> Iterator[list[Output]]:
+        """Outputs of all models for each of some geometries with so many edges, in their order."""
+        for start, stop in pairwise(_cuts(edges, self.most_edges, self.batch_size)):
             of_models = [run(model, structures[start:stop], targets) for model in self.models]
             yield from (list(outputs) for outputs in zip(*of_models, strict=True))
 

@@ -5,14 +5,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from molformer.data.conformers import ConformerPolicy
 from molformer.data.embedding import with_geometry
 from molformer.data.readers import Entry, ReadOptions, is_file, library_of, read_input
 from molformer.data.structure import Structure
-from molformer.errors import ConfigError
+from molformer.errors import ConfigError, InputError
 from molformer.models.domain import Domain
+
+if TYPE_CHECKING:
+    from molformer.inference.predictor import Predictor
 
 MANY = 64
 """Inputs from which on conformers are made by processes of their own."""
@@ -64,3 +67,18 @@ def embedded(entries: Iterable[Entry], policy: ConformerPolicy, processes: int, 
     """Entries with their geometries, as many as asked for."""
     for entry in with_geometry(entries, policy, processes, every=conformers > 1):
         yield replace(entry, conformers=entry.conformers[: conformers - 1]) if entry.conformers else entry
+
+
+def structure_of(predictor: "Predictor", molecule: Any) -> Structure:
+    """The one structure that a model is to look into.
+
+    Raises:
+        MolformerError: it is not one molecule, or the model cannot take it.
+    """
+    entries = list(embedded(read_inputs(listed(molecule)), policy_of(predictor.model.domain), 0, 1))
+    if len(entries) != 1:
+        raise InputError(f"one molecule at a time, and there are {len(entries)}")
+    job = predictor.work.job(entries[0])
+    if job.error is not None:
+        raise job.error
+    return job.structures[0]

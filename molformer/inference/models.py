@@ -10,6 +10,9 @@ from molformer.errors import ModelError
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 """Folder of the models that come with the package, one folder each."""
 
+DEFAULT = "qm9"
+"""Name of the shipped model that is taken where none is named."""
+
 CONFIG = "config.json"
 MEMBER = "member-*"
 """Model folders inside the folder of an ensemble."""
@@ -22,6 +25,17 @@ def shipped() -> dict[str, Path]:
     if not SHIPPED.is_dir():
         return {}
     return {path.name: path for path in sorted(SHIPPED.iterdir()) if (path / CONFIG).is_file()}
+
+
+def default_model() -> str:
+    """The name of the model that is taken where none is named.
+
+    Raises:
+        ModelError: this version does not ship it.
+    """
+    if DEFAULT not in shipped():
+        raise ModelError("this version ships no model: name one with --model FOLDER")
+    return DEFAULT
 
 
 def find_models(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:

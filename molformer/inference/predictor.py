@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +13,7 @@ from molformer.data.readers import Entry
 from molformer.errors import ModelError
 from molformer.inference.batches import Work
 from molformer.inference.calibration import Calibration
+from molformer.inference.devices import Devices, device_names
 from molformer.inference.inputs import embedded, listed, policy_of, processes_for, read_inputs
 from molformer.inference.models import find_models
 from molformer.inference.prediction import Prediction, Predictions
@@ -49,6 +51,7 @@ class Predictor:
         self.calibrations = tuple(calibrations) or (None,) * len(self.models)
         self.work = Work(self.models, batch_size, memory)
         self.folders: tuple[Path, ...] = ()
+        self.devices: tuple[str, ...] = ()
         assert len(self.calibrations) == len(self.models) > 0
         for other in self.models[1:]:
             if other.targets != self.model.targets:
@@ -63,6 +66,7 @@ class Predictor:
         device: str = "auto",
         batch_size: int = 64,
         memory: float = 4.0,
+        devices: int = 1,
     ) -> Self:
         """A predictor from a model folder, a run folder, the name of a shipped model or one on the hub.
 
@@ -71,15 +75,18 @@ class Predictor:
             device: `auto` takes a GPU if there is one; else `cpu` or `cuda`.
             batch_size: geometries that are computed together, at most.
             memory: what a batch may take, GiB.
+            devices: how many of them `predict` and `stream` share the work among, each in a process of its own; a
+                script then needs the usual `if __name__ == "__main__":`.
 
         Raises:
             ModelError: there is no model, or it is damaged.
-            ConfigError: there is no such device.
+            ConfigError: there is no such device, or there are fewer.
         """
+        names = device_names(device, devices) if devices != 1 else ()
         folders = find_models(source)
         models = [load_model(folder, device) for folder in folders]
         predictor = cls(models, batch_size, memory, [Calibration.load(folder) for folder in folders])
-        predictor.folders = tuple(folders)
+        predictor.folders, predictor.devices = tuple(folders), names
         return predictor
 
     @property
@@ -139,12 +146,17 @@ class Predictor:
         """Predictions of entries as they come, in constant memory; the arguments are those of `predict`."""
         question = question or Question.of(self.model.targets)
         policy = policy_of(self.model.domain, conformers, policy)
-        for batch in self.work.batches(embedded(entries, policy, processes, conformers)):
-            outputs = self.work.outputs(batch, question.targets)
-            for job in batch:
-                if strict and job.error is not None:
-                    raise job.error
-                yield row_of(job, [next(outputs) for _ in job.structures], question, self.model, self.calibrations)
+        batches = self.work.batches(embedded(entries, policy, processes, conformers))
+        with ExitStack() as stack:
+            work = stack.enter_context(self._spread()) if self.devices else self.work
+            for batch, outputs in work.computed(batches, question.targets):
+                for job in batch:
+                    if strict and job.error is not None:
+                        raise job.error
+                    yield row_of(job, [next(outputs) for _ in job.structures], question, self.model, self.calibrations)
+
+    def _spread(self) -> Devices:
+        return Devices(self.folders, self.devices, self.work.batch_size, self.work.memory)
 
     def layout(self, question: Question, conformers: int = 1) -> Layout:
         """The columns of a table of the answers, before there are any."""
@@ -181,6 +193,23 @@ class Predictor:
         from molformer.inference.attention import attention
 
         return attention(self, molecule)
+
+    def contributions(self, molecule: Any, references: bool = True) -> "dict[str, np.ndarray]":
+        """What each atom of one molecule adds to its predicted numbers, in the units of the model.
+
+        Args:
+            molecule: as in `predict`.
+            references: with the part that belongs to the element alone, so that the numbers add up to the prediction.
+
+        Returns:
+            By target name, (n,): parts of extensive and intensive numbers, and values per atom as they are.
+
+        Raises:
+            MolformerError: the molecule cannot be used.
+        """
+        from molformer.inference.contributions import contributions
+
+        return contributions(self, molecule, references)
 
     def calculator(self, dtype: str = "float32", **options: Any) -> "MolformerCalculator":
         """An ASE calculator: energy, forces, stress, dipole and charges, as far as the model predicts them.

@@ -292,5 +292,10 @@ def load_model(path: str | os.PathLike[str], device: str = "auto") -> PropertyMo
     check_device(device)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    return PropertyModel.load(model_folder(path)).to(device)
+
+
+def model_folder(path: str | os.PathLike[str]) -> Path:
+    """The model folder of a run folder, or the folder itself."""
     inside = Path(path) / "model"
-    return PropertyModel.load(inside if (inside / "config.json").is_file() else path).to(device)
+    return inside if (inside / "config.json").is_file() else Path(path)

@@ -72,6 +72,12 @@ class ScalarHead(Head):
         reference = graph.mean_over_graphs(self.references[graph.numbers])
         return reference + self.scale * _pooled(y[:, :1], y[:, 1:], graph)[:, 0]
 
+    def parts(self, x: Tensor, graph: "GraphBatch") -> Tensor:
+        """Part of each node (N,), beyond the reference of its element; with the mean of these they add up to values."""
+        y = self.net(x[:, 0]).double()
+        weight = _weights(y[:, 1:]) if y.shape[1] > 1 else torch.ones_like(y)
+        return (self.scale * weight * y[:, :1] / graph.sum_over_graphs(weight)[graph.batch])[:, 0]
+
 
 class ExtensiveHead(Head):
     """One extensive number a graph: a sum of node values and of references of the elements.
@@ -87,8 +93,11 @@ class ExtensiveHead(Head):
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (B,)."""
-        y = self.net(x[:, 0])[:, 0].double()
-        return graph.sum_over_graphs(self.references[graph.numbers] + self.scale / self.size * y)
+        return graph.sum_over_graphs(self.references[graph.numbers] + self.parts(x, graph))
+
+    def parts(self, x: Tensor, graph: "GraphBatch") -> Tensor:
+        """Part of each node (N,), beyond the reference of its element; with these they add up to values."""
+        return self.scale / self.size * self.net(x[:, 0])[:, 0].double()
 
 
 class VectorHead(Head):
@@ -233,5 +242,10 @@ def _pooled(values: Tensor, scores: Tensor, graph: "GraphBatch") -> Tensor:
     """Mean of node values (N, K) in each graph, weighted by the softmax of scores (N, 1) or plain if (N, 0): (B, K)."""
     if scores.shape[1] == 0:
         return graph.mean_over_graphs(values)
-    weight = torch.exp(5 * torch.tanh(scores / 5))  # bounded, so that no maximum need be subtracted
+    weight = _weights(scores)
     return graph.sum_over_graphs(weight * values) / graph.sum_over_graphs(weight)
+
+
+def _weights(scores: Tensor) -> Tensor:
+    """Unnormalised weights of nodes; bounded, so that no maximum need be subtracted."""
+    return torch.exp(5 * torch.tanh(scores / 5))

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.callbacks.weight_averaging import WeightAveraging
 from torch import Tensor
 
+from molformer.inference.calibration import FILE as CALIBRATION
 from molformer.training.task import PropertyTask
 
 LAST = "last.ckpt"
@@ -41,6 +42,7 @@ class BestModel(Callback):
             return
         self.best, self.epoch = loss, trainer.current_epoch
         if trainer.is_global_zero:
+            (self.folder / CALIBRATION).unlink(missing_ok=True)  # of other weights, those of an earlier part of the run
             pl_module.model.save(self.folder)
 
     def state_dict(self) -> dict[str, Any]:

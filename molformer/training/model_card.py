@@ -12,6 +12,7 @@ import torch
 
 from molformer.data.datamodule import StoreDataModule
 from molformer.elements import SYMBOLS
+from molformer.inference.calibration import Coverage
 from molformer.models.property import PropertyModel
 from molformer.training.bootstrap import Interval
 from molformer.training.config import TrainingConfig
@@ -24,6 +25,7 @@ def write_model_card(
     data: StoreDataModule,
     training: TrainingConfig,
     errors: Sequence[TargetErrors],
+    covered: Mapping[str, Coverage],
     equivariance: Mapping[str, Mapping[str, float]],
     epochs: int,
     seconds: float,
@@ -36,6 +38,7 @@ def write_model_card(
         data: what it was trained and tested on.
         training: the settings.
         errors: on the test part.
+        covered: how often the intervals held the truth there, by target name.
         equivariance: by number format, the measured error of each target as a share of its scale.
         epochs: that were trained.
         seconds: that this took.
@@ -45,6 +48,7 @@ def write_model_card(
         *_heading(model, folder),
         *_data(model, data, training),
         *_errors(errors),
+        *_intervals(model, covered),
         *_equivariance(model, equivariance),
         *_training(model, training, epochs, seconds),
     ]
@@ -125,6 +129,24 @@ def _errors(errors: Sequence[TargetErrors]) -> list[str]:
         "Composition: least squares on the number of atoms of each element. Mean: one value, or the commonest class.",
         "",
     ]
+
+
+def _intervals(model: PropertyModel, covered: Mapping[str, Coverage]) -> list[str]:
+    if not covered:
+        return []
+    lines = [
+        "## Intervals of predictions",
+        "",
+        "Split-conformal intervals from the validation part, and how often they held the truth of the test part:",
+        "",
+        "| target | unit | promised | half-width | measured | values |",
+        "|---|---|---|---|---|---|",
+    ]
+    for target in model.targets:
+        if found := covered.get(target.name):
+            cells = f"{found.level:.0%} | {found.half_width:.4g} | {found.share:.1%} | {found.count}"
+            lines.append(f"| {target.name} | {target.unit} | {cells} |")
+    return [*lines, "", "Of what has components or a value for each atom, an interval is that of one of these.", ""]
 
 
 def _equivariance(model: PropertyModel, measured: Mapping[str, Mapping[str, float]]) -> list[str]:

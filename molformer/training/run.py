@@ -18,9 +18,11 @@ from molformer.data.splits import SplitPolicy
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
 from molformer.errors import ConfigError, ModelError, TrainingError
+from molformer.inference.calibration import coverage
 from molformer.models.checks import equivariance_error
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel, check_device, load_model
+from molformer.training.calibrating import calibrate_run
 from molformer.training.callbacks import LAST, BestModel
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import writes_files
@@ -156,7 +158,12 @@ def _finish(
             name: equivariance_error(model, few, dtype)
             for name, dtype in (("float32", torch.float32), ("float64", torch.float64))
         }
-        write_model_card(model, data, training, errors, symmetry, trainer.current_epoch, seconds, folder / "model")
+        calibration = calibrate_run(model, data)
+        calibration.save(folder / "model")
+        covered = coverage(calibration, predicted.values)
+        write_model_card(
+            model, data, training, errors, covered, symmetry, trainer.current_epoch, seconds, folder / "model"
+        )
         for log in trainer.loggers:
             if isinstance(log, WandbLogger):
                 log_report(log, folder / "model", plots, errors, predicted, data.store, data.split.test)

@@ -6,8 +6,8 @@ out, and said to be.
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ from molformer.data.store import StructureStore, store_path
 from molformer.data.structure import Label
 from molformer.elements import SYMBOLS
 from molformer.errors import ConfigError, InputError
-from molformer.models.property import PropertyModel, load_model
+from molformer.inference.calibration import Calibration, Coverage, coverage
+from molformer.models.property import PropertyModel, load_model, model_folder
 from molformer.training.evaluation import Predicted, TargetErrors, evaluate, predict_batches
 from molformer.training.report import write_plots, write_predictions
 
@@ -39,6 +40,7 @@ class TestResult:
         predicted: predictions and labels, in the model's units.
         indices: rows of the store that were tested.
         store: the data.
+        covered: how often the intervals of the model held the truth, by target name.
     """
 
     __test__ = False  # no test case, whatever its name
@@ -47,6 +49,7 @@ class TestResult:
     predicted: Predicted
     indices: np.ndarray
     store: StructureStore
+    covered: Mapping[str, Coverage] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write predictions and parity plots.
@@ -117,7 +120,9 @@ def evaluate_model(
                 progress(done, len(indices))
 
     predicted = predict_batches(network, converted())
-    return TestResult(evaluate(predicted, [target for target, _ in pairs]), predicted, indices, store)
+    calibration = Calibration.load(model_folder(model))
+    covered = coverage(calibration, predicted.values) if calibration else {}
+    return TestResult(evaluate(predicted, [target for target, _ in pairs]), predicted, indices, store, covered)
 
 
 def _open(data: str | Sequence[str], targets: Sequence[str], smiles_column: str) -> StructureStore:

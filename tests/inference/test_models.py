@@ -58,6 +58,15 @@ def test_a_missing_model_is_named_with_those_that_are_shipped(monkeypatch, tmp_p
         molformer.load("qm9")
 
 
+def test_qm9_is_taken_where_no_model_is_named_if_it_is_shipped(monkeypatch, tmp_path):
+    monkeypatch.setattr(models, "SHIPPED", tmp_path)
+    with pytest.raises(ModelError, match="name one with --model"):
+        models.default_model()
+    (tmp_path / "qm9").mkdir()
+    (tmp_path / "qm9" / "config.json").write_text("{}")
+    assert models.default_model() == "qm9"
+
+
 def test_what_is_shipped_is_described(monkeypatch, tmp_path, folder):
     (tmp_path / "tiny").symlink_to(folder)
     (tmp_path / "README.md").write_text("no model")

@@ -30,3 +30,14 @@ def store(tmp_path_factory):
         }
         members.append(random_structure(4 + seed % 3, seed=seed, labels=labels, name=f"row {seed}"))
     return str(write_store(tmp_path_factory.mktemp("data") / "random", members, LABELS, source="random").path)
+
+
+@pytest.fixture(scope="session")
+def ions(tmp_path_factory):
+    """200 molecules and ions of which some have an odd number of electrons."""
+    members = [
+        random_structure(4, seed=seed, charge=seed % 2 if seed % 5 == 0 else 0, labels={"size": np.float64(seed % 7)})
+        for seed in range(200)
+    ]
+    labels = [Label("size", "eV", "intensive")]
+    return str(write_store(tmp_path_factory.mktemp("ions") / "ions", members, labels, source="random").path)

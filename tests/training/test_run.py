@@ -65,7 +65,8 @@ def test_the_run_folder_holds_what_it_promises(run, store):
     log = (run.folder / "train.log").read_text()
     assert "parameters; 8 molecules" in log
     assert log.count("val/loss") == 2
-    assert {path.name for path in run.model.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    names = {path.name for path in run.model.iterdir()}
+    assert names == {"config.json", "model.safetensors", "reference.safetensors", "README.md"}
     split = json.loads((run.folder / "split.json").read_text())
     assert sorted(split["train"] + split["val"] + split["test"]) == list(range(60))
     settings = yaml.safe_load((run.folder / "config.yaml").read_text())

@@ -33,6 +33,15 @@ def test_the_test_part_of_a_run_has_the_errors_that_the_run_reported(run, store)
         assert row.interval == pytest.approx(reported.interval, rel=1e-6)
 
 
+def test_the_intervals_of_the_model_are_measured_on_the_data(run, ions, tmp_path):
+    assert evaluate_model(run.folder, a_store(tmp_path)).covered == {}  # too few validation molecules for an interval
+    settings = training(ions, tmp_path / "run", targets=["size"], epochs=1)
+    model = train(small_config(num_layers=1), settings).model
+    found = evaluate_model(model, ions).covered["size"]
+    assert found.count == 200
+    assert 0.8 < found.share < 1
+
+
 def test_other_units_are_converted(run, tmp_path):
     (tmp_path / "a").mkdir()
     ours = evaluate_model(run.folder, a_store(tmp_path / "a")).errors[0]

@@ -4,6 +4,7 @@ Energies, forces, stresses, dipoles and charges have ASE's units (eV, eV/Å, eV/
 another. A frame that is not periodic in three directions has no stress, whatever its comment says.
 """
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,6 +27,9 @@ _ASE_UNITS = {
     "charges": "e",
     "stress": "eV/Å^3",
 }
+_BEYOND = 100_000
+"""Lines that may be asked for after the last one."""
+
 _CHARGE = ("charge", "total_charge")
 _SPIN = ("spin", "multiplicity", "spin_multiplicity")
 
@@ -65,7 +69,7 @@ def labels(path: Path, options: ReadOptions) -> list[Label]:
 def _frames(file: TextIO, path: Path) -> Iterator[Atoms]:
     frame = 0
     try:
-        for frame, atoms in enumerate(read_xyz(file, index=slice(None)), start=1):  # noqa: B007
+        for frame, atoms in enumerate(read_xyz(_Text(file.read()), index=slice(None)), start=1):  # noqa: B007
             yield atoms
     except KeyError as error:
         raise InputError(f"'{path}', frame {frame + 1}: {error} is not a chemical symbol") from None
@@ -78,6 +82,22 @@ def _frames(file: TextIO, path: Path) -> Iterator[Atoms]:
         raise InputError(message) from None
     if frame == 0:
         raise InputError(f"'{path}' is empty")
+
+
+class _Text(io.StringIO):
+    """The content of a file, which can be read beyond its end a number of times only.
+
+    ASE reads as many lines as a frame says it has atoms, and there may be said to be any number of them.
+    """
+
+    beyond = 0
+
+    def readline(self, size: int | None = -1) -> str:  # type: ignore[override]
+        line = super().readline(-1 if size is None else size)
+        self.beyond += not line
+        if self.beyond > _BEYOND:
+            raise XYZError("it ends early: a frame is said to have far more atoms than there are lines")
+        return line
 
 
 def _values(atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any]]:

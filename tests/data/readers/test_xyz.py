@@ -27,6 +27,11 @@ def read(tmp_path, text, *targets):
     return list(read_file(path, ReadOptions(targets=targets)))
 
 
+def test_a_frame_that_is_said_to_have_endless_atoms_ends_with_the_file(tmp_path):
+    (entry,) = read(tmp_path, f"{10**15}\n\nO 0 0 0\n")
+    assert "it ends early" in str(entry.error)
+
+
 def test_what_ase_writes_comes_back(tmp_path):
     rng = np.random.default_rng(0)
     forces, dipole, charges = rng.normal(size=(3, 3)), rng.normal(size=3), rng.normal(size=3)

@@ -1,0 +1,47 @@
+"""What all commands share: the application, the screen, counters of work, and checks of where results go."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from molformer.errors import InputError
+from molformer.version import __version__
+
+app = typer.Typer(
+    help="SE(3)-Transformers for molecules: train on your data, predict from SMILES and XYZ.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+console = Console(markup=False, highlight=False)  # a SMILES holds brackets
+BAR = (TextColumn("{task.description} {task.completed}"), SpinnerColumn(), TimeElapsedColumn())
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        console.print(__version__)
+        raise typer.Exit
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[], None]]:
+    """A counter of what is done, on a terminal; standard output is for results."""
+    screen = Console(stderr=True)
+    with Progress(*BAR, console=screen, disable=not screen.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda: bar.advance(task)
+
+
+def check_output(path: Path) -> None:
+    """Say before the work that its result could not be written."""
+    if path.is_dir():
+        raise InputError(f"cannot write '{path}': it is a folder; name a file in it")
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"cannot write '{path}': its folder does not exist")

@@ -1,0 +1,139 @@
+"""`molformer data import`, `list`, `info` and `split`: structure stores."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.progress import Progress
+from rich.table import Table
+
+from molformer.cli.app import BAR, app, check_output, console
+from molformer.errors import InputError
+
+data_app = typer.Typer(help="Make, look at and split structure stores.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("import")
+def import_(
+    inputs: Annotated[list[str], typer.Argument(help="SMILES, files, folders, or the name of a known data set.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The store to write.")],
+    target: Annotated[
+        list[str], typer.Option("--target", "-t", help="Label to take along: NAME, NAME=KIND or NAME=KIND,UNIT.")
+    ] = [],  # noqa: B006 - typer copies it
+    smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
+    source_file: Annotated[
+        Path | None, typer.Option("--from", help="A file of a known data set that you have already.")
+    ] = None,
+    conformers: Annotated[str, typer.Option(help="given, etkdg or etkdg+mmff.")] = "etkdg+mmff",
+    seed: Annotated[int, typer.Option(help="Of the conformers.")] = 7,
+    points: Annotated[int, typer.Option(help="Points sampled from a mesh.")] = 1024,
+    processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
+    cache: Annotated[bool, typer.Option(help="Keep geometries from one import to the next.")] = True,
+) -> None:
+    """Import molecules or point clouds into a structure store.
+
+    Every row ends in the store, or in STORE.rejected.csv with its number and the reason.
+    """
+    from molformer.data import datasets
+    from molformer.data.conformers import ConformerPolicy
+    from molformer.data.importing import cache_folder, import_dataset, import_inputs
+    from molformer.data.labels import parse_targets
+    from molformer.data.readers import ReadOptions
+
+    policy = ConformerPolicy(method=conformers, seed=seed)  # type: ignore[arg-type]
+    workers = (os.cpu_count() or 1) if processes < 0 else processes
+    kept = cache_folder() / "geometries" if cache else None
+    by_name = len(inputs) == 1 and inputs[0] in datasets.names()
+    if source_file is not None and not by_name:
+        raise InputError("--from is for a data set by its name; `molformer data list` names them")
+    with Progress(*BAR, console=console, disable=not console.is_terminal) as bar:
+        rows = bar.add_task("rows", total=None)
+
+        def row() -> None:
+            bar.advance(rows)
+
+        def bytes_there(done: int, total: int | None) -> None:
+            bar.update(rows, description=f"downloaded {done / 1e6:.0f} of {(total or 0) / 1e6:.0f} MB, rows")
+
+        if by_name:
+            result = import_dataset(inputs[0], output, source_file, policy, workers, row, kept, bytes_there)
+        else:
+            options = ReadOptions(parse_targets(target, inputs), smiles_column, points=points, seed=seed)
+            result = import_inputs(inputs, output, options, policy, workers, progress=row, cache=kept)
+    console.print(f"Wrote {len(result.store)} structures to {result.store.path}")
+    if result.record is not None:
+        console.print(f"Rejected {result.rejected} rows, each with its reason in {result.record}")
+
+
+@data_app.command("list")
+def list_() -> None:
+    """List the public data sets that can be imported by name."""
+    from molformer.data import datasets
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("name", "licence", "what it is"):
+        table.add_column(name)
+    for name in datasets.names():
+        dataset = datasets.info(name)
+        table.add_row(name, dataset.licence, dataset.title)
+    console.print(table)
+
+
+@data_app.command()
+def info(
+    store: Annotated[Path, typer.Argument(help="A structure store.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Compare the content with its hash.")] = False,
+) -> None:
+    """Show what is in a store: counts, elements, labels and how many are missing."""
+    from molformer.data.store import StructureStore
+    from molformer.data.summary import describe, describe_labels
+
+    opened = StructureStore(store)
+    if verify:
+        opened.verify()
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
+    for heading, text in describe(opened):
+        facts.add_row(heading, text)
+    console.print(facts)
+    if opened.labels:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for name in ("label", "unit", "kind", "missing", "mean", "lowest", "spread", "highest"):
+            table.add_column(
+                name, justify="right" if name in ("missing", "mean", "lowest") else "left", overflow="fold"
+            )
+        for row in describe_labels(opened):
+            table.add_row(*row)
+        console.print(table)
+    if verify:
+        console.print("The content agrees with its hash.")
+
+
+@data_app.command()
+def split(
+    store: Annotated[Path, typer.Argument(help="A structure store.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")],
+    by: Annotated[str, typer.Option(help="random, scaffold or stratified.")] = "random",
+    fractions: Annotated[tuple[float, float, float], typer.Option(help="Training, validation, test.")] = (
+        0.8,
+        0.1,
+        0.1,
+    ),
+    seed: Annotated[int, typer.Option(help="Of the random choice.")] = 0,
+    label: Annotated[str, typer.Option(help="What a stratified split looks at.")] = "",
+    folds: Annotated[int, typer.Option(help="Parts of a cross-validation; 0 for none.")] = 0,
+    fold: Annotated[int, typer.Option(help="Which of them is the test part, from 0.")] = 0,
+) -> None:
+    """Split a store; train on the result with --split_by file --split_file FILE."""
+    from molformer.data.splits import SplitPolicy, make_split, write_split
+    from molformer.data.store import StructureStore
+
+    check_output(output)
+    policy = SplitPolicy(by, fractions, seed, label, folds=folds, fold=fold)  # type: ignore[arg-type]
+    parts = make_split(StructureStore(store), policy)
+    write_split(parts, output)
+    console.print(f"Wrote {output}: training {len(parts.train)}, validation {len(parts.val)}, test {len(parts.test)}")

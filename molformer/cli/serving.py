@@ -1,0 +1,61 @@
+"""`molformer serve`."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from molformer.cli.app import app, console
+from molformer.errors import ConfigError
+
+_PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")
+"""What the extra `serve` brings."""
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        list[str],
+        typer.Option("--model", "-m", help="Folder, shipped name or hub id; several are an ensemble. The shipped qm9."),
+    ] = [],  # noqa: B006 - typer copies it
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets others in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
+    batch_size: Annotated[int, typer.Option(help="Geometries that are computed together.")] = 64,
+    memory: Annotated[float, typer.Option(help="GiB that a batch may take; larger molecules are refused.")] = 4.0,
+    seconds: Annotated[float, typer.Option(help="Time that a request may take.")] = 60.0,
+    molecules: Annotated[int, typer.Option(help="Molecules that a request may hold.")] = 1000,
+    atoms: Annotated[int, typer.Option(help="Atoms that a molecule may have.")] = 500,
+    body: Annotated[int, typer.Option(help="MiB that a request may have.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Predict over HTTP: a page for people at /, an API for programs, described at /docs.
+
+    Needs the extra `serve`. Ctrl-C ends it when the requests in flight are answered.
+    """
+    from molformer.inference.models import default_model
+    from molformer.inference.predictor import Predictor
+
+    missing = next((package for package in _PACKAGES if find_spec(package) is None), None)
+    if missing:
+        raise ConfigError(f"the server needs {missing}: pip install 'molformer[serve]'")
+    from molformer.serving.limits import Limits
+    from molformer.serving.server import serve as run
+    from molformer.serving.service import Service
+
+    sources = model or [default_model()]
+    predictor = Predictor.load(sources, device, batch_size, memory)
+    limits = Limits(body=body * 2**20, molecules=molecules, atoms=atoms, seconds=seconds)
+    name = ", ".join(_name(source) for source in sources)
+    service = Service(predictor, name, limits, processes if processes > 0 else None)
+    targets = ", ".join(f"{target.name} ({target.unit})" for target in predictor.model.targets)
+    run(service, host, port, lambda address: console.print(f"Serving {name}, {targets}, at {address} (Ctrl-C ends it)"))
+
+
+def _name(source: str) -> str:
+    """What a model is called: its name, or that of its run folder."""
+    path = Path(source).resolve()
+    if not path.is_dir():
+        return source
+    return path.parent.name if path.name == "model" else path.name

@@ -1,0 +1,165 @@
+"""`molformer train`, `finetune`, `tune`, `settings` and `evaluate`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.progress import Progress
+from rich.table import Table
+
+from molformer.cli.app import BAR, app, console
+from molformer.errors import InputError
+
+if TYPE_CHECKING:
+    from molformer.models.config import SE3TransformerConfig
+    from molformer.training.config import TrainingConfig
+
+_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command(context_settings=_SETTINGS)
+def train(
+    context: typer.Context,
+    config: Annotated[str, typer.Argument(help="YAML file of settings, such as configs/qm9.yaml.")] = "",
+    resume: Annotated[str, typer.Option(help="Go on with the run in this folder.", metavar="RUN")] = "",
+) -> None:
+    """Train a model: molformer train [CONFIG] [--key value ...].
+
+    Every key of a config can be set on the command line, for instance --epochs 20. No config is needed:
+    molformer train --data mols.csv --target logS. --target can be given several times; --no-wandb turns W&B off.
+    `molformer settings` lists all keys.
+    """
+    from molformer.training.arguments import plain_overrides, read_configs, read_run
+
+    config, overrides = _config_and_overrides(config, context.args)
+    if resume and config:
+        raise InputError("--resume takes no config: the run folder has its own")
+    overrides = plain_overrides(overrides)
+    encoder, training = read_run(resume, overrides) if resume else read_configs(config or None, overrides)
+    _train(encoder, training, resume=bool(resume))
+
+
+@app.command(context_settings=_SETTINGS)
+def finetune(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="Model folder or run folder to start from.")],
+    config: Annotated[str, typer.Argument(help="YAML file of settings.")] = "",
+) -> None:
+    """Train new heads on a trained encoder: molformer finetune MODEL --data mols.csv --target logS.
+
+    The encoder learns at --encoder_rate of the rate of the heads (0.1); --freeze 2 leaves its first two layers as they
+    are. Every other key of a config can be set as well.
+    """
+    from molformer.training.arguments import plain_overrides, read_configs
+
+    config, overrides = _config_and_overrides(config, context.args)
+    encoder, training = read_configs(config or None, [*plain_overrides(overrides), "--initial", model])
+    _train(encoder, training)
+
+
+@app.command(context_settings=_SETTINGS)
+def tune(
+    context: typer.Context,
+    config: Annotated[str, typer.Argument(help="YAML file of the settings that stay.")] = "",
+    vary: Annotated[list[str], typer.Option(help="KEY=LOW:HIGH or KEY=A,B,C; several times.")] = [],  # noqa: B006
+    trials: Annotated[int, typer.Option(help="Training runs, those of an earlier call included.")] = 20,
+    folder: Annotated[Path, typer.Option(help="Where the runs go; an earlier search there goes on.")] = Path(
+        "runs/tune"
+    ),
+) -> None:
+    """Search for good settings: molformer tune CONFIG --vary learning_rate=1e-4:3e-3 --vary channels=32,64.
+
+    Every other key of a config can be set as for `train`. Needs the extra `tune`.
+    """
+    from molformer.training.arguments import plain_overrides
+    from molformer.training.tune import Range, tune
+
+    config, overrides = _config_and_overrides(config, context.args)
+    overrides = plain_overrides(overrides)
+    study = tune(config or None, overrides, [Range.parse(text) for text in vary], trials, folder, console.print)
+    if not any(trial.value is not None and trial.state.name == "COMPLETE" for trial in study.trials):
+        raise InputError(f"no trial of {folder} ended with a finite validation loss")
+    best = " ".join(f"--{key} {value}" for key, value in study.best_params.items())
+    console.print(f"Best validation loss {study.best_value:.4f}: {best}")
+
+
+@app.command()
+def settings() -> None:
+    """List the keys of a config, with their defaults and what they mean."""
+    from molformer.training.arguments import describe_keys
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("key", no_wrap=True)
+    table.add_column("default", overflow="fold")
+    table.add_column("meaning", overflow="fold")
+    for row in describe_keys():
+        table.add_row(*row)
+    console.print(table)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model folder or run folder.")],
+    data: Annotated[list[str], typer.Argument(help="A structure store, or files with labels: .csv .xyz .npz …")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for predictions and plots.")] = None,
+    target: Annotated[list[str], typer.Option("--target", "-t", help="NAME or NAME=KIND,UNIT; all by default.")] = [],  # noqa: B006
+    split: Annotated[str, typer.Option(help="A run's split.json, to test one part of the data.")] = "",
+    part: Annotated[str, typer.Option(help="Which part of it: train, val or test.")] = "test",
+    batch_size: Annotated[int, typer.Option(help="Structures that are computed together.")] = 64,
+    smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Measure a model on labelled data: errors with 95 % bootstrap intervals."""
+    from molformer.training.errors_table import LEGEND, errors_table
+    from molformer.training.testing import evaluate_model
+
+    sources = data[0] if len(data) == 1 else data
+    with Progress(*BAR, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("structures", total=None)
+        result = evaluate_model(
+            model,
+            sources,
+            target,
+            split,
+            part,
+            batch_size,
+            device,
+            smiles_column,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(errors_table(result.errors, f"{len(result.indices)} structures of {', '.join(data)}"))
+    console.print(LEGEND)
+    for name, found in result.covered.items():
+        console.print(
+            f"Intervals of {name}, ±{found.half_width:.3g}: {found.level:.0%} promised, {found.share:.1%} of "
+            f"{found.count} values held"
+        )
+    if output is not None:
+        result.write(output)
+        console.print(f"Wrote predictions and plots to {output}")
+
+
+def _config_and_overrides(config: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Without a config, the command line takes the first --key for one."""
+    return ("", [config, *arguments]) if config.startswith("--") else (config, list(arguments))
+
+
+def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: bool = False) -> None:
+    from molformer.training.distributed import writes_files
+    from molformer.training.errors_table import LEGEND, errors_table
+    from molformer.training.progress import RunProgress
+    from molformer.training.run import train as run
+
+    first = writes_files()
+    if first:
+        sources = [training.data] if isinstance(training.data, str) else training.data
+        console.print(f"Training on {', '.join(sources)}: {', '.join(training.target_names)}")
+    result = run(encoder, training, RunProgress(console) if first else None, resume)
+    if not first:
+        return
+    title = f"Errors on the test part, after {result.epochs} epochs in {result.seconds:.0f} s"
+    console.print(errors_table(result.errors, title))
+    console.print(LEGEND)
+    console.print(f"Model folder: {result.model}")

@@ -1,0 +1,38 @@
+"""Contributions: what each atom of a molecule adds to a predicted number.
+
+A number of a graph is read out as a sum over its atoms, of which a part belongs to the element alone; where it is
+intensive, the sum has weights that add up to 1. How a sum is shared out is the model's own choice and no observable.
+Letters: n atoms.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from molformer.data.graph import GraphBatch
+from molformer.inference.inputs import structure_of
+from molformer.nn.readout import AtomHead, ChargesHead, ExtensiveHead, ScalarHead
+
+if TYPE_CHECKING:
+    from molformer.inference.predictor import Predictor
+
+
+def contributions(predictor: "Predictor", molecule: Any, references: bool = True) -> dict[str, np.ndarray]:
+    """Contributions of the atoms in the first model of a predictor; see `Predictor.contributions`."""
+    model = predictor.model
+    structure = structure_of(predictor, molecule)
+    weight = model.encoder.species.weight
+    found = {}
+    with torch.no_grad():
+        graph = GraphBatch.from_structures([structure], weight.dtype).to(weight.device)
+        x = model.encoder(graph).to(weight.dtype)
+        for name in model.predicted:
+            head = model.head(name)
+            if isinstance(head, AtomHead | ChargesHead):
+                found[name] = head(x, graph)
+            elif isinstance(head, ExtensiveHead | ScalarHead):
+                share = 1 if isinstance(head, ExtensiveHead) else 1 / len(structure)
+                of_elements = share * head.references[graph.numbers] if references else 0
+                found[name] = head.parts(x, graph) + of_elements
+    return {name: values.cpu().numpy() for name, values in found.items()}

@@ -1,0 +1,115 @@
+"""Several devices: one process for each, which computes every n-th batch; rows come back in their order.
+
+Processes rather than threads: the time of a small model is Python's, of which a process has one share only.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import cycle
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from molformer.data.structure import Label, Structure
+from molformer.errors import ConfigError, ModelError
+from molformer.inference.batches import Job, Work
+from molformer.inference.forward import Output
+from molformer.models.property import check_device, load_model
+
+AHEAD = 2
+"""Batches that each device has been given, at most: one that it computes and one that waits."""
+
+_work: Work | None = None  # of this process, where it is one of a device
+
+
+def device_names(device: str, count: int) -> tuple[str, ...]:
+    """Names of some devices of a kind.
+
+    Args:
+        device: `auto`, `cpu` or `cuda`.
+        count: how many; of `cpu`, processes.
+
+    Raises:
+        ConfigError: there are not so many.
+
+    Example:
+        >>> device_names("cpu", 2)
+        ('cpu', 'cpu')
+    """
+    check_device(device)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    there = torch.cuda.device_count() if device == "cuda" else os.cpu_count() or 1
+    if not 1 <= count <= there:
+        raise ConfigError(f"devices is {count} and this machine has {there} of '{device}': use 1 to {there}")
+    return tuple(f"cuda:{index}" for index in range(count)) if device == "cuda" else ("cpu",) * count
+
+
+class Devices:
+    """A process for each device, with the models on it; a context manager that ends them.
+
+    Args:
+        folders: of the models, the members of an ensemble or a single one.
+        names: of the devices.
+        batch_size: geometries of a batch, at most.
+        memory: what a batch may take on each device, GiB.
+    """
+
+    def __init__(self, folders: Sequence[Path], names: Sequence[str], batch_size: int, memory: float) -> None:
+        context = get_context("spawn")  # a forked process cannot use CUDA
+        threads = max(1, (os.cpu_count() or 1) // len(names))
+        self._pools = [
+            ProcessPoolExecutor(1, context, _start, (tuple(folders), name, batch_size, memory, threads))
+            for name in names
+        ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pool in self._pools:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def computed(
+        self, batches: Iterable[list[Job]], targets: Sequence[Label]
+    ) -> Iterator[tuple[list[Job], Iterator[list[Output]]]]:
+        """Batches with their outputs, in order, as `Work.computed` gives them.
+
+        Raises:
+            ModelError: a process ended.
+        """
+        pending: deque[tuple[list[Job], Future[list[list[Output]]]]] = deque()
+        try:
+            for batch, pool in zip(batches, cycle(self._pools), strict=False):
+                structures = [structure for job in batch for structure in job.structures]
+                edges = [edges for job in batch for edges in job.edges]
+                pending.append((batch, pool.submit(_outputs, structures, edges, tuple(targets))))
+                if len(pending) == AHEAD * len(self._pools):
+                    yield _done(pending)
+            while pending:
+                yield _done(pending)
+        except BrokenProcessPool:
+            raise ModelError("the process of a device ended; with less memory for a batch it may go on") from None
+
+
+def _done(
+    pending: "deque[tuple[list[Job], Future[list[list[Output]]]]]",
+) -> tuple[list[Job], Iterator[list[Output]]]:
+    batch, future = pending.popleft()
+    return batch, iter(future.result())
+
+
+def _start(folders: Sequence[Path], name: str, batch_size: int, memory: float, threads: int) -> None:
+    global _work
+    torch.set_num_threads(threads)
+    _work = Work([load_model(folder, "cpu").to(name).eval() for folder in folders], batch_size, memory)
+
+
+def _outputs(structures: Sequence[Structure], edges: Sequence[int], targets: Sequence[Label]) -> list[list[Output]]:
+    assert _work is not None
+    return list(_work.outputs_of(structures, edges, targets))

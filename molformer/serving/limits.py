@@ -1,0 +1,29 @@
+"""Limits of the server: what a request may hold, how long it may take, and how much may wait."""
+
+from dataclasses import dataclass
+
+MOST_CONFORMERS = 20
+"""Geometries of a molecule that can be asked for."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server takes on.
+
+    Args:
+        body: bytes of a request; a packed file may not unpack to more either.
+        molecules: of a request.
+        atoms: of a molecule, hydrogens included; a larger one is refused in its row.
+        characters: of a SMILES; a longer one is refused in its row.
+        seconds: from the first byte of a request to its answer.
+        waiting: molecules of all requests that are at work, at most.
+        linger: seconds that a molecule waits for others to share a pass of the model with.
+    """
+
+    body: int = 8 * 2**20
+    molecules: int = 1000
+    atoms: int = 500
+    characters: int = 2000
+    seconds: float = 60.0
+    waiting: int = 5000
+    linger: float = 0.003
