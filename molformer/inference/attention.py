@@ -57,7 +57,7 @@ def attention(predictor: "Predictor", molecule: Any) -> Attention:
         weight = encoder.species.weight
         graph = GraphBatch.from_structures([structure], weight.dtype).to(weight.device)
         edges = encoder.embed_edges(graph)
-        x, layers = encoder.embed_nodes(graph.numbers), []
+        x, layers = encoder.embed_nodes(graph), []
         for block in encoder.blocks:
             layers.append(block.attention.weights(block.norm_1(x), edges))  # type: ignore[operator, union-attr]
             x = block(x, edges, graph)

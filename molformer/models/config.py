@@ -8,6 +8,7 @@ from molformer.nn.so2 import Group
 from molformer.so3 import MAX_LMAX
 
 ConvolutionName = Literal["separable", "full"]
+Axis = Literal["none", "x", "y", "z"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class SE3TransformerConfig:
         convolution: `separable` (fast) or `full` (the paper's kernel).
         radial: radial functions that the `full` kernel combines; 16 to 64.
         group: `SE(3)` tells mirror images apart, `E(3)` does not and costs half.
+        input_vectors: vectors of each node that are given, such as a velocity or a normal: the first columns of the
+            structures' features, three for each.
+        input_numbers: numbers of each node that are given, such as a charge or a colour: the next columns.
+        up: axis that all nodes are told as a vector, `x`, `y` or `z`: the model then tells lying objects from standing
+            ones, and is equivariant under turns about this axis alone. `none` for molecules.
         stochastic_depth: probability that a molecule does without the attention, or the feed-forward, of the last
             block in a step of training; smaller in earlier blocks, in proportion to their place. 0 to 0.3.
 
@@ -44,6 +50,9 @@ class SE3TransformerConfig:
     convolution: ConvolutionName = "separable"
     radial: int = 32
     group: Group = "SE(3)"
+    input_vectors: int = 0
+    input_numbers: int = 0
+    up: Axis = "none"
     stochastic_depth: float = 0.0
 
     def __post_init__(self) -> None:
@@ -53,6 +62,11 @@ class SE3TransformerConfig:
         for name in counts:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("input_vectors", "input_numbers"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if self.all_vectors and self.lmax < 1:
+            raise ConfigError("input vectors and `up` need lmax of at least 1")
         if self.channels % self.num_heads:
             raise ConfigError(
                 f"channels ({self.channels}) must be a multiple of num_heads ({self.num_heads}): "
@@ -62,9 +76,14 @@ class SE3TransformerConfig:
             raise ConfigError(f"cutoff is {self.cutoff} Å; it must be positive")
         if not 0 <= self.stochastic_depth < 1:
             raise ConfigError(f"stochastic_depth is {self.stochastic_depth}; it is a probability, from 0 to below 1")
-        for name, choices in (("convolution", get_args(ConvolutionName)), ("group", get_args(Group))):
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}")
+        for name, choices in (("convolution", ConvolutionName), ("group", Group), ("up", Axis)):
+            if getattr(self, name) not in get_args(choices):
+                raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(get_args(choices))}")
+
+    @property
+    def all_vectors(self) -> int:
+        """Vectors that a node is told, `up` among them."""
+        return self.input_vectors + (self.up != "none")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and YAML."""

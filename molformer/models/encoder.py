@@ -2,7 +2,7 @@
 
 x ← x + Attention(Norm(x)), x ← x + FeedForward(Norm(x)), as in a pre-norm Transformer, with the equivariant
 attention of Fuchs et al. 2020 (arXiv 2006.10503).
-Letters: N nodes, M = (lmax+1)² components, C channels.
+Letters: N nodes, M = (lmax+1)² components, C channels, V input vectors, S input numbers.
 """
 
 import torch
@@ -12,11 +12,13 @@ from torch.nn import functional
 from molformer.data.graph import GraphBatch
 from molformer.data.neighbours import radius_edges
 from molformer.elements import MAX_NUMBER
+from molformer.errors import InputError
 from molformer.models.config import SE3TransformerConfig
 from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import EdgeEmbedding, Edges
 from molformer.nn.feed_forward import GatedFeedForward
 from molformer.nn.full_kernel import FullConvolution
+from molformer.nn.inputs import NodeInputs
 from molformer.nn.norm import EquivariantRMSNorm
 from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
 from molformer.nn.stochastic_depth import StochasticDepth
@@ -64,7 +66,9 @@ class SE3Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.species = nn.Embedding(MAX_NUMBER + 1, config.channels)
-        self.edges = EdgeEmbedding(config.lmax, config.cutoff, config.basis_size, config.edge_features)
+        given = config.all_vectors, config.input_numbers
+        self.inputs = NodeInputs(config.lmax, *given, config.channels) if any(given) else None
+        self.edges = EdgeEmbedding(config.lmax, config.cutoff, config.basis_size, config.edge_features, *given)
         rates = [config.stochastic_depth * layer / config.num_layers for layer in range(1, config.num_layers + 1)]
         self.blocks = nn.ModuleList(SE3TransformerBlock(config, rate) for rate in rates)
         self.norm = EquivariantRMSNorm(config.lmax, config.channels)
@@ -80,17 +84,35 @@ class SE3Transformer(nn.Module):
             Features (N, M, C); component (l, m) at index l² + l + m.
         """
         edges = self.embed_edges(graph)
-        features = self.embed_nodes(graph.numbers)
+        features = self.embed_nodes(graph)
         if x is not None:
             features = features + x
         for block in self.blocks:
             features = block(features, edges, graph)
         return self.norm(features)
 
-    def embed_nodes(self, numbers: Tensor) -> Tensor:
-        """Atomic numbers (N,) to features (N, M, C) that are zero but for degree 0."""
-        scalars = self.species(numbers)[:, None]
-        return functional.pad(scalars, (0, 0, 0, num_components(self.config.lmax) - 1))
+    def embed_nodes(self, graph: GraphBatch) -> Tensor:
+        """Features (N, M, C) of the species, zero but for degree 0, and of further inputs if there are any."""
+        scalars = self.species(graph.numbers)[:, None]
+        x = functional.pad(scalars, (0, 0, 0, num_components(self.config.lmax) - 1))
+        given = self.given(graph)
+        return x if self.inputs is None or given is None else x + self.inputs(*given)
+
+    def given(self, graph: GraphBatch) -> tuple[Tensor, Tensor] | None:
+        """Vectors (N, V, 3) and numbers (N, S) that the nodes are told, None if there are none; NaN counts as 0.
+
+        Raises:
+            InputError: the structures have fewer features than the model takes.
+        """
+        config = self.config
+        if self.inputs is None:
+            return None
+        given = split_inputs(graph, config.input_vectors, config.input_numbers)
+        vectors, numbers = (part.to(self.species.weight.dtype).nan_to_num() for part in given)
+        if config.up != "none":
+            axis = vectors.new_tensor([float(name == config.up) for name in "xyz"])
+            vectors = torch.cat([vectors, axis.expand(len(vectors), 1, 3)], dim=1)
+        return vectors, numbers
 
     def embed_edges(self, graph: GraphBatch) -> Edges:
         """Frames, radial features and envelopes of all edges."""
@@ -101,7 +123,7 @@ class SE3Transformer(nn.Module):
         if shift is not None and graph.cell is not None:
             cells = graph.cell.index_select(0, graph.batch.index_select(0, src))
             edge_vec = edge_vec + torch.einsum("ei,eij->ej", shift, cells)
-        return self.edges(graph.numbers, src, dst, edge_vec.to(self.species.weight.dtype))
+        return self.edges(graph.numbers, src, dst, edge_vec.to(self.species.weight.dtype), self.given(graph))
 
     def find_edges(self, graph: GraphBatch) -> tuple[Tensor, Tensor, Tensor | None]:
         """The radius graph: src (E,), dst (E,) and, where a graph is periodic, the cells that are crossed (E, 3)."""
@@ -110,6 +132,22 @@ class SE3Transformer(nn.Module):
         from molformer.data.periodic import periodic_edges
 
         return periodic_edges(graph.pos, graph.ptr, graph.cell, graph.pbc, self.config.cutoff)
+
+
+def split_inputs(graph: GraphBatch, vectors: int, numbers: int) -> tuple[Tensor, Tensor]:
+    """The columns of the features that are vectors (N, V, 3), and those after them that are numbers (N, S).
+
+    Raises:
+        InputError: there are fewer columns.
+    """
+    needed = 3 * vectors + numbers
+    features = graph.pos.new_zeros(len(graph.pos), 0) if graph.features is None else graph.features
+    if features.shape[1] < needed:
+        raise InputError(
+            f"the model takes {needed} features of each atom or point ({vectors} vectors, {numbers} numbers), and the "
+            f"structures have {features.shape[1]}"
+        )
+    return features[:, : 3 * vectors].unflatten(1, (vectors, 3)), features[:, 3 * vectors : needed]
 
 
 def _convolution(config: SE3TransformerConfig) -> EdgeConvolution:

@@ -109,11 +109,12 @@ def new_head(target: Label, config: SE3TransformerConfig, pooling: Pooling) -> H
         return ClassHead(config.channels, max(1, len(target.classes)), pooling)
     if target.kind == "forces":
         return AtomVectorHead(config.channels, balanced=True)
+    if target.kind == "atom_vector":
+        return AtomVectorHead(config.channels, inputs=config.input_vectors)
     heads: dict[str, Callable[[int], Head]] = {
         "vector": VectorHead,
         "tensor": TensorHead,
         "charges": ChargesHead,
         "atom": AtomHead,
-        "atom_vector": AtomVectorHead,
     }
     return heads[target.kind](config.channels)

@@ -120,29 +120,39 @@ class AtomVectorHead(Head):
 
     x_i⁰ and x_i¹ are the features of degrees 0 and 1, g a network, W a linear map and s the scale of the target.
 
-    It needs no graph, unless it is balanced, and can be used alone. As the auxiliary task of Noisy Nodes (Godwin et al.
-    2021, arXiv 2106.07971; Zaidi et al. 2022, arXiv 2206.00133) it reads the noise from features of the noisy
-    positions r_i + σ ε_i, with ε_i normal and of zero mean over the nodes of a graph: its loss is the mean of
+    Vectors that are inputs of the node, such as its velocity, are added with factors h_k(x_i⁰) of their own, so that
+    motion on a straight line is easily learnt.
+
+    It needs no graph, unless it is balanced or has inputs, and can be used alone. As the auxiliary task of Noisy Nodes
+    (Godwin et al. 2021, arXiv 2106.07971; Zaidi et al. 2022, arXiv 2206.00133) it reads the noise from features of the
+    noisy positions r_i + σ ε_i, with ε_i normal and of zero mean over the nodes of a graph: its loss is the mean of
     |v_i - ε_i|² over the nodes, with s = 1.
 
     Args:
         channels: C.
         balanced: subtract the mean of each graph, so that its vectors add up to zero, as forces do.
+        inputs: how many input vectors a node has, see `NodeInputs`.
 
     Example:
         >>> AtomVectorHead(8)(torch.zeros(5, 9, 8)).shape
         torch.Size([5, 3])
     """
 
-    def __init__(self, channels: int, balanced: bool = False) -> None:
-        super().__init__(channels, channels)
+    def __init__(self, channels: int, balanced: bool = False, inputs: int = 0) -> None:
+        super().__init__(channels, channels + inputs)
         self.vector = nn.Linear(channels, channels, bias=False)
         self.balanced = balanced
+        self.inputs = inputs
 
     def forward(self, x: Tensor, graph: "GraphBatch | None" = None) -> Tensor:
         """Features (N, M, C), M ≥ 4, to vectors (N, 3), components x, y, z."""
-        gates = self.net(x[:, 0])
+        gates, factors = self.net(x[:, 0]).split([x.shape[-1], self.inputs], dim=-1)
         vectors = (self.vector(x[:, 1:4]) * gates[:, None]).sum(-1).double() / x.shape[-1] ** 0.5
+        if self.inputs:
+            assert graph is not None
+            assert graph.features is not None
+            given = graph.features[:, : 3 * self.inputs].nan_to_num().unflatten(1, (self.inputs, 3))
+            vectors = vectors + (factors[..., None] * given).sum(1)
         if self.balanced:
             assert graph is not None
             vectors = vectors - graph.mean_over_graphs(vectors)[graph.batch]
