@@ -13,6 +13,7 @@ from molformer.data.graph import GraphBatch
 from molformer.data.structure import Structure
 from molformer.errors import InputError
 from molformer.inference.inputs import embedded, listed, policy_of, read_inputs
+from molformer.models.encoder import SE3Transformer
 
 if TYPE_CHECKING:
     from molformer.inference.predictor import Predictor
@@ -53,6 +54,8 @@ def attention(predictor: "Predictor", molecule: Any) -> Attention:
         raise job.error
     structure = job.structures[0]
     encoder = predictor.model.encoder
+    if not isinstance(encoder, SE3Transformer):
+        raise InputError(f"attention weights are not kept by architecture '{encoder.config.architecture}'")
     with torch.no_grad():
         weight = encoder.species.weight
         graph = GraphBatch.from_structures([structure], weight.dtype).to(weight.device)

@@ -9,6 +9,19 @@ from molformer.so3 import MAX_LMAX
 
 ConvolutionName = Literal["separable", "full"]
 Axis = Literal["none", "x", "y", "z"]
+Architecture = Literal["pre-norm", "paper"]
+SelfInteraction = Literal["linear", "attentive"]
+Norms = Literal["both", "radial", "features", "none"]
+
+
+_CHOICES: dict[str, Any] = {
+    "convolution": ConvolutionName,
+    "group": Group,
+    "up": Axis,
+    "architecture": Architecture,
+    "self_interaction": SelfInteraction,
+    "norms": Norms,
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,12 @@ class SE3TransformerConfig:
         input_numbers: numbers of each node that are given, such as a charge or a colour: the next columns.
         up: axis that all nodes are told as a vector, `x`, `y` or `z`: the model then tells lying objects from standing
             ones, and is equivariant under turns about this axis alone. `none` for molecules.
+        input_edge_numbers: numbers of each edge that are given with the graph, for `paper` alone.
+        architecture: `pre-norm`, a residual stream with feed-forward networks; or `paper`, the published network, which
+            takes its sizes from here but neither basis, edge network nor feed-forward.
+        divide: share of the channels that keys and values of `paper` have, as 1/`divide`.
+        self_interaction: of `paper`, `linear` or `attentive`.
+        norms: of `paper`, layer norms in the `radial` networks, norm nonlinearity of the `features`, `both` or `none`.
         stochastic_depth: probability that a molecule does without the attention, or the feed-forward, of the last
             block in a step of training; smaller in earlier blocks, in proportion to their place. 0 to 0.3.
 
@@ -53,16 +72,21 @@ class SE3TransformerConfig:
     input_vectors: int = 0
     input_numbers: int = 0
     up: Axis = "none"
+    input_edge_numbers: int = 0
+    architecture: Architecture = "pre-norm"
+    divide: int = 2
+    self_interaction: SelfInteraction = "linear"
+    norms: Norms = "both"
     stochastic_depth: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.lmax <= MAX_LMAX:
             raise ConfigError(f"lmax is {self.lmax}; choose 0 to {MAX_LMAX}")
         counts = ("channels", "num_layers", "num_heads", "basis_size", "edge_features", "feed_forward", "radial")
-        for name in counts:
+        for name in (*counts, "divide"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("input_vectors", "input_numbers"):
+        for name in ("input_vectors", "input_numbers", "input_edge_numbers"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if self.all_vectors and self.lmax < 1:
@@ -72,11 +96,18 @@ class SE3TransformerConfig:
                 f"channels ({self.channels}) must be a multiple of num_heads ({self.num_heads}): "
                 "every head takes the same share"
             )
+        if self.architecture == "paper" and self.channels % (self.divide * self.num_heads):
+            raise ConfigError(
+                f"channels ({self.channels}) must be a multiple of divide · num_heads ({self.divide} · "
+                f"{self.num_heads}): every head takes the same share of the keys"
+            )
+        if self.input_edge_numbers and self.architecture != "paper":
+            raise ConfigError("input_edge_numbers are for architecture 'paper'")
         if not self.cutoff > 0:
             raise ConfigError(f"cutoff is {self.cutoff} Å; it must be positive")
         if not 0 <= self.stochastic_depth < 1:
             raise ConfigError(f"stochastic_depth is {self.stochastic_depth}; it is a probability, from 0 to below 1")
-        for name, choices in (("convolution", ConvolutionName), ("group", Group), ("up", Axis)):
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(get_args(choices))}")
 
@@ -94,9 +125,11 @@ PRESETS = {
     "tiny": SE3TransformerConfig(lmax=1, channels=32, num_layers=3, num_heads=4, edge_features=32),
     "small": SE3TransformerConfig(lmax=2, channels=64, num_layers=4, num_heads=8),
     "base": SE3TransformerConfig(lmax=3, channels=128, num_layers=6, num_heads=8, edge_features=128),
-    "paper": SE3TransformerConfig(lmax=3, channels=32, num_layers=7, num_heads=8, convolution="full"),
+    "paper": SE3TransformerConfig(
+        architecture="paper", lmax=3, channels=32, num_layers=7, num_heads=8, convolution="full"
+    ),
 }
-"""Configurations by name: `tiny` trains in minutes on a laptop, `base` wants a GPU, `paper` is the paper's size."""
+"""Configurations by name: `tiny` trains in minutes on a laptop, `base` wants a GPU, `paper` is as published."""
 
 
 def preset(name: str) -> SE3TransformerConfig:

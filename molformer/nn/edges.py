@@ -148,12 +148,7 @@ class EdgeEmbedding(nn.Module):
         if bool((dst[1:] < dst[:-1]).any()):
             order = torch.argsort(dst, stable=True)
             src, dst, edge_vec = src[order], dst[order], edge_vec[order]
-        square = edge_vec.square().sum(-1)
-        zero = square < ZERO_LENGTH**2
-        # The replacement is chosen before the root, so that no gradient passes through a root of zero.
-        axis = torch.tensor([0.0, 1.0, 0.0], dtype=edge_vec.dtype, device=edge_vec.device)
-        length = torch.where(zero, 1.0, square).sqrt()
-        direction = torch.where(zero[:, None], axis, edge_vec / length[:, None])
+        length, direction, zero = _polar(edge_vec)
         with full_precision(edge_vec.device.type):
             frames = edge_frames(direction, self.lmax)
             basis = self.basis(length)
@@ -169,3 +164,47 @@ class EdgeEmbedding(nn.Module):
             features=self.mix(self.from_basis(basis) + ends),
             envelope=self.envelope(length).masked_fill(zero, 0.0),
         )
+
+
+class LengthEmbedding(nn.Module):
+    """Edge vectors to `Edges` whose features are the length itself, after numbers that are given for each edge.
+
+    Args:
+        lmax: highest degree of the features that will be turned.
+        cutoff: Å.
+    """
+
+    def __init__(self, lmax: int, cutoff: float) -> None:
+        super().__init__()
+        self.lmax = lmax
+        self.envelope = PolynomialEnvelope(cutoff)
+
+    def forward(self, src: Tensor, dst: Tensor, edge_vec: Tensor, num_nodes: int, given: Tensor | None = None) -> Edges:
+        """Embed edges; they come out sorted by receiver.
+
+        Args:
+            src: sending nodes (E,).
+            dst: receiving nodes (E,).
+            edge_vec: pos[dst] - pos[src] (E, 3), Å.
+            num_nodes: N.
+            given: numbers of each edge (E, F-1).
+        """
+        order = torch.argsort(dst, stable=True)
+        length, direction, zero = _polar(edge_vec[order])
+        with full_precision(edge_vec.device.type):
+            frames = edge_frames(direction, self.lmax)
+        features = length[:, None]
+        if given is not None:
+            features = torch.cat([given[order].to(features.dtype), features], dim=1)
+        envelope = self.envelope(length).masked_fill(zero, 0.0)
+        return Edges(src[order], dst[order], num_nodes, frames, features, envelope)
+
+
+def _polar(edge_vec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Lengths (E,) and directions (E, 3), those of a unit vector where an edge has no length, and where it has none."""
+    square = edge_vec.square().sum(-1)
+    zero = square < ZERO_LENGTH**2
+    # The replacement is chosen before the root, so that no gradient passes through a root of zero.
+    axis = torch.tensor([0.0, 1.0, 0.0], dtype=edge_vec.dtype, device=edge_vec.device)
+    length = torch.where(zero, 1.0, square).sqrt()
+    return length, torch.where(zero[:, None], axis, edge_vec / length[:, None]), zero

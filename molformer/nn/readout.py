@@ -16,7 +16,9 @@ from molformer.so3 import wigner_3j
 if TYPE_CHECKING:
     from molformer.data.graph import GraphBatch
 
-Pooling = Literal["mean", "attention"]
+Pooling = Literal["mean", "attention", "max"]
+"""How nodes become a graph: a mean of what is read from each, with learnt weights or without; or the largest of each
+channel, from which is then read (as in PointNet, Qi et al. 2017, arXiv 1612.00593)."""
 
 
 class Head(nn.Module, ABC):
@@ -55,22 +57,49 @@ class Head(nn.Module, ABC):
         self.size.fill_(size)
 
 
-class ScalarHead(Head):
-    """One intensive number a graph: a mean of node values and of references of the elements.
+class PooledHead(Head):
+    """Numbers of a graph from its nodes.
 
     Args:
         channels: C.
-        pooling: `mean` over the nodes, or `attention`, a mean with learnt weights.
+        outputs: K.
+        pooling: see `Pooling`.
+        pool_first: pool features with `mean` too, and then read, as the published SE(3)-Transformer does.
     """
 
-    def __init__(self, channels: int, pooling: Pooling = "attention") -> None:
-        super().__init__(channels, 1 + (pooling == "attention"))
+    def __init__(self, channels: int, outputs: int, pooling: Pooling, pool_first: bool) -> None:
+        super().__init__(channels, outputs + (pooling == "attention"))
+        self.outputs = outputs
+        self.pooling = pooling
+        self.pool_first = (pool_first and pooling == "mean") or pooling == "max"
+        if self.pool_first:
+            self.net[1] = nn.ReLU()
+
+    def read(self, x: Tensor, graph: "GraphBatch") -> Tensor:
+        """Features (N, M, C) to numbers (B, K), float64."""
+        if self.pool_first:
+            pool = graph.max_over_graphs if self.pooling == "max" else graph.mean_over_graphs
+            return self.net(pool(x[:, 0])).double()
+        y = self.net(x[:, 0]).double()
+        return _pooled(y[:, : self.outputs], y[:, self.outputs :], graph)
+
+
+class ScalarHead(PooledHead):
+    """One intensive number a graph: what is read from the nodes, and the mean of references of the elements.
+
+    Args:
+        channels: C.
+        pooling: see `Pooling`.
+        pool_first: see `PooledHead`.
+    """
+
+    def __init__(self, channels: int, pooling: Pooling = "attention", pool_first: bool = False) -> None:
+        super().__init__(channels, 1, pooling, pool_first)
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (B,)."""
-        y = self.net(x[:, 0]).double()
         reference = graph.mean_over_graphs(self.references[graph.numbers])
-        return reference + self.scale * _pooled(y[:, :1], y[:, 1:], graph)[:, 0]
+        return reference + self.scale * self.read(x, graph)[:, 0]
 
 
 class ExtensiveHead(Head):
@@ -202,24 +231,23 @@ class AtomHead(Head):
         return self.references[graph.numbers] + self.scale * self.net(x[:, 0])[:, 0].double()
 
 
-class ClassHead(Head):
+class ClassHead(PooledHead):
     """Logits of the classes of a graph, pooled like an intensive number.
 
     Args:
         channels: C.
         classes: K; 1 for a binary target.
-        pooling: `mean` over the nodes, or `attention`, a mean with learnt weights.
+        pooling: see `Pooling`.
+        pool_first: see `PooledHead`.
     """
 
-    def __init__(self, channels: int, classes: int, pooling: Pooling = "attention") -> None:
-        super().__init__(channels, classes + (pooling == "attention"))
-        self.classes = classes
+    def __init__(self, channels: int, classes: int, pooling: Pooling = "attention", pool_first: bool = False) -> None:
+        super().__init__(channels, classes, pooling, pool_first)
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to logits (B, K), or (B,) if K is 1."""
-        y = self.net(x[:, 0]).double()
-        logits = _pooled(y[:, : self.classes], y[:, self.classes :], graph)
-        return logits[:, 0] if self.classes == 1 else logits
+        logits = self.read(x, graph)
+        return logits[:, 0] if self.outputs == 1 else logits
 
 
 class ChargesHead(Head):

@@ -10,10 +10,10 @@ from typing import Any
 from torch import nn
 
 from molformer.errors import ConfigError
-from molformer.models.encoder import SE3Transformer
-from molformer.nn import EquivariantRMSNorm
+from molformer.models.base import Encoder
+from molformer.nn import EquivariantRMSNorm, NormNonlinearity
 
-_LEFT_ALONE = (EquivariantRMSNorm, nn.Embedding, nn.LayerNorm)
+_LEFT_ALONE = (EquivariantRMSNorm, NormNonlinearity, nn.Embedding, nn.LayerNorm)
 
 
 def decayed_parameters(module: nn.Module) -> set[str]:
@@ -46,7 +46,7 @@ def layer_rates(module: nn.Module, encoder: float = 1.0, frozen_blocks: int = 0)
         ConfigError: the factor is negative, or the encoder has fewer blocks.
 
     Example:
-        >>> from molformer.models import SE3TransformerConfig
+        >>> from molformer.models import SE3Transformer, SE3TransformerConfig
         >>> network = SE3Transformer(SE3TransformerConfig(lmax=1, channels=8, num_layers=2))
         >>> rates = layer_rates(network, encoder=0.1, frozen_blocks=1)
         >>> rates["species.weight"], rates["blocks.0.norm_1.gain"], rates["blocks.1.norm_1.gain"], rates["norm.gain"]
@@ -56,7 +56,7 @@ def layer_rates(module: nn.Module, encoder: float = 1.0, frozen_blocks: int = 0)
         raise ConfigError(f"the encoder's learning rate is {encoder} times that of the heads; use 0 to 1")
     rates = {name: 1.0 for name, _ in module.named_parameters()}
     for prefix, inner in module.named_modules():
-        if not isinstance(inner, SE3Transformer):
+        if not isinstance(inner, Encoder):
             continue
         blocks = len(inner.blocks)
         if not 0 <= frozen_blocks <= blocks:

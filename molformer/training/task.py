@@ -19,7 +19,7 @@ from torchmetrics import Accuracy, MeanAbsoluteError, MeanSquaredError, MetricCo
 
 from molformer.data.graph import GraphBatch
 from molformer.data.structure import Label
-from molformer.errors import TrainingError
+from molformer.errors import ConfigError, TrainingError
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel
 from molformer.nn.readout import AtomVectorHead
@@ -59,7 +59,11 @@ class PropertyTask(LightningModule):
             Domain.from_dict(domain),
             self.training_config.forces,
         )
-        self.denoise = AtomVectorHead(self.model.config.channels) if self.training_config.noise else None
+        if self.training_config.noise and self.model.encoder.out_lmax < 1:
+            raise ConfigError(
+                "noise is told from features of degree 1, which this network does not give: set noise to 0"
+            )
+        self.denoise = AtomVectorHead(self.model.encoder.out_channels) if self.training_config.noise else None
         self.metrics = nn.ModuleList(_metrics(target) for target in self.model.targets)
         self._sums: dict[str, Tensor] = {}
 

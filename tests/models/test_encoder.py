@@ -147,7 +147,7 @@ def test_autocast_keeps_to_the_same_function():
     assert (y - y_half.float()).abs().max() / y.abs().max() < 0.1
 
 
-@pytest.mark.parametrize("name", ["tiny", "small", "base", "paper"])
+@pytest.mark.parametrize("name", ["tiny", "small", "base"])
 def test_presets_build_and_run(name):
     config = preset(name)
     model = SE3Transformer(replace(config, num_layers=1))
