@@ -19,6 +19,7 @@ KINDS = {
     "logS": Label("logS", "", "intensive"),
     "active": Label("active", "", "binary"),
     "class": Label("class", "", "category", ("chair", "table")),
+    "part": Label("part", "", "atom_category", ("sphere", "box")),
     "displacement": Label("displacement", "", "atom_vector"),
 }
 
@@ -35,7 +36,7 @@ def value_of(label, structure, seed):
         matrix = random.normal(size=(3, 3))
         return matrix + matrix.T
     if label.is_class:
-        return seed % 2
+        return np.arange(len(structure)) % 2 if label.per_node else seed % 2
     return random.normal(size=((len(structure),) if label.per_node else ()) + label.shape)
 
 

@@ -92,7 +92,8 @@ class PropertyModel(nn.Module):
         Returns:
             By target name: (B,) for scalars, (B, 3) for vectors, (B, 3, 3) for tensors and stress (NaN where a graph
             is not periodic), (N,) for charges and other values per atom, (N, 3) for forces and other vectors per atom;
-            logits (B,) for binary targets and (B, K) for categories, which `probabilities` turns into what they mean.
+            logits (B,) for binary targets, (B, K) for categories and (N, K) for those of atoms, which `probabilities`
+            turns into what they mean.
         """
         graph = self.differentiable(graph)
         return self.readout(self.features(graph), graph)
@@ -180,7 +181,7 @@ class PropertyModel(nn.Module):
 
     @staticmethod
     def probabilities(target: Label, logits: Tensor) -> Tensor:
-        """Probability of 1 (B,) of a binary target, or of each class (B, K) of a category."""
+        """Probability of 1 (B,) of a binary target, or of each class (B, K) or (N, K) of a category."""
         return logits.sigmoid() if target.kind == "binary" else logits.softmax(-1)
 
     def scale(self, target: Label) -> Tensor:

@@ -11,6 +11,7 @@ from molformer.models.config import SE3TransformerConfig
 from molformer.models.encoder import SE3Transformer
 from molformer.models.paper import PaperTransformer
 from molformer.nn.readout import (
+    AtomClassHead,
     AtomHead,
     AtomVectorHead,
     ChargesHead,
@@ -126,6 +127,8 @@ def new_head(target: Label, config: SE3TransformerConfig, pooling: Pooling) -> H
         return ClassHead(channels, max(1, len(target.classes)), pooling, pool_first=paper)
     if target.kind == "forces":
         return AtomVectorHead(channels, balanced=True)
+    if target.kind == "atom_category":
+        return AtomClassHead(channels, len(target.classes))
     if target.kind == "atom_vector":
         return AtomVectorHead(channels, inputs=config.input_vectors)
     heads: dict[str, Callable[[int], Head]] = {

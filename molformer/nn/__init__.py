@@ -11,6 +11,7 @@ from molformer.nn.pairwise import PairwiseConvolution
 from molformer.nn.paper import NormNonlinearity
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.nn.readout import (
+    AtomClassHead,
     AtomHead,
     AtomVectorHead,
     ChargesHead,

@@ -250,6 +250,19 @@ class ClassHead(PooledHead):
         return logits[:, 0] if self.outputs == 1 else logits
 
 
+class AtomClassHead(Head):
+    """Logits of the classes of each node.
+
+    Args:
+        channels: C.
+        classes: K.
+    """
+
+    def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
+        """Features (N, M, C) to logits (N, K)."""
+        return self.net(x[:, 0]).double()
+
+
 class ChargesHead(Head):
     """One number a node whose sum is the total charge.
 

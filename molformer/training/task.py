@@ -15,7 +15,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import Accuracy, MeanAbsoluteError, MeanSquaredError, MetricCollection
+from torchmetrics import Accuracy, JaccardIndex, MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection
 
 from molformer.data.graph import GraphBatch
 from molformer.data.structure import Label
@@ -175,8 +175,14 @@ def _metrics(target: Label) -> MetricCollection:
     """Errors of a target that are followed while a model is trained."""
     if target.kind == "binary":
         return MetricCollection({"accuracy": Accuracy("binary")})
-    if target.kind == "category":
-        return MetricCollection({"accuracy": Accuracy("multiclass", num_classes=len(target.classes), average="micro")})
+    if target.is_class:
+        classes = len(target.classes)
+        metrics: dict[str, Metric | MetricCollection] = {
+            "accuracy": Accuracy("multiclass", num_classes=classes, average="micro")
+        }
+        if target.per_node:
+            metrics["iou"] = JaccardIndex("multiclass", num_classes=classes)
+        return MetricCollection(metrics, compute_groups=False)
     return MetricCollection({"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False)}, compute_groups=False)
 
 

@@ -14,13 +14,14 @@ from molformer.data.datasets.download import Progress, download, place
 from molformer.data.datasets.moleculenet import MOLECULENET
 from molformer.data.datasets.nbody import NBODY
 from molformer.data.datasets.quantum import QUANTUM
+from molformer.data.datasets.shapes import SHAPES
 from molformer.data.readers import Entry
 from molformer.data.structure import Label
 from molformer.errors import InputError
 
 __all__ = ["DataSet", "RemoteFile", "fetch", "generate", "info", "labels", "names", "read"]
 
-_ALL = {dataset.name: dataset for dataset in (*QUANTUM, *MOLECULENET, *CLOUDS, *NBODY)}
+_ALL = {dataset.name: dataset for dataset in (*QUANTUM, *MOLECULENET, *CLOUDS, *NBODY, *SHAPES)}
 
 
 def names() -> list[str]:
