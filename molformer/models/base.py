@@ -76,6 +76,9 @@ class Encoder(nn.Module, ABC):
         if config.up != "none":
             axis = vectors.new_tensor([float(name == config.up) for name in "xyz"])
             vectors = torch.cat([vectors, axis.expand(len(vectors), 1, 3)], dim=1)
+        if config.centre:
+            arms = graph.pos - graph.mean_over_graphs(graph.pos).index_select(0, graph.batch)
+            vectors = torch.cat([vectors, arms.to(vectors.dtype)[:, None]], dim=1)
         return vectors, numbers
 
     def edge_vectors(self, graph: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:

@@ -45,6 +45,8 @@ class SE3TransformerConfig:
         input_numbers: numbers of each node that are given, such as a charge or a colour: the next columns.
         up: axis that all nodes are told as a vector, `x`, `y` or `z`: the model then tells lying objects from standing
             ones, and is equivariant under turns about this axis alone. `none` for molecules.
+        centre: whether all nodes are told where they lie, as the vector from the mean of their graph: what a local
+            view of a cloud lacks. Not for periodic structures.
         input_edge_numbers: numbers of each edge that are given with the graph, for `paper` alone.
         architecture: `pre-norm`, a residual stream with feed-forward networks; or `paper`, the published network, which
             takes its sizes from here but neither basis, edge network nor feed-forward.
@@ -72,6 +74,7 @@ class SE3TransformerConfig:
     input_vectors: int = 0
     input_numbers: int = 0
     up: Axis = "none"
+    centre: bool = False
     input_edge_numbers: int = 0
     architecture: Architecture = "pre-norm"
     divide: int = 2
@@ -90,7 +93,7 @@ class SE3TransformerConfig:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if self.all_vectors and self.lmax < 1:
-            raise ConfigError("input vectors and `up` need lmax of at least 1")
+            raise ConfigError("input vectors, `up` and `centre` need lmax of at least 1")
         if self.channels % self.num_heads:
             raise ConfigError(
                 f"channels ({self.channels}) must be a multiple of num_heads ({self.num_heads}): "
@@ -113,8 +116,8 @@ class SE3TransformerConfig:
 
     @property
     def all_vectors(self) -> int:
-        """Vectors that a node is told, `up` among them."""
-        return self.input_vectors + (self.up != "none")
+        """Vectors that a node is told, `up` and that from the centre among them."""
+        return self.input_vectors + (self.up != "none") + self.centre
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and YAML."""

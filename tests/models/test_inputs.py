@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from molformer.data.graph import GraphBatch
-from molformer.data.structure import Label
+from molformer.data.structure import Label, Structure
 from molformer.errors import ConfigError, InputError
 from molformer.inference import Predictor
 from molformer.inference.checks import check_model
@@ -77,7 +77,7 @@ def test_too_few_features_are_an_error():
     model = SE3Transformer(small_config(input_vectors=1, input_numbers=1))
     with pytest.raises(InputError, match=r"takes 4 features of each atom or point \(1 vectors, 1 numbers\).*have 0"):
         model(random_graph(dtype=torch.float32))
-    with pytest.raises(ConfigError, match="input vectors and `up` need lmax of at least 1"):
+    with pytest.raises(ConfigError, match="input vectors, `up` and `centre` need lmax of at least 1"):
         small_config(lmax=0, input_vectors=1)
     with pytest.raises(ConfigError, match="input_numbers is -1"):
         small_config(input_numbers=-1)
@@ -114,6 +114,16 @@ def test_up_is_an_axis_about_which_the_model_is_equivariant(up):
         model = model.double()
         broken = model(turned_graph(graph, rotation))["velocity"] - model(graph)["velocity"] @ rotation.T
     assert broken.abs().max() > 1e-2
+
+
+def test_the_place_in_a_cloud_is_told_and_does_not_move_with_it():
+    model = moved(PropertyModel(small_config(centre=True), [VELOCITY]))
+    graph = random_graph()
+    assert equivariance_error(model, graph, torch.float64)["velocity"] < 1e-9
+    far = GraphBatch.from_structures([Structure([1, 1], [[0, 0, 0], [x, 0, 0]]) for x in (90, 99)], torch.float64)
+    with torch.no_grad():  # beyond the cutoff, nothing but the centre tells the two graphs apart
+        lengths = model.double()(far)["velocity"].norm(dim=1)
+    assert abs(lengths[0] - lengths[2]) > 1e-3
 
 
 def test_saved_and_predicted_with(tmp_path):
