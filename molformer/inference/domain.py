@@ -25,7 +25,12 @@ def unsupported(domain: Domain, structure: Structure, name: str) -> UnsupportedE
 
 
 def lacks_inputs(config: SE3TransformerConfig, structure: Structure, name: str) -> InputError | None:
-    """The error of a structure without the vectors and numbers that the model is told of each atom."""
+    """The error of a structure without the vectors and numbers that the model is told of each atom or edge."""
+    if config.input_edge_numbers:
+        return InputError(
+            f"{name}: the model takes {config.input_edge_numbers} numbers of each edge, which only a `GraphBatch` can "
+            "give: call the model itself"
+        )
     needed = 3 * config.input_vectors + config.input_numbers
     there = 0 if structure.features is None else structure.features.shape[1]
     if there >= needed:

@@ -10,10 +10,11 @@ from torch.nn import functional
 
 from molformer.data.structure import Label
 from molformer.errors import ConfigError, ModelError
+from molformer.inference import Predictor
 from molformer.models.nvidia import _SIGNS, from_nvidia, load_nvidia
 from molformer.models.property import PropertyModel
 from molformer.so3 import wigner_3j
-from tests.helpers import random_graph
+from tests.helpers import random_graph, random_structure
 from tests.test_cli import molformer
 
 HOMO = Label("homo", "eV", "intensive")
@@ -252,6 +253,9 @@ def test_a_checkpoint_is_read_and_its_model_saved(tmp_path):
     graph = bonded_graph()
     graph = replace(graph, pos=graph.pos.float())
     assert torch.equal(PropertyModel.load(tmp_path / "model")(graph)["homo"], model(graph)["homo"])
+    row = Predictor.load(tmp_path / "model").predict(random_structure(4))[0]
+    assert row.status == "invalid_input"
+    assert "takes 4 numbers of each edge, which only a `GraphBatch` can give" in row.message
 
 
 def test_what_is_wrong_is_said(tmp_path):
