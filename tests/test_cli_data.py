@@ -89,3 +89,12 @@ def test_an_output_that_is_a_folder_is_refused_before_the_work(tmp_path):
         result = molformer("data", "split", "set", "-o", output, cwd=tmp_path)
         assert result.returncode == 2
         assert result.stderr.startswith(f"molformer: cannot write '{output}'")
+
+
+def test_a_made_set_is_imported_by_its_name(tmp_path):
+    result = molformer("data", "import", "nbody-paper", "-o", "set", "--count", "3", "--seed", "1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Wrote 3 structures to set.safetensors" in result.stdout
+    result = molformer("data", "import", "CC", "-o", "set", "--count", "3", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "--count is for a data set by its name" in result.stderr

@@ -19,6 +19,8 @@ KINDS = {
     "logS": Label("logS", "", "intensive"),
     "active": Label("active", "", "binary"),
     "class": Label("class", "", "category", ("chair", "table")),
+    "part": Label("part", "", "atom_category", ("sphere", "box")),
+    "displacement": Label("displacement", "", "atom_vector"),
 }
 
 
@@ -34,13 +36,13 @@ def value_of(label, structure, seed):
         matrix = random.normal(size=(3, 3))
         return matrix + matrix.T
     if label.is_class:
-        return seed % 2
+        return np.arange(len(structure)) % 2 if label.per_node else seed % 2
     return random.normal(size=((len(structure),) if label.per_node else ()) + label.shape)
 
 
 @pytest.fixture
 def data(tmp_path):
-    def make(labels, points):
+    def make(labels, points, inputs):
         members = []
         for seed in range(40):
             if points:
@@ -50,7 +52,8 @@ def data(tmp_path):
                 bare = random_structure(5, seed=seed)
             values = {label.name: value_of(label, bare, seed) for label in labels}
             smiles = "" if points else f"C1{'C' * (2 + seed)}1"  # a ring size, and so a scaffold, of its own
-            members.append(Structure(bare.numbers, bare.pos, smiles=smiles, labels=values))
+            features = np.random.default_rng(seed).normal(size=(len(bare), inputs)) if inputs else None
+            members.append(Structure(bare.numbers, bare.pos, features=features, smiles=smiles, labels=values))
         return str(write_store(tmp_path / "data", members, labels).path)
 
     return make
@@ -61,7 +64,8 @@ def test_a_config_trains_a_step(path, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = yaml.safe_load(path.read_text())
     labels = [label_of(name) for name in text["targets"]]
-    store = data(labels, text.get("points", 0))
+    inputs = 3 * text.get("input_vectors", 0) + text.get("input_numbers", 0)
+    store = data(labels, text.get("points", 0), inputs)
     split = ["--split", "[24, 8, 8]"] if text.get("split_by") != "scaffold" else []
     small = ["--channels", "8", "--num_heads", "2", "--num_layers", "1", "--epochs", "1", "--wandb", "off"]
     batch = ["--batch_size", "24", "--device", "cpu"]

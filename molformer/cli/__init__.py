@@ -17,6 +17,7 @@ from molformer.cli import training
 from molformer.cli import prediction
 from molformer.cli import serving
 from molformer.cli import data
+from molformer.cli import convert
 # isort: on
 
 

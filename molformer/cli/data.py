@@ -28,7 +28,8 @@ def import_(
         Path | None, typer.Option("--from", help="A file of a known data set that you have already.")
     ] = None,
     conformers: Annotated[str, typer.Option(help="given, etkdg or etkdg+mmff.")] = "etkdg+mmff",
-    seed: Annotated[int, typer.Option(help="Of the conformers.")] = 7,
+    seed: Annotated[int, typer.Option(help="Of conformers, and of a data set that is made.")] = 7,
+    count: Annotated[int, typer.Option(help="Structures of a data set that is made; 0 for its own number.")] = 0,
     points: Annotated[int, typer.Option(help="Points sampled from a mesh.")] = 1024,
     processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
     cache: Annotated[bool, typer.Option(help="Keep geometries from one import to the next.")] = True,
@@ -47,8 +48,9 @@ def import_(
     workers = (os.cpu_count() or 1) if processes < 0 else processes
     kept = cache_folder() / "geometries" if cache else None
     by_name = len(inputs) == 1 and inputs[0] in datasets.names()
-    if source_file is not None and not by_name:
-        raise InputError("--from is for a data set by its name; `molformer data list` names them")
+    if (source_file is not None or count) and not by_name:
+        option = "--count" if count else "--from"
+        raise InputError(f"{option} is for a data set by its name; `molformer data list` names them")
     with Progress(*BAR, console=console, disable=not console.is_terminal) as bar:
         rows = bar.add_task("rows", total=None)
 
@@ -59,7 +61,9 @@ def import_(
             bar.update(rows, description=f"downloaded {done / 1e6:.0f} of {(total or 0) / 1e6:.0f} MB, rows")
 
         if by_name:
-            result = import_dataset(inputs[0], output, source_file, policy, workers, row, kept, bytes_there)
+            result = import_dataset(
+                inputs[0], output, source_file, policy, workers, row, kept, bytes_there, count, seed
+            )
         else:
             options = ReadOptions(parse_targets(target, inputs), smiles_column, points=points, seed=seed)
             result = import_inputs(inputs, output, options, policy, workers, progress=row, cache=kept)

@@ -120,7 +120,7 @@ def embed(
             failed.look_at(row)
             rows.append(row)
             advance()
-    save_embeddings(output, rows, level, predictor.model.config)
+    save_embeddings(output, rows, level, predictor.model.num_features)
     console.print(f"Wrote {len(rows)} rows to {output}")
     if failed.count and not keep_going:
         raise InputError(failed.summary())

@@ -33,6 +33,7 @@ class GraphBatch:
         cell: lattice vectors of each graph as rows (B, 3, 3), Å, zeros where nothing is periodic; None if no graph is.
         pbc: which lattice vectors are periodic (B, 3); None if no graph is.
         shift: cells that each edge crosses (E, 3); None if no graph is periodic.
+        edge_features: numbers of each edge that is given (E, F), for models that take some.
 
     Example:
         >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
@@ -52,6 +53,7 @@ class GraphBatch:
     cell: Tensor | None = None
     pbc: Tensor | None = None
     shift: Tensor | None = None
+    edge_features: Tensor | None = None
 
     @classmethod
     def from_structures(cls, structures: Sequence[Structure], dtype: torch.dtype = torch.float32) -> Self:
@@ -96,6 +98,11 @@ class GraphBatch:
     def mean_over_graphs(self, x: Tensor) -> Tensor:
         """Mean of node values (N, …) in each graph: (B, …)."""
         return self.sum_over_graphs(x) / self.sizes.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+
+    def max_over_graphs(self, x: Tensor) -> Tensor:
+        """Largest of node values (N, K) in each graph: (B, K)."""
+        graphs = self.batch[:, None].expand_as(x)
+        return x.new_full((self.num_graphs, x.shape[1]), -torch.inf).scatter_reduce(0, graphs, x, "amax")
 
     def to(self, device: torch.device | str) -> "GraphBatch":
         """The same batch on another device."""

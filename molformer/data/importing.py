@@ -79,8 +79,10 @@ def import_dataset(
     progress: Callable[[], None] | None = None,
     cache: Path | None = None,
     downloaded: Callable[[int, int | None], None] | None = None,
+    count: int = 0,
+    seed: int = 0,
 ) -> ImportResult:
-    """Import a public data set by its name; its files are downloaded once, to `cache_folder()`.
+    """Import a data set by its name; its files are downloaded once, to `cache_folder()`, or it is made.
 
     Args:
         name: see `molformer.data.datasets.names`.
@@ -91,17 +93,23 @@ def import_dataset(
         progress: called after every row.
         cache: folder where geometries are kept from one import to the next.
         downloaded: called with the bytes that are there and those of the whole file, None if that is not known.
+        count: structures of a data set that is made here; 0 for its own number.
+        seed: of a data set that is made here.
 
     Raises:
-        InputError: there is no such data set, or its files cannot be had or are damaged.
+        InputError: there is no such data set, its files cannot be had or are damaged, or it has none and one is given.
         StoreError: the store cannot be written.
     """
     dataset = datasets.info(name)
-    path = datasets.fetch(name, cache_folder() / "datasets" / name, file, downloaded)
     source = f"{name}; {dataset.citation}; licence: {dataset.licence}"
-    return import_entries(
-        datasets.read(name, path), output, datasets.labels(name), policy, processes, source, progress, cache
-    )
+    if dataset.generate is not None and file is None:
+        entries = datasets.generate(name, count, seed)
+        source = f"{source}; seed {seed}"
+    elif count:
+        raise InputError(f"--count is for a data set that is made here, and '{name}' is published")
+    else:
+        entries = datasets.read(name, datasets.fetch(name, cache_folder() / "datasets" / name, file, downloaded))
+    return import_entries(entries, output, datasets.labels(name), policy, processes, source, progress, cache)
 
 
 def cache_folder() -> Path:

@@ -19,7 +19,7 @@ class PointCloudDataModule(StoreDataModule):
 
     Args:
         store: a `StructureStore` or its path.
-        target: name of the class to learn; the split keeps the share of each class.
+        target: name of the label to learn; the split keeps the share of each class, if it is one of whole clouds.
         options: what becomes of a cloud; the augmentation is for the training part alone.
         split: share of the clouds in training, validation and test.
         batch_size: clouds a batch, over all processes together.
@@ -43,7 +43,9 @@ class PointCloudDataModule(StoreDataModule):
         seed: int = 0,
         workers: int = 0,
     ) -> None:
-        policy = SplitPolicy("stratified", tuple(split), seed, label=target)
+        store = store if isinstance(store, StructureStore) else StructureStore(store)
+        stratified = store.label(target).is_class and not store.label(target).per_node
+        policy = SplitPolicy("stratified" if stratified else "random", tuple(split), seed, target if stratified else "")
         super().__init__(store, [target], policy, batch_size, epoch_size, seed, workers)
         self.options = options or CloudOptions()
 

@@ -229,7 +229,7 @@ def _strata(store: StructureStore, groups: np.ndarray, name: str) -> np.ndarray:
         raise ConfigError(f"'{name}' is a label of kind '{label.kind}': stratify by a number or class of the structure")
     values = np.array(store.column(name))
     there = np.isfinite(values)
-    if label.kind in ("binary", "category"):
+    if label.is_class:
         return np.where(there, values, -1)
     edges = np.quantile(values[there], np.linspace(0, 1, 11)[1:-1]) if there.any() else []
     return np.where(there, np.digitize(values, edges), -1)

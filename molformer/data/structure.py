@@ -26,6 +26,7 @@ LabelKind = Literal[
     "stress",
     "binary",
     "category",
+    "atom_category",
 ]
 """What a label is, and so how a model forms it.
 
@@ -42,6 +43,7 @@ LabelKind = Literal[
   respect to strain over the volume; positive where the structure pulls, as in ASE.
 - binary: 0 or 1.
 - category: the index of one of several classes.
+- atom_category: the same for each atom or point, such as the part of an object that it belongs to.
 """
 
 _SHAPES: dict[str, tuple[int, ...]] = {
@@ -61,7 +63,7 @@ class Label:
         name: as in the data set, for instance `gap`.
         unit: a unit that `molformer.units` knows; empty for a pure number.
         kind: see `LabelKind`.
-        classes: names of the classes of a `category`, in the order of their indices.
+        classes: names of the classes of a `category` or `atom_category`, in the order of their indices.
 
     Raises:
         InputError: the kind is not known, or a category has no classes.
@@ -82,18 +84,20 @@ class Label:
             raise InputError(f"label '{self.name}': kind '{self.kind}' is not one of {', '.join(get_args(LabelKind))}")
         object.__setattr__(self, "unit", units.canonical(self.unit))
         object.__setattr__(self, "classes", tuple(self.classes))
-        if (self.kind == "category") != bool(self.classes):
-            raise InputError(f"label '{self.name}': a label has classes if, and only if, its kind is 'category'")
+        if (self.kind in ("category", "atom_category")) != bool(self.classes):
+            raise InputError(
+                f"label '{self.name}': a label has classes if, and only if, its kind is 'category' or 'atom_category'"
+            )
 
     @property
     def per_node(self) -> bool:
         """Whether there is one value an atom (True) or one a structure (False)."""
-        return self.kind in ("charges", "atom", "atom_vector", "forces")
+        return self.kind in ("charges", "atom", "atom_vector", "forces", "atom_category")
 
     @property
     def is_class(self) -> bool:
         """Whether it names a class rather than measuring something."""
-        return self.kind in ("binary", "category")
+        return self.kind in ("binary", "category", "atom_category")
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -73,7 +73,7 @@ def _describe_label(store: StructureStore, label: Label) -> list[str]:
     if not there.any():
         return [*head, *[""] * 4]
     values = np.asarray(column[np.flatnonzero(there)[:_SAMPLE]], dtype=np.float64)
-    if label.kind == "category":
+    if label.classes:
         return [*head, "", "", _classes(values, label.classes), ""]
     if label.shape:  # vectors and tensors by their length
         values = np.sqrt((values**2).sum(axis=tuple(range(1, values.ndim))))

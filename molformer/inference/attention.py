@@ -11,7 +11,9 @@ import torch
 
 from molformer.data.graph import GraphBatch
 from molformer.data.structure import Structure
+from molformer.errors import InputError
 from molformer.inference.inputs import structure_of
+from molformer.models.encoder import SE3Transformer
 
 if TYPE_CHECKING:
     from molformer.inference.predictor import Predictor
@@ -50,11 +52,13 @@ def attention(predictor: "Predictor", molecule: Any) -> Attention:
     """Attention weights of the first model of a predictor for one molecule; see `Predictor.attention`."""
     structure = structure_of(predictor, molecule)
     encoder = predictor.model.encoder
+    if not isinstance(encoder, SE3Transformer):
+        raise InputError(f"attention weights are not kept by architecture '{encoder.config.architecture}'")
     with torch.no_grad():
         weight = encoder.species.weight
         graph = GraphBatch.from_structures([structure], weight.dtype).to(weight.device)
         edges = encoder.embed_edges(graph)
-        x, layers = encoder.embed_nodes(graph.numbers), []
+        x, layers = encoder.embed_nodes(graph), []
         for block in encoder.blocks:
             layers.append(block.attention.weights(block.norm_1(x), edges))  # type: ignore[operator, union-attr]
             x = block(x, edges, graph)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from molformer.data.readers import Entry
 from molformer.data.structure import Label, Structure
 from molformer.errors import MolformerError, TooLargeError
-from molformer.inference.domain import unsupported
+from molformer.inference.domain import lacks_inputs, unsupported
 from molformer.inference.forward import Output, run
 from molformer.inference.sizes import count_edges, edge_bytes
 from molformer.models.property import PropertyModel
@@ -55,7 +55,10 @@ class Work:
         if entry.error is not None or entry.structure is None:
             return Job(entry, error=entry.error)
         for model in self.models:
-            if error := unsupported(model.domain, entry.structure, entry.name):
+            error = unsupported(model.domain, entry.structure, entry.name) or lacks_inputs(
+                model.config, entry.structure, entry.name
+            )
+            if error is not None:
                 return Job(entry, error=error)
         structures = (entry.structure, *entry.conformers)
         edges = tuple(count_edges(structure, self.cutoff) for structure in structures)

@@ -71,7 +71,8 @@ def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> l
         structures: what it is measured on; a few small molecules of its elements if empty.
     """
     model = deepcopy(model).cpu().eval()
-    structures = [replace(each, labels={}) for each in structures or sample_structures(model.domain)]
+    inputs = 3 * model.config.input_vectors + model.config.input_numbers
+    structures = [replace(each, labels={}) for each in structures or sample_structures(model.domain, inputs)]
     if any(target.kind == "stress" for target in model.derived) and not any(each.periodic for each in structures):
         width = 2.5 + np.ptp(structures[-1].pos)
         structures.insert(0, replace(structures[-1], cell=width * np.eye(3)))
@@ -90,12 +91,21 @@ def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> l
     return [Check(name, target, value) for name, by_target in measured.items() for target, value in by_target.items()]
 
 
-def sample_structures(domain: Domain) -> list[Structure]:
-    """Small molecules of the elements of a domain, or clusters of its atoms where none is made of them."""
+def sample_structures(domain: Domain, inputs: int = 0) -> list[Structure]:
+    """Small molecules of the elements of a domain, or clusters of its atoms where none is made of them.
+
+    Args:
+        domain: of a model.
+        inputs: features of each atom that the model takes; random numbers.
+    """
     known = set(domain.elements)
     molecules = [embed_smiles(smiles) for smiles in SMILES]
     fitting = [molecule for molecule in molecules if not known or known.issuperset(molecule.numbers.tolist())]
-    return fitting or [_cluster(sorted(known), atoms, seed) for seed, atoms in enumerate((3, 6, 9))]
+    found = fitting or [_cluster(sorted(known), atoms, seed) for seed, atoms in enumerate((3, 6, 9))]
+    if not inputs:
+        return found
+    generator = np.random.default_rng(0)
+    return [replace(each, features=generator.standard_normal((len(each), inputs))) for each in found]
 
 
 def _cluster(elements: Sequence[int], atoms: int, seed: int) -> Structure:
@@ -140,7 +150,15 @@ def scale_of(model: PropertyModel, target: Label) -> float:
 
 def _permutation(model: PropertyModel, structures: Sequence[Structure]) -> dict[str, float]:
     """The atoms of each structure in reverse."""
-    turned = [replace(each, numbers=each.numbers[::-1].copy(), pos=each.pos[::-1].copy()) for each in structures]
+    turned = [
+        replace(
+            each,
+            numbers=each.numbers[::-1].copy(),
+            pos=each.pos[::-1].copy(),
+            features=None if each.features is None else each.features[::-1].copy(),
+        )
+        for each in structures
+    ]
     straight, reverse = _values(model, structures), _values(model, turned)
     sizes = [len(each) for each in structures]
     for target in model.targets:
@@ -164,7 +182,9 @@ def _cutoff(model: PropertyModel, structure: Structure) -> dict[str, float]:
     def with_probe(distance: float) -> dict[str, Tensor]:
         place = structure.pos[last] + np.array([distance, 0.0, 0.0])
         numbers = np.append(structure.numbers, structure.numbers[last])
-        return _values(model, [Structure(numbers, np.vstack([structure.pos, place]), charge=structure.charge)])
+        features = None if structure.features is None else np.vstack([structure.features, structure.features[last]])
+        probed = Structure(numbers, np.vstack([structure.pos, place]), charge=structure.charge, features=features)
+        return _values(model, [probed])
 
     cutoff = model.config.cutoff
     return _largest(model, with_probe(cutoff - _STEP), with_probe(cutoff + _STEP))

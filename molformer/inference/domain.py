@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
-from molformer.errors import UnsupportedElementError
+from molformer.errors import InputError, UnsupportedElementError
 from molformer.inference.calibration import Calibration
+from molformer.models.config import SE3TransformerConfig
 from molformer.models.domain import Domain
 
 TOO_MANY = 1.5
@@ -20,6 +21,23 @@ def unsupported(domain: Domain, structure: Structure, name: str) -> UnsupportedE
     return UnsupportedElementError(
         f"{name}: the model has not seen {', '.join(SYMBOLS[number] for number in unseen)} in training; "
         f"it knows {', '.join(SYMBOLS[number] for number in domain.elements)}"
+    )
+
+
+def lacks_inputs(config: SE3TransformerConfig, structure: Structure, name: str) -> InputError | None:
+    """The error of a structure without the vectors and numbers that the model is told of each atom or edge."""
+    if config.input_edge_numbers:
+        return InputError(
+            f"{name}: the model takes {config.input_edge_numbers} numbers of each edge, which only a `GraphBatch` can "
+            "give: call the model itself"
+        )
+    needed = 3 * config.input_vectors + config.input_numbers
+    there = 0 if structure.features is None else structure.features.shape[1]
+    if there >= needed:
+        return None
+    return InputError(
+        f"{name}: the model takes {needed} features of each atom or point ({config.input_vectors} vectors, "
+        f"{config.input_numbers} numbers), and this structure has {there}"
     )
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from molformer.data.readers import Entry
 from molformer.errors import ConfigError, InputError
 from molformer.inference.inputs import embedded, listed, policy_of, processes_for, read_inputs
-from molformer.models.config import SE3TransformerConfig
 
 if TYPE_CHECKING:
     from molformer.inference.predictor import Predictor
@@ -66,26 +65,24 @@ def embed(
     found = [row.features for row in embeddings(predictor, read_inputs(inputs), level, workers)]
     if level == "atom":
         return found
-    config = predictor.model.config
-    missing = np.full(config.channels * (config.lmax + 1), np.nan)
+    missing = np.full(predictor.model.num_features, np.nan)
     return np.array([missing if features is None else features for features in found])
 
 
-def save_embeddings(path: Path, rows: Sequence[Embedding], level: str, config: SE3TransformerConfig) -> None:
+def save_embeddings(path: Path, rows: Sequence[Embedding], level: str, width: int) -> None:
     """Write an NPZ file: `names`, `status`, `features` and, of atoms, `ptr`; it appears whole or not at all.
 
     Args:
         path: its name ends in `.npz`.
         rows: a row for every input; of molecules that failed, the features are NaN.
         level: `molecule` or `atom`.
-        config: of the encoder, for the number of features.
+        width: F, see `PropertyModel.num_features`.
 
     Raises:
         InputError: it cannot be written.
     """
     if path.suffix.lower() != ".npz":
         raise InputError(f"cannot write '{path}': its name must end in .npz")
-    width = config.channels * (config.lmax + 1)
     arrays = {"names": np.array([row.name for row in rows]), "status": np.array([row.status for row in rows])}
     if level == "atom":
         parts = [np.zeros((0, width), np.float32) if row.features is None else row.features for row in rows]

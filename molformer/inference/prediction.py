@@ -27,7 +27,7 @@ class Value:
     Args:
         value: (), or (3,) for a vector, (3, 3) for a tensor or stress (NaN where the structure is not periodic), (n,)
             for charges, (n, 3) for forces and other vectors of n atoms; the probability of 1 for a binary target, (K,)
-            probabilities of the classes of a category.
+            probabilities of the classes of a category, (n, K) of one of atoms.
         unit: its unit.
         conformer_std: standard deviation over the conformers of a molecule; of the length of a vector or tensor, which
             turns with its geometry. None if there was one geometry.

@@ -25,6 +25,8 @@ def edge_bytes(model: PropertyModel) -> int:
     bytes_per_number = next(model.parameters()).element_size()
     frames = 3 * components**2 + 4 * config.edge_features
     features = _TENSORS * components * config.channels * (config.num_layers if model.derived else 1)
+    if config.architecture == "paper":
+        features += 4 * config.radial * config.channels
     return bytes_per_number * (frames + features)
 
 

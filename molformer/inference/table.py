@@ -2,7 +2,7 @@
 
 A number is one column; a vector or tensor is its length on a screen and its components in a file, because they mean
 something only in the frame of the geometry; a category is its likeliest class, in a file with all probabilities; values
-per atom appear in files alone, in the order of the atoms.
+per atom appear in files alone, in the order of the atoms, classes of atoms as their places among the classes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -101,6 +101,8 @@ class Layout:
             return [*numbers, float(np.linalg.norm(value.value))]
         if target.kind == "category":
             return [target.classes[int(value.value.argmax())], *numbers]
+        if target.kind == "atom_category":
+            return [[float(place) for place in value.value.argmax(-1)]]
         if target.per_node:
             return [numbers]
         low, high = value.interval or (None, None)

@@ -8,6 +8,20 @@ from molformer.nn.so2 import Group
 from molformer.so3 import MAX_LMAX
 
 ConvolutionName = Literal["separable", "full"]
+Axis = Literal["none", "x", "y", "z"]
+Architecture = Literal["pre-norm", "paper"]
+SelfInteraction = Literal["linear", "attentive"]
+Norms = Literal["both", "radial", "features", "none"]
+
+
+_CHOICES: dict[str, Any] = {
+    "convolution": ConvolutionName,
+    "group": Group,
+    "up": Axis,
+    "architecture": Architecture,
+    "self_interaction": SelfInteraction,
+    "norms": Norms,
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,19 @@ class SE3TransformerConfig:
         convolution: `separable` (fast) or `full` (the paper's kernel).
         radial: radial functions that the `full` kernel combines; 16 to 64.
         group: `SE(3)` tells mirror images apart, `E(3)` does not and costs half.
+        input_vectors: vectors of each node that are given, such as a velocity or a normal: the first columns of the
+            structures' features, three for each.
+        input_numbers: numbers of each node that are given, such as a charge or a colour: the next columns.
+        up: axis that all nodes are told as a vector, `x`, `y` or `z`: the model then tells lying objects from standing
+            ones, and is equivariant under turns about this axis alone. `none` for molecules.
+        centre: whether all nodes are told where they lie, as the vector from the mean of their graph: what a local
+            view of a cloud lacks. Not for periodic structures.
+        input_edge_numbers: numbers of each edge that are given with the graph, for `paper` alone.
+        architecture: `pre-norm`, a residual stream with feed-forward networks; or `paper`, the published network, which
+            takes its sizes from here but neither basis, edge network nor feed-forward.
+        divide: share of the channels that keys and values of `paper` have, as 1/`divide`.
+        self_interaction: of `paper`, `linear` or `attentive`.
+        norms: of `paper`, layer norms in the `radial` networks, norm nonlinearity of the `features`, `both` or `none`.
         stochastic_depth: probability that a molecule does without the attention, or the feed-forward, of the last
             block in a step of training; smaller in earlier blocks, in proportion to their place. 0 to 0.3.
 
@@ -49,15 +76,29 @@ class SE3TransformerConfig:
     convolution: ConvolutionName = "separable"
     radial: int = 32
     group: Group = "SE(3)"
+    input_vectors: int = 0
+    input_numbers: int = 0
+    up: Axis = "none"
+    centre: bool = False
+    input_edge_numbers: int = 0
+    architecture: Architecture = "pre-norm"
+    divide: int = 2
+    self_interaction: SelfInteraction = "linear"
+    norms: Norms = "both"
     stochastic_depth: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.lmax <= MAX_LMAX:
             raise ConfigError(f"lmax is {self.lmax}; choose 0 to {MAX_LMAX}")
         counts = ("channels", "num_layers", "num_heads", "basis_size", "edge_features", "feed_forward", "radial")
-        for name in counts:
+        for name in (*counts, "divide"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("input_vectors", "input_numbers", "input_edge_numbers"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if self.all_vectors and self.lmax < 1:
+            raise ConfigError("input vectors, `up` and `centre` need lmax of at least 1")
         if self.message_channels < 0:
             raise ConfigError(f"message_channels is {self.message_channels}; use 0 for as many as channels")
         if self.attended % self.num_heads:
@@ -66,13 +107,25 @@ class SE3TransformerConfig:
                 f"{name} ({self.attended}) must be a multiple of num_heads ({self.num_heads}): "
                 "every head takes the same share"
             )
+        if self.architecture == "paper" and self.channels % (self.divide * self.num_heads):
+            raise ConfigError(
+                f"channels ({self.channels}) must be a multiple of divide · num_heads ({self.divide} · "
+                f"{self.num_heads}): every head takes the same share of the keys"
+            )
+        if self.input_edge_numbers and self.architecture != "paper":
+            raise ConfigError("input_edge_numbers are for architecture 'paper'")
         if not self.cutoff > 0:
             raise ConfigError(f"cutoff is {self.cutoff} Å; it must be positive")
         if not 0 <= self.stochastic_depth < 1:
             raise ConfigError(f"stochastic_depth is {self.stochastic_depth}; it is a probability, from 0 to below 1")
-        for name, choices in (("convolution", get_args(ConvolutionName)), ("group", get_args(Group))):
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in get_args(choices):
+                raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(get_args(choices))}")
+
+    @property
+    def all_vectors(self) -> int:
+        """Vectors that a node is told, `up` and that from the centre among them."""
+        return self.input_vectors + (self.up != "none") + self.centre
 
     @property
     def attended(self) -> int:
@@ -88,9 +141,11 @@ PRESETS = {
     "tiny": SE3TransformerConfig(lmax=1, channels=32, num_layers=3, num_heads=4, edge_features=32),
     "small": SE3TransformerConfig(lmax=2, channels=64, num_layers=4, num_heads=8),
     "base": SE3TransformerConfig(lmax=3, channels=128, num_layers=6, num_heads=8, edge_features=128),
-    "paper": SE3TransformerConfig(lmax=3, channels=32, num_layers=7, num_heads=8, convolution="full"),
+    "paper": SE3TransformerConfig(
+        architecture="paper", lmax=3, channels=32, num_layers=7, num_heads=8, convolution="full"
+    ),
 }
-"""Configurations by name: `tiny` trains in minutes on a laptop, `base` wants a GPU, `paper` is the paper's size."""
+"""Configurations by name: `tiny` trains in minutes on a laptop, `base` wants a GPU, `paper` is as published."""
 
 
 def preset(name: str) -> SE3TransformerConfig:

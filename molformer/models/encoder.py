@@ -5,13 +5,11 @@ attention of Fuchs et al. 2020 (arXiv 2006.10503).
 Letters: N nodes, M = (lmax+1)² components, C channels.
 """
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from molformer.data.graph import GraphBatch
-from molformer.data.neighbours import radius_edges
-from molformer.elements import MAX_NUMBER
+from molformer.errors import ConfigError
+from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
 from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import EdgeEmbedding, Edges
@@ -20,7 +18,6 @@ from molformer.nn.full_kernel import FullConvolution
 from molformer.nn.norm import EquivariantRMSNorm
 from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
 from molformer.nn.stochastic_depth import StochasticDepth
-from molformer.so3 import num_components
 
 
 class SE3TransformerBlock(nn.Module):
@@ -46,11 +43,14 @@ class SE3TransformerBlock(nn.Module):
         return x + self.drop(self.feed_forward(self.norm_2(x)), graph)
 
 
-class SE3Transformer(nn.Module):
+class SE3Transformer(Encoder):
     """The encoder: equivariant features of every node.
 
     Args:
         config: sizes; a preset by `molformer.models.config.preset`.
+
+    Raises:
+        ConfigError: the architecture is that of `PaperTransformer`.
 
     Example:
         >>> from molformer.data.structure import Structure
@@ -61,55 +61,29 @@ class SE3Transformer(nn.Module):
     """
 
     def __init__(self, config: SE3TransformerConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.species = nn.Embedding(MAX_NUMBER + 1, config.channels)
-        self.edges = EdgeEmbedding(config.lmax, config.cutoff, config.basis_size, config.edge_features)
+        if config.architecture != "pre-norm":
+            raise ConfigError(f"a network of architecture '{config.architecture}' is made by `PaperTransformer`")
+        super().__init__(config)
+        self.out_lmax, self.out_channels = config.lmax, config.channels
+        given = config.all_vectors, config.input_numbers
+        self.edges = EdgeEmbedding(config.lmax, config.cutoff, config.basis_size, config.edge_features, *given)
         rates = [config.stochastic_depth * layer / config.num_layers for layer in range(1, config.num_layers + 1)]
         self.blocks = nn.ModuleList(SE3TransformerBlock(config, rate) for rate in rates)
         self.norm = EquivariantRMSNorm(config.lmax, config.channels)
 
     def forward(self, graph: GraphBatch, x: Tensor | None = None) -> Tensor:
-        """Node features of a batch of graphs.
-
-        Args:
-            graph: nodes of B graphs, with edges or without.
-            x: equivariant input features (N, M, C) to be added to those of the species.
-
-        Returns:
-            Features (N, M, C); component (l, m) at index l² + l + m.
-        """
+        """Node features of a batch of graphs; see `Encoder.forward`."""
         edges = self.embed_edges(graph)
-        features = self.embed_nodes(graph.numbers)
+        features = self.embed_nodes(graph)
         if x is not None:
             features = features + x
         for block in self.blocks:
             features = block(features, edges, graph)
         return self.norm(features)
 
-    def embed_nodes(self, numbers: Tensor) -> Tensor:
-        """Atomic numbers (N,) to features (N, M, C) that are zero but for degree 0."""
-        scalars = self.species(numbers)[:, None]
-        return functional.pad(scalars, (0, 0, 0, num_components(self.config.lmax) - 1))
-
     def embed_edges(self, graph: GraphBatch) -> Edges:
         """Frames, radial features and envelopes of all edges."""
-        src, dst, shift = graph.src, graph.dst, graph.shift
-        if src is None or dst is None:
-            src, dst, shift = self.find_edges(graph)
-        edge_vec = graph.pos.index_select(0, dst) - graph.pos.index_select(0, src)
-        if shift is not None and graph.cell is not None:
-            cells = graph.cell.index_select(0, graph.batch.index_select(0, src))
-            edge_vec = edge_vec + torch.einsum("ei,eij->ej", shift, cells)
-        return self.edges(graph.numbers, src, dst, edge_vec.to(self.species.weight.dtype))
-
-    def find_edges(self, graph: GraphBatch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The radius graph: src (E,), dst (E,) and, where a graph is periodic, the cells that are crossed (E, 3)."""
-        if graph.cell is None or graph.pbc is None:
-            return *radius_edges(graph.pos, graph.ptr, self.config.cutoff), None
-        from molformer.data.periodic import periodic_edges
-
-        return periodic_edges(graph.pos, graph.ptr, graph.cell, graph.pbc, self.config.cutoff)
+        return self.edges(graph.numbers, *self.edge_vectors(graph), self.given(graph))
 
 
 def _convolution(config: SE3TransformerConfig) -> EdgeConvolution:

@@ -19,7 +19,6 @@ from molformer.errors import ConfigError, ModelError
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.derivatives import DerivedScale, differentiable, forces_and_stress
 from molformer.models.domain import Domain
-from molformer.models.encoder import SE3Transformer
 from molformer.models.folder import read_folder, write_folder
 from molformer.models.targets import (
     ForcesFrom,
@@ -27,6 +26,7 @@ from molformer.models.targets import (
     derivative_factor,
     derived_targets,
     module_name,
+    new_encoder,
     new_head,
     potential_of,
 )
@@ -44,7 +44,7 @@ class PropertyModel(nn.Module):
     Args:
         config: of the encoder.
         targets: name, unit and kind of each target; a `stress` is a derivative of the `potential`.
-        pooling: how intensive targets are read out, `mean` or `attention`.
+        pooling: how intensive targets and classes are read out, `mean`, `attention` or `max`.
         domain: what it was trained on.
         forces: `conservative` forces are minus the gradient of the `potential`; `direct` ones are read out of the
             features, which needs neither an energy nor a backward pass but conserves no energy.
@@ -73,7 +73,7 @@ class PropertyModel(nn.Module):
         self.domain = domain or Domain()
         self.forces = forces
         check_targets(self.targets, config.lmax, forces)
-        self.encoder = SE3Transformer(config)
+        self.encoder = new_encoder(config, self.targets, forces)
         self.heads = nn.ModuleDict(
             {
                 module_name(target.name): new_head(target, config, pooling)
@@ -92,7 +92,8 @@ class PropertyModel(nn.Module):
         Returns:
             By target name: (B,) for scalars, (B, 3) for vectors, (B, 3, 3) for tensors and stress (NaN where a graph
             is not periodic), (N,) for charges and other values per atom, (N, 3) for forces and other vectors per atom;
-            logits (B,) for binary targets and (B, K) for categories, which `probabilities` turns into what they mean.
+            logits (B,) for binary targets, (B, K) for categories and (N, K) for those of atoms, which `probabilities`
+            turns into what they mean.
         """
         graph = self.differentiable(graph)
         return self.readout(self.features(graph), graph)
@@ -164,6 +165,11 @@ class PropertyModel(nn.Module):
         """
         return potential_of(self.targets)
 
+    @property
+    def num_features(self) -> int:
+        """Invariant features of a node, see `inference.features`."""
+        return self.encoder.out_channels * (self.encoder.out_lmax + 1)
+
     def _derived_scale(self, target: Label) -> Tensor:
         scale = self.scales[module_name(target.name)]
         assert isinstance(scale, DerivedScale)
@@ -175,7 +181,7 @@ class PropertyModel(nn.Module):
 
     @staticmethod
     def probabilities(target: Label, logits: Tensor) -> Tensor:
-        """Probability of 1 (B,) of a binary target, or of each class (B, K) of a category."""
+        """Probability of 1 (B,) of a binary target, or of each class (B, K) or (N, K) of a category."""
         return logits.sigmoid() if target.kind == "binary" else logits.softmax(-1)
 
     def scale(self, target: Label) -> Tensor:

@@ -6,8 +6,12 @@ from typing import Literal, get_args
 from molformer import units
 from molformer.data.structure import Label
 from molformer.errors import ConfigError
+from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
+from molformer.models.encoder import SE3Transformer
+from molformer.models.paper import PaperTransformer
 from molformer.nn.readout import (
+    AtomClassHead,
     AtomHead,
     AtomVectorHead,
     ChargesHead,
@@ -86,12 +90,24 @@ def check_targets(targets: Sequence[Label], lmax: int, forces: ForcesFrom) -> No
         raise ConfigError(f"forces is '{forces}'; choose one of {', '.join(get_args(ForcesFrom))}")
     for target in derived_targets(targets, forces):
         derivative_factor(potential_of(targets), target)
-    degrees = {"vector": 1, "atom_vector": 1, "tensor": 2, "forces": 1 if forces == "direct" else 0}
     for target in targets:
-        needed = degrees.get(target.kind, 0)
+        needed = needed_degree([target], forces)
         if lmax < needed:
             what = {"forces": "direct forces", "atom_vector": "a vector per atom"}.get(target.kind, f"a {target.kind}")
             raise ConfigError(f"target '{target.name}' is {what}, which needs lmax of at least {needed}")
+
+
+def needed_degree(targets: Sequence[Label], forces: ForcesFrom) -> int:
+    """Highest degree of the features that the targets are read from."""
+    degrees = {"vector": 1, "atom_vector": 1, "tensor": 2, "forces": 1 if forces == "direct" else 0}
+    return max(degrees.get(target.kind, 0) for target in targets)
+
+
+def new_encoder(config: SE3TransformerConfig, targets: Sequence[Label], forces: ForcesFrom) -> Encoder:
+    """The network of a config; the published one gives out no more degrees than the targets need."""
+    if config.architecture == "paper":
+        return PaperTransformer(config, needed_degree(targets, forces))
+    return SE3Transformer(config)
 
 
 def module_name(name: str) -> str:
@@ -101,19 +117,24 @@ def module_name(name: str) -> str:
 
 def new_head(target: Label, config: SE3TransformerConfig, pooling: Pooling) -> Head:
     """The head that reads a target out; forces are those predicted directly."""
+    paper = config.architecture == "paper"
+    channels = (config.lmax + 1) * config.channels if paper else config.channels
     if target.kind == "intensive":
-        return ScalarHead(config.channels, pooling)
+        return ScalarHead(channels, pooling, pool_first=paper)
     if target.kind == "extensive":
-        return ExtensiveHead(config.channels)
+        return ExtensiveHead(channels)
     if target.kind in ("binary", "category"):
-        return ClassHead(config.channels, max(1, len(target.classes)), pooling)
+        return ClassHead(channels, max(1, len(target.classes)), pooling, pool_first=paper)
     if target.kind == "forces":
-        return AtomVectorHead(config.channels, balanced=True)
+        return AtomVectorHead(channels, balanced=True)
+    if target.kind == "atom_category":
+        return AtomClassHead(channels, len(target.classes))
+    if target.kind == "atom_vector":
+        return AtomVectorHead(channels, inputs=config.input_vectors)
     heads: dict[str, Callable[[int], Head]] = {
         "vector": VectorHead,
         "tensor": TensorHead,
         "charges": ChargesHead,
         "atom": AtomHead,
-        "atom_vector": AtomVectorHead,
     }
-    return heads[target.kind](config.channels)
+    return heads[target.kind](channels)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from molformer.elements import MAX_NUMBER
 from molformer.nn.chunks import Chunk, whole_receivers
+from molformer.nn.inputs import EdgeInputs
 from molformer.nn.precision import full_precision
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.so3 import edge_frames
@@ -103,6 +104,8 @@ class EdgeEmbedding(nn.Module):
         cutoff: Å.
         basis_size: number of Bessel functions.
         features: F.
+        vectors: input vectors of a node, see `EdgeInputs`.
+        numbers: input numbers of a node.
 
     Example:
         >>> embed = EdgeEmbedding(lmax=2, cutoff=5.0, basis_size=8, features=16)
@@ -112,7 +115,9 @@ class EdgeEmbedding(nn.Module):
         (torch.Size([2, 9, 9]), torch.Size([2, 16]))
     """
 
-    def __init__(self, lmax: int, cutoff: float, basis_size: int, features: int) -> None:
+    def __init__(
+        self, lmax: int, cutoff: float, basis_size: int, features: int, vectors: int = 0, numbers: int = 0
+    ) -> None:
         super().__init__()
         self.lmax = lmax
         self.basis = BesselBasis(cutoff, basis_size)
@@ -121,8 +126,16 @@ class EdgeEmbedding(nn.Module):
         self.from_src = nn.Embedding(MAX_NUMBER + 1, features)
         self.from_dst = nn.Embedding(MAX_NUMBER + 1, features)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(features, features), nn.SiLU())
+        self.inputs = EdgeInputs(vectors, numbers, features) if vectors or numbers else None
 
-    def forward(self, numbers: Tensor, src: Tensor, dst: Tensor, edge_vec: Tensor) -> Edges:
+    def forward(
+        self,
+        numbers: Tensor,
+        src: Tensor,
+        dst: Tensor,
+        edge_vec: Tensor,
+        inputs: tuple[Tensor, Tensor] | None = None,
+    ) -> Edges:
         """Embed edges; they come out sorted by receiver.
 
         Args:
@@ -130,20 +143,19 @@ class EdgeEmbedding(nn.Module):
             src: sending nodes (E,).
             dst: receiving nodes (E,).
             edge_vec: pos[dst] - pos[src] (E, 3), Å.
+            inputs: vectors (N, V, 3) and numbers (N, S) of the nodes, if there are any.
         """
         if bool((dst[1:] < dst[:-1]).any()):
             order = torch.argsort(dst, stable=True)
             src, dst, edge_vec = src[order], dst[order], edge_vec[order]
-        square = edge_vec.square().sum(-1)
-        zero = square < ZERO_LENGTH**2
-        # The replacement is chosen before the root, so that no gradient passes through a root of zero.
-        axis = torch.tensor([0.0, 1.0, 0.0], dtype=edge_vec.dtype, device=edge_vec.device)
-        length = torch.where(zero, 1.0, square).sqrt()
-        direction = torch.where(zero[:, None], axis, edge_vec / length[:, None])
+        length, direction, zero = _polar(edge_vec)
         with full_precision(edge_vec.device.type):
             frames = edge_frames(direction, self.lmax)
             basis = self.basis(length)
         ends = self.from_src(numbers).index_select(0, src) + self.from_dst(numbers).index_select(0, dst)
+        if self.inputs is not None:
+            assert inputs is not None
+            ends = ends + self.inputs(*inputs, src, dst, direction)
         return Edges(
             src=src,
             dst=dst,
@@ -152,3 +164,47 @@ class EdgeEmbedding(nn.Module):
             features=self.mix(self.from_basis(basis) + ends),
             envelope=self.envelope(length).masked_fill(zero, 0.0),
         )
+
+
+class LengthEmbedding(nn.Module):
+    """Edge vectors to `Edges` whose features are the length itself, after numbers that are given for each edge.
+
+    Args:
+        lmax: highest degree of the features that will be turned.
+        cutoff: Å.
+    """
+
+    def __init__(self, lmax: int, cutoff: float) -> None:
+        super().__init__()
+        self.lmax = lmax
+        self.envelope = PolynomialEnvelope(cutoff)
+
+    def forward(self, src: Tensor, dst: Tensor, edge_vec: Tensor, num_nodes: int, given: Tensor | None = None) -> Edges:
+        """Embed edges; they come out sorted by receiver.
+
+        Args:
+            src: sending nodes (E,).
+            dst: receiving nodes (E,).
+            edge_vec: pos[dst] - pos[src] (E, 3), Å.
+            num_nodes: N.
+            given: numbers of each edge (E, F-1).
+        """
+        order = torch.argsort(dst, stable=True)
+        length, direction, zero = _polar(edge_vec[order])
+        with full_precision(edge_vec.device.type):
+            frames = edge_frames(direction, self.lmax)
+        features = length[:, None]
+        if given is not None:
+            features = torch.cat([given[order].to(features.dtype), features], dim=1)
+        envelope = self.envelope(length).masked_fill(zero, 0.0)
+        return Edges(src[order], dst[order], num_nodes, frames, features, envelope)
+
+
+def _polar(edge_vec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Lengths (E,) and directions (E, 3), those of a unit vector where an edge has no length, and where it has none."""
+    square = edge_vec.square().sum(-1)
+    zero = square < ZERO_LENGTH**2
+    # The replacement is chosen before the root, so that no gradient passes through a root of zero.
+    axis = torch.tensor([0.0, 1.0, 0.0], dtype=edge_vec.dtype, device=edge_vec.device)
+    length = torch.where(zero, 1.0, square).sqrt()
+    return length, torch.where(zero[:, None], axis, edge_vec / length[:, None]), zero

@@ -16,7 +16,9 @@ from molformer.so3 import wigner_3j
 if TYPE_CHECKING:
     from molformer.data.graph import GraphBatch
 
-Pooling = Literal["mean", "attention"]
+Pooling = Literal["mean", "attention", "max"]
+"""How nodes become a graph: a mean of what is read from each, with learnt weights or without; or the largest of each
+channel, from which is then read (as in PointNet, Qi et al. 2017, arXiv 1612.00593)."""
 
 
 class Head(nn.Module, ABC):
@@ -55,22 +57,49 @@ class Head(nn.Module, ABC):
         self.size.fill_(size)
 
 
-class ScalarHead(Head):
-    """One intensive number a graph: a mean of node values and of references of the elements.
+class PooledHead(Head):
+    """Numbers of a graph from its nodes.
 
     Args:
         channels: C.
-        pooling: `mean` over the nodes, or `attention`, a mean with learnt weights.
+        outputs: K.
+        pooling: see `Pooling`.
+        pool_first: pool features with `mean` too, and then read, as the published SE(3)-Transformer does.
     """
 
-    def __init__(self, channels: int, pooling: Pooling = "attention") -> None:
-        super().__init__(channels, 1 + (pooling == "attention"))
+    def __init__(self, channels: int, outputs: int, pooling: Pooling, pool_first: bool) -> None:
+        super().__init__(channels, outputs + (pooling == "attention"))
+        self.outputs = outputs
+        self.pooling = pooling
+        self.pool_first = (pool_first and pooling == "mean") or pooling == "max"
+        if self.pool_first:
+            self.net[1] = nn.ReLU()
+
+    def read(self, x: Tensor, graph: "GraphBatch") -> Tensor:
+        """Features (N, M, C) to numbers (B, K), float64."""
+        if self.pool_first:
+            pool = graph.max_over_graphs if self.pooling == "max" else graph.mean_over_graphs
+            return self.net(pool(x[:, 0])).double()
+        y = self.net(x[:, 0]).double()
+        return _pooled(y[:, : self.outputs], y[:, self.outputs :], graph)
+
+
+class ScalarHead(PooledHead):
+    """One intensive number a graph: what is read from the nodes, and the mean of references of the elements.
+
+    Args:
+        channels: C.
+        pooling: see `Pooling`.
+        pool_first: see `PooledHead`.
+    """
+
+    def __init__(self, channels: int, pooling: Pooling = "attention", pool_first: bool = False) -> None:
+        super().__init__(channels, 1, pooling, pool_first)
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (B,)."""
-        y = self.net(x[:, 0]).double()
         reference = graph.mean_over_graphs(self.references[graph.numbers])
-        return reference + self.scale * _pooled(y[:, :1], y[:, 1:], graph)[:, 0]
+        return reference + self.scale * self.read(x, graph)[:, 0]
 
     def parts(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Part of each node (N,), beyond the reference of its element; with the mean of these they add up to values."""
@@ -129,29 +158,39 @@ class AtomVectorHead(Head):
 
     x_i⁰ and x_i¹ are the features of degrees 0 and 1, g a network, W a linear map and s the scale of the target.
 
-    It needs no graph, unless it is balanced, and can be used alone. As the auxiliary task of Noisy Nodes (Godwin et al.
-    2021, arXiv 2106.07971; Zaidi et al. 2022, arXiv 2206.00133) it reads the noise from features of the noisy
-    positions r_i + σ ε_i, with ε_i normal and of zero mean over the nodes of a graph: its loss is the mean of
+    Vectors that are inputs of the node, such as its velocity, are added with factors h_k(x_i⁰) of their own, so that
+    motion on a straight line is easily learnt.
+
+    It needs no graph, unless it is balanced or has inputs, and can be used alone. As the auxiliary task of Noisy Nodes
+    (Godwin et al. 2021, arXiv 2106.07971; Zaidi et al. 2022, arXiv 2206.00133) it reads the noise from features of the
+    noisy positions r_i + σ ε_i, with ε_i normal and of zero mean over the nodes of a graph: its loss is the mean of
     |v_i - ε_i|² over the nodes, with s = 1.
 
     Args:
         channels: C.
         balanced: subtract the mean of each graph, so that its vectors add up to zero, as forces do.
+        inputs: how many input vectors a node has, see `NodeInputs`.
 
     Example:
         >>> AtomVectorHead(8)(torch.zeros(5, 9, 8)).shape
         torch.Size([5, 3])
     """
 
-    def __init__(self, channels: int, balanced: bool = False) -> None:
-        super().__init__(channels, channels)
+    def __init__(self, channels: int, balanced: bool = False, inputs: int = 0) -> None:
+        super().__init__(channels, channels + inputs)
         self.vector = nn.Linear(channels, channels, bias=False)
         self.balanced = balanced
+        self.inputs = inputs
 
     def forward(self, x: Tensor, graph: "GraphBatch | None" = None) -> Tensor:
         """Features (N, M, C), M ≥ 4, to vectors (N, 3), components x, y, z."""
-        gates = self.net(x[:, 0])
+        gates, factors = self.net(x[:, 0]).split([x.shape[-1], self.inputs], dim=-1)
         vectors = (self.vector(x[:, 1:4]) * gates[:, None]).sum(-1).double() / x.shape[-1] ** 0.5
+        if self.inputs:
+            assert graph is not None
+            assert graph.features is not None
+            given = graph.features[:, : 3 * self.inputs].nan_to_num().unflatten(1, (self.inputs, 3))
+            vectors = vectors + (factors[..., None] * given).sum(1)
         if self.balanced:
             assert graph is not None
             vectors = vectors - graph.mean_over_graphs(vectors)[graph.batch]
@@ -201,24 +240,36 @@ class AtomHead(Head):
         return self.references[graph.numbers] + self.scale * self.net(x[:, 0])[:, 0].double()
 
 
-class ClassHead(Head):
+class ClassHead(PooledHead):
     """Logits of the classes of a graph, pooled like an intensive number.
 
     Args:
         channels: C.
         classes: K; 1 for a binary target.
-        pooling: `mean` over the nodes, or `attention`, a mean with learnt weights.
+        pooling: see `Pooling`.
+        pool_first: see `PooledHead`.
     """
 
-    def __init__(self, channels: int, classes: int, pooling: Pooling = "attention") -> None:
-        super().__init__(channels, classes + (pooling == "attention"))
-        self.classes = classes
+    def __init__(self, channels: int, classes: int, pooling: Pooling = "attention", pool_first: bool = False) -> None:
+        super().__init__(channels, classes, pooling, pool_first)
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to logits (B, K), or (B,) if K is 1."""
-        y = self.net(x[:, 0]).double()
-        logits = _pooled(y[:, : self.classes], y[:, self.classes :], graph)
-        return logits[:, 0] if self.classes == 1 else logits
+        logits = self.read(x, graph)
+        return logits[:, 0] if self.outputs == 1 else logits
+
+
+class AtomClassHead(Head):
+    """Logits of the classes of each node.
+
+    Args:
+        channels: C.
+        classes: K.
+    """
+
+    def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
+        """Features (N, M, C) to logits (N, K)."""
+        return self.net(x[:, 0]).double()
 
 
 class ChargesHead(Head):

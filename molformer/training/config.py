@@ -50,7 +50,7 @@ class TrainingConfig:
         folds: parts of a cross-validation, 0 for none.
         fold: which of them is the test part, from 0.
         seed: of the split, the initial weights and the order of the batches.
-        pooling: readout of intensive targets, `attention` or `mean`.
+        pooling: readout of intensive targets and classes, `attention`, `mean` or `max`.
         forces: `conservative`, minus the gradient of the energy; or `direct`, a readout of their own, which costs less
             and does not conserve energy.
         batch_size: molecules a step, on all devices together; 16 to 256.

@@ -31,6 +31,7 @@ def errors_table(errors: Sequence[TargetErrors], title: str) -> Table:
         "RMSE": [_number(row.rmse) for row in errors],
         "ROC-AUC": [_number(row.roc_auc, 3) for row in errors],
         "its 95 %": [_interval(row.roc_auc_interval) for row in errors],
+        "mIoU": [_number(row.iou, 3) for row in errors],
         "baseline": [_number(_baseline(row)) for row in errors],
         "better by": [_gain(row) for row in errors],
     }

@@ -63,6 +63,7 @@ class TargetErrors:
         error_composition: the same of the composition predictor; NaN where the composition says nothing.
         roc_auc: area under the ROC curve of a binary target; NaN for others, or if one of the answers is absent.
         roc_auc_interval: of `roc_auc`.
+        iou: mean over the classes of intersection over union, of classes of atoms or points; NaN for others.
     """
 
     target: Label
@@ -77,6 +78,7 @@ class TargetErrors:
     error_composition: float = NAN
     roc_auc: float = NAN
     roc_auc_interval: Interval = NO_INTERVAL
+    iou: float = NAN
 
 
 def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> Predicted:
@@ -183,12 +185,13 @@ def _number_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErr
 
 def _class_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErrors:
     """Share of wrong answers, and the area under the ROC curve of a binary target."""
-    target, probability, label, _, _ = values
+    target, probability, label, owner, _ = values
     if len(label) == 0:
         return TargetErrors(target, 0, NAN)
     truth = label.astype(int)
-    answer = probability.argmax(-1) if target.kind == "category" else (probability > 0.5).astype(int)
-    wrong = np.stack([answer != truth, np.ones(len(truth))], 1)
+    answer = (probability > 0.5).astype(int) if target.kind == "binary" else probability.argmax(-1)
+    wrong = np.zeros((owner.max() + 1, 2))  # of each structure: wrong answers, and all
+    np.add.at(wrong, owner, np.stack([answer != truth, np.ones(len(truth))], 1))
     frequent = NAN
     if data is not None:
         train, _ = labelled_values(data.store, data.split.train, target)
@@ -197,7 +200,7 @@ def _class_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErro
     return TargetErrors(
         target=target,
         count=len(truth),
-        error=float(wrong[:, 0].mean()),
+        error=float((answer != truth).mean()),
         interval=ratio_interval(wrong, lambda drawn: drawn[:, 0] / drawn[:, 1]),
         error_mean=frequent,
         roc_auc=_roc_auc(probability, truth) if binary else NAN,
@@ -206,7 +209,15 @@ def _class_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErro
             if binary
             else NO_INTERVAL
         ),
+        iou=_iou(answer, truth, len(target.classes)) if target.kind == "atom_category" else NAN,
     )
+
+
+def _iou(answer: np.ndarray, truth: np.ndarray, classes: int) -> float:
+    """Mean of intersection over union, over the classes that occur."""
+    counts = np.bincount(classes * truth + answer, minlength=classes**2).reshape(classes, classes)
+    both, either = counts.diagonal(), counts.sum(0) + counts.sum(1) - counts.diagonal()
+    return float((both[either > 0] / either[either > 0]).mean())
 
 
 def _roc_auc(probability: np.ndarray, truth: np.ndarray) -> float:

@@ -106,6 +106,8 @@ def _errors(errors: Sequence[TargetErrors]) -> list[str]:
             other = f"{row.per_atom:.4g} an atom"
         elif not math.isnan(row.roc_auc):
             other = f"ROC-AUC {row.roc_auc:.3f} ({_interval(row.roc_auc_interval)})"
+        elif not math.isnan(row.iou):
+            other = f"mean IoU {row.iou:.3f}"
         cells = [
             row.target.name,
             row.target.unit,

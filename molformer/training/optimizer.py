@@ -11,10 +11,10 @@ from typing import Any
 from torch import nn
 
 from molformer.errors import ConfigError
-from molformer.models.encoder import SE3Transformer
-from molformer.nn import EquivariantRMSNorm
+from molformer.models.base import Encoder
+from molformer.nn import EquivariantRMSNorm, NormNonlinearity
 
-_LEFT_ALONE = (EquivariantRMSNorm, nn.Embedding, nn.LayerNorm)
+_LEFT_ALONE = (EquivariantRMSNorm, NormNonlinearity, nn.Embedding, nn.LayerNorm)
 
 
 def rate_of_step(step: int, steps: int, warmup: float, cooldown: float = 0.0) -> float:
@@ -71,7 +71,7 @@ def layer_rates(module: nn.Module, encoder: float = 1.0, frozen_blocks: int = 0)
         ConfigError: the factor is negative, or the encoder has fewer blocks.
 
     Example:
-        >>> from molformer.models import SE3TransformerConfig
+        >>> from molformer.models import SE3Transformer, SE3TransformerConfig
         >>> network = SE3Transformer(SE3TransformerConfig(lmax=1, channels=8, num_layers=2))
         >>> rates = layer_rates(network, encoder=0.1, frozen_blocks=1)
         >>> rates["species.weight"], rates["blocks.0.norm_1.gain"], rates["blocks.1.norm_1.gain"], rates["norm.gain"]
@@ -81,12 +81,12 @@ def layer_rates(module: nn.Module, encoder: float = 1.0, frozen_blocks: int = 0)
         raise ConfigError(f"the encoder's learning rate is {encoder} times that of the heads; use 0 to 1")
     rates = {name: 1.0 for name, _ in module.named_parameters()}
     for prefix, inner in module.named_modules():
-        if not isinstance(inner, SE3Transformer):
+        if not isinstance(inner, Encoder):
             continue
         blocks = len(inner.blocks)
         if not 0 <= frozen_blocks <= blocks:
             raise ConfigError(f"{frozen_blocks} blocks are to be frozen and the encoder has {blocks}")
-        first = ["species.", "edges.", *(f"blocks.{index}." for index in range(frozen_blocks))]
+        first = ["species.", "edges.", "inputs.", *(f"blocks.{index}." for index in range(frozen_blocks))]
         for name, _ in inner.named_parameters():
             frozen = frozen_blocks > 0 and name.startswith(tuple(first))
             rates[f"{prefix}.{name}" if prefix else name] = 0.0 if frozen else encoder

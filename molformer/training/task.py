@@ -15,11 +15,11 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import Accuracy, MeanAbsoluteError, MeanSquaredError, MetricCollection
+from torchmetrics import Accuracy, JaccardIndex, MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection
 
 from molformer.data.graph import GraphBatch
 from molformer.data.structure import Label
-from molformer.errors import TrainingError
+from molformer.errors import ConfigError, TrainingError
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel
 from molformer.nn.readout import AtomVectorHead
@@ -59,7 +59,11 @@ class PropertyTask(LightningModule):
             Domain.from_dict(domain),
             self.training_config.forces,
         )
-        self.denoise = AtomVectorHead(self.model.config.channels) if self.training_config.noise else None
+        if self.training_config.noise and self.model.encoder.out_lmax < 1:
+            raise ConfigError(
+                "noise is told from features of degree 1, which this network does not give: set noise to 0"
+            )
+        self.denoise = AtomVectorHead(self.model.encoder.out_channels) if self.training_config.noise else None
         self.metrics = nn.ModuleList(_metrics(target) for target in self.model.targets)
         self._sums: dict[str, Tensor] = {}
 
@@ -165,8 +169,14 @@ def _metrics(target: Label) -> MetricCollection:
     """Errors of a target that are followed while a model is trained."""
     if target.kind == "binary":
         return MetricCollection({"accuracy": Accuracy("binary")})
-    if target.kind == "category":
-        return MetricCollection({"accuracy": Accuracy("multiclass", num_classes=len(target.classes), average="micro")})
+    if target.is_class:
+        classes = len(target.classes)
+        metrics: dict[str, Metric | MetricCollection] = {
+            "accuracy": Accuracy("multiclass", num_classes=classes, average="micro")
+        }
+        if target.per_node:
+            metrics["iou"] = JaccardIndex("multiclass", num_classes=classes)
+        return MetricCollection(metrics, compute_groups=False)
     return MetricCollection({"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False)}, compute_groups=False)
 
 

@@ -1,6 +1,7 @@
-"""Public data sets by name: what they are, where they come from, and how they are fetched and read.
+"""Data sets by name: what they are, where they come from, and how they are fetched, read or made.
 
-Nothing of them is part of this package: a data set is downloaded by its user, or taken from a file that is there.
+Nothing of them is part of this package: a data set is downloaded by its user, taken from a file that is there, or made
+from a seed.
 """
 
 from collections.abc import Iterator
@@ -11,14 +12,16 @@ from molformer.data.datasets.clouds import CLOUDS
 from molformer.data.datasets.dataset import DataSet, RemoteFile
 from molformer.data.datasets.download import Progress, download, place
 from molformer.data.datasets.moleculenet import MOLECULENET
+from molformer.data.datasets.nbody import NBODY
 from molformer.data.datasets.quantum import QUANTUM
+from molformer.data.datasets.shapes import SHAPES
 from molformer.data.readers import Entry
 from molformer.data.structure import Label
 from molformer.errors import InputError
 
-__all__ = ["DataSet", "RemoteFile", "fetch", "info", "labels", "names", "read"]
+__all__ = ["DataSet", "RemoteFile", "fetch", "generate", "info", "labels", "names", "read"]
 
-_ALL = {dataset.name: dataset for dataset in (*QUANTUM, *MOLECULENET, *CLOUDS)}
+_ALL = {dataset.name: dataset for dataset in (*QUANTUM, *MOLECULENET, *CLOUDS, *NBODY, *SHAPES)}
 
 
 def names() -> list[str]:
@@ -63,6 +66,8 @@ def fetch(name: str, folder: str | Path, file: str | Path | None = None, progres
         InputError: there is no such data set, or a file cannot be had or is not the one that was published.
     """
     dataset = info(name)
+    if not dataset.files:
+        raise InputError(f"'{name}' is made, not read: it has no file")
     folder = Path(folder)
     for number, remote in enumerate(dataset.files):
         there = None if file is None else Path(file) if number == 0 else Path(file).with_name(remote.filename)
@@ -81,10 +86,33 @@ def read(name: str, path: str | Path) -> Iterator[Entry]:
         path: what `fetch` returned.
 
     Raises:
-        InputError: there is no such data set.
+        InputError: there is no such data set, or it has no file.
     """
     dataset = info(name)
+    if dataset.reader is None:
+        raise InputError(f"'{name}' is made, not read: it has no file")
     return dataset.reader(Path(path), dataset)
+
+
+def generate(name: str, count: int = 0, seed: int = 0) -> Iterator[Entry]:
+    """Entries of a data set that is made here, the same for the same seed.
+
+    Args:
+        name: see `names`.
+        count: how many; 0 for as many as it has where it is published.
+        seed: of all that is drawn.
+
+    Raises:
+        InputError: there is no such data set, or it is a published one.
+
+    Example:
+        >>> next(generate("nbody-paper", count=1)).structure.features.shape
+        (5, 4)
+    """
+    dataset = info(name)
+    if dataset.generate is None:
+        raise InputError(f"'{name}' is published, not made: it can be downloaded")
+    return dataset.generate(count or dataset.count, seed)
 
 
 def labels(name: str) -> list[Label]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from molformer.data.readers import Entry, ReadOptions, read_file
 from molformer.data.structure import Label
@@ -37,25 +36,29 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A public data set.
+    """A public data set, or one that is made here; it has files and a reader, or `generate`.
 
     Args:
         name: its name here.
         title: one line that says what it is.
-        files: the first is the one that the reader takes.
         labels: with units and kinds.
         licence: of the data, as their publisher says.
         citation: what to cite.
+        files: the first is the one that the reader takes.
         reader: gives the entries of the first file.
+        generate: makes as many entries as are asked for, from a seed.
+        count: how many there are of a data set that is made here.
     """
 
     name: str
     title: str
-    files: tuple[RemoteFile, ...]
     labels: tuple[Label, ...]
     licence: str
     citation: str
-    reader: Callable[[Path, Self], Iterator[Entry]]
+    files: tuple[RemoteFile, ...] = ()
+    reader: Callable[[Path, "DataSet"], Iterator[Entry]] | None = None
+    generate: Callable[[int, int], Iterator[Entry]] | None = None
+    count: int = 0
 
     @property
     def size(self) -> int | None:
