@@ -27,7 +27,7 @@ from molformer.nn.paper import (
     PaperBlock,
     by_row,
 )
-from molformer.so3 import num_components
+from molformer.so3 import num_components, turning
 
 
 class PaperTransformer(Encoder):
@@ -77,7 +77,9 @@ class PaperTransformer(Encoder):
         kept = [place for place, row in enumerate(rows) if row in sent]
         framed = torch.stack([sent[rows[place]] for place in kept], dim=1)
         out = num_components(self.out_lmax)
-        back = edges.frames.to(x.dtype)[:, kept, :out].transpose(1, 2)  # of the degrees that come out
+        back = (
+            turning.dense(edges.frames, self.config.lmax).to(x.dtype)[:, kept, :out].transpose(1, 2)
+        )  # of the degrees that come out
         own = self.final_self(x[:, :out]).index_select(0, edges.dst)
         return edges.sum_at_dst((torch.bmm(back, framed) + own) * edges.envelope[:, None, None].to(x.dtype))
 

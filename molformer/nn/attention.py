@@ -19,6 +19,7 @@ from molformer.nn.edges import Edges
 from molformer.nn.linear import DegreeLinear
 from molformer.nn.receive import received
 from molformer.nn.so2 import EdgeConvolution
+from molformer.so3 import turning
 
 _FAINTEST = 1e-30
 _EPSILON = 1e-6
@@ -205,7 +206,6 @@ class SE3Attention(nn.Module):
         to_nodes = edges.turn_back(grad_x), edges.sum_at_dst(edges.turn_back(grad_queries))
         if not frames_too:
             return *to_nodes, grad_features, *grad_kernel
-        grad_frames = torch.bmm(grad_x, x.transpose(1, 2))
-        grad_frames.baddbmm_(grad_queries, queries_at_edges.transpose(1, 2))
-        grad_frames.baddbmm_(values * channel_weights, grad_at_edges.transpose(1, 2))
+        pairs = (grad_x, x), (grad_queries, queries_at_edges), (values * channel_weights, grad_at_edges)
+        grad_frames = turning.frames_gradient(edges.frames, pairs)
         return *to_nodes, grad_frames, grad_features, (over_envelope * centred).sum(-1), *grad_kernel

@@ -14,7 +14,7 @@ from molformer.nn.chunks import Chunk, whole_receivers
 from molformer.nn.inputs import EdgeInputs
 from molformer.nn.precision import full_precision
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
-from molformer.so3 import edge_frames
+from molformer.so3 import edge_frames, frame_blocks, turning
 
 ZERO_LENGTH = 1e-6
 """Å. A shorter edge has no direction; it carries no message."""
@@ -52,7 +52,8 @@ class Edges:
         src: sending nodes (E,).
         dst: receiving nodes (E,).
         num_nodes: N.
-        frames: Wigner matrices (E, M, M) into the edge frames, rows sorted by |m|; see `so3.edge_frames`.
+        frames: Wigner matrices into the edge frames, rows sorted by |m|: (E, M, M), or for a high lmax the blocks
+            (E, S) of the degrees; see `so3.turning`.
         features: functions of length and species (E, F).
         envelope: weight (E,) of each edge, 1 at short range and 0 at the cutoff.
         memory: what the layers may use to keep something for the backward.
@@ -69,11 +70,11 @@ class Edges:
 
     def turn_in(self, x: Tensor) -> Tensor:
         """Features (E, M, C) into the frames of their edges."""
-        return torch.bmm(self.frames.to(x.dtype), x)
+        return turning.turn_in(self.frames, x)
 
     def turn_back(self, x: Tensor) -> Tensor:
         """Features (E, M, C) from the frames of their edges into the common frame."""
-        return torch.bmm(self.frames.to(x.dtype).transpose(1, 2), x)
+        return turning.turn_back(self.frames, x)
 
     def sum_at_dst(self, x: Tensor) -> Tensor:
         """Sum of the messages (E, …) that each node receives: (N, …)."""
@@ -150,7 +151,7 @@ class EdgeEmbedding(nn.Module):
             src, dst, edge_vec = src[order], dst[order], edge_vec[order]
         length, direction, zero = _polar(edge_vec)
         with full_precision(edge_vec.device.type):
-            frames = edge_frames(direction, self.lmax)
+            frames = _frames(direction, self.lmax)
             basis = self.basis(length)
         ends = self.from_src(numbers).index_select(0, src) + self.from_dst(numbers).index_select(0, dst)
         if self.inputs is not None:
@@ -192,7 +193,7 @@ class LengthEmbedding(nn.Module):
         order = torch.argsort(dst, stable=True)
         length, direction, zero = _polar(edge_vec[order])
         with full_precision(edge_vec.device.type):
-            frames = edge_frames(direction, self.lmax)
+            frames = _frames(direction, self.lmax)
         features = length[:, None]
         if given is not None:
             features = torch.cat([given[order].to(features.dtype), features], dim=1)
@@ -208,3 +209,7 @@ def _polar(edge_vec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     axis = torch.tensor([0.0, 1.0, 0.0], dtype=edge_vec.dtype, device=edge_vec.device)
     length = torch.where(zero, 1.0, square).sqrt()
     return length, torch.where(zero[:, None], axis, edge_vec / length[:, None]), zero
+
+
+def _frames(direction: Tensor, lmax: int) -> Tensor:
+    return edge_frames(direction, lmax) if lmax <= turning.DENSE_LMAX else frame_blocks(direction, lmax)

@@ -47,14 +47,39 @@ def edge_frames(direction: Tensor, lmax: int) -> Tensor:
         return torch.ones_like(direction[:, :1, None])
     exponents, table = _polynomial_table(lmax)
     flipped = direction[:, 1] < 0
-    x, y, z = direction.unbind(-1)
-    sign = torch.where(flipped, -1.0, 1.0).to(direction)
-    cosine = 1 + sign * y
-    quaternion = torch.stack([cosine, -sign * z, x], dim=-1) * (2 * cosine).rsqrt()[:, None]
-    monomials = _monomials(quaternion, exponents, 2 * lmax)
+    monomials = _monomials(_quaternion(direction), exponents, 2 * lmax)
     halves = torch.cat([monomials * ~flipped[:, None], monomials * flipped[:, None]], dim=-1)
     size = num_components(lmax)
     return (halves @ table.to(direction)).view(-1, size, size)
+
+
+def frame_blocks(direction: Tensor, lmax: int) -> Tensor:
+    """The blocks of `edge_frames` without the zeros around them, and without degree 0.
+
+    Args:
+        direction: unit vectors (E, 3).
+        lmax: highest degree.
+
+    Returns:
+        (E, Σ (2l+1)²): the blocks (2l+1, 2l+1) of l = 1 … lmax, rows and columns in the usual order; see `so3.turning`.
+    """
+    flipped = (direction[:, 1] < 0)[:, None]
+    quaternion = _quaternion(direction)
+    blocks = []
+    for degree in range(1, lmax + 1):
+        exponents, table = _block_table(degree)
+        monomials = _monomials(quaternion, exponents, 2 * degree)
+        halves = torch.cat([monomials * ~flipped, monomials * flipped], dim=-1)
+        blocks.append(halves @ table.to(direction))
+    return torch.cat(blocks, dim=1)
+
+
+def _quaternion(direction: Tensor) -> Tensor:
+    """(w, x, z) of the shortest rotation onto +y (E, 3), after the half turn where y < 0."""
+    x, y, z = direction.unbind(-1)
+    sign = torch.where(y < 0, -1.0, 1.0).to(direction)
+    cosine = 1 + sign * y
+    return torch.stack([cosine, -sign * z, x], dim=-1) * (2 * cosine).rsqrt()[:, None]
 
 
 def _monomials(quaternion: Tensor, exponents: Tensor, degree: int) -> Tensor:
@@ -81,6 +106,15 @@ def _polynomial_table(lmax: int) -> tuple[Tensor, Tensor]:
     dense = dense[:, frame_order(lmax)]
     table = np.concatenate([dense, dense * _half_turn(lmax)]).reshape(2 * len(exponents), size * size)
     return torch.tensor(exponents), torch.as_tensor(table)
+
+
+@cache
+def _block_table(degree: int) -> tuple[Tensor, Tensor]:
+    """As `_polynomial_table`, of one degree: exponents (K, 3), and coefficients (2K, (2l+1)²)."""
+    block, part = _block_polynomials(degree)[degree], degree_slice(degree)
+    dense = np.stack(list(block.values()))
+    table = np.concatenate([dense, dense * _half_turn(degree)[part]]).reshape(2 * len(block), -1)
+    return torch.tensor(list(block)), torch.as_tensor(table)
 
 
 def _half_turn(lmax: int) -> np.ndarray:

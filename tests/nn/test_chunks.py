@@ -12,6 +12,7 @@ from molformer.models import SE3Transformer
 from molformer.nn import FullConvolution, SeparableConvolution, chunks
 from molformer.nn import edges as edges_module
 from molformer.nn.chunks import whole_receivers
+from molformer.so3 import turning
 from tests.helpers import moved, random_graph, small_config
 
 CONVOLUTIONS = pytest.mark.parametrize("convolution", ["separable", "full"])
@@ -78,6 +79,18 @@ def test_variants_of_attention_have_right_derivatives_in_chunks(convolution, siz
     graph = random_graph((6, 5, 1, 7))
     expected = everything(model, graph)
     in_chunks(20)
+    assert_same(everything(model, graph), expected, 1e-10)
+
+
+@CONVOLUTIONS
+def test_frames_as_blocks_change_neither_values_nor_derivatives(convolution, in_chunks, monkeypatch):
+    monkeypatch.setattr(edges_module, "KEPT_BYTES", 0)
+    model = moved(SE3Transformer(small_config(convolution=convolution, num_layers=2))).double()
+    graph = random_graph((6, 5, 1, 7))
+    expected = everything(model, graph)
+    in_chunks(20)
+    monkeypatch.setattr(turning, "DENSE_LMAX", 1)
+    assert model.embed_edges(graph).frames.ndim == 2
     assert_same(everything(model, graph), expected, 1e-10)
 
 
