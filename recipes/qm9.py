@@ -5,13 +5,13 @@
 2. `configs/qm9_small.yaml` on the first: many passes at a constant rate. It can be stopped and resumed at any time,
    and made longer by `--epochs`.
 3. `configs/qm9_geometries.yaml` on the second: from there, the rate falls to zero on both kinds of geometry.
-4. Errors on the test molecules, of each kind of geometry.
+4. Errors on the test molecules, of each kind of geometry, and the folder that ships: `OUTPUT/qm9`.
 
 Steps that are finished are not done again.
 """
 
-import json
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from molformer import units
 from molformer.data.datamodule import MoleculeDataModule
@@ -46,6 +44,8 @@ ATOMS = {
 }
 """Energies of isolated atoms that belong to QM9, hartree: its file atomref.txt, doi 10.6084/m9.figshare.1057643."""
 
+HEADINGS = {"given": "DFT geometry", "etkdg+mmff": "force-field geometry"}
+
 OTHERS = ("mu", "alpha", "cv", "r2")
 
 LABELS = (
@@ -56,6 +56,9 @@ LABELS = (
     Label("cv", "cal/mol/K", "extensive"),
     Label("r2", "a0^2", "extensive"),
 )
+
+TRIALS = Path(__file__).with_name("qm9_trials.md")
+"""What was tried, what it cost and what it gave; goes into the model card."""
 
 SPLIT = (105_744, 5_000, 10_000)
 """Molecules for training, validation and test, drawn with seed 0."""
@@ -99,12 +102,13 @@ def with_force_field(structures: StructureStore, cache: Path, processes: int) ->
             yield replace(entry.structure, name=molecule.name, group=molecule.group, labels=molecule.labels)
 
 
-def errors_by_geometry(model: Path, store: StructureStore) -> dict[str, list[TargetErrors]]:
+def errors_by_geometry(
+    model: Path, store: StructureStore, split: SplitPolicy | None = None
+) -> dict[str, list[TargetErrors]]:
     """Errors on the test molecules, by the method of the geometry; only molecules that have every geometry count."""
     network = load_model(model, "cpu")
-    data = MoleculeDataModule(
-        store, [target.name for target in network.targets], SplitPolicy(fractions=SPLIT), batch_size=128
-    )
+    names = [target.name for target in network.targets]
+    data = MoleculeDataModule(store, names, split or SplitPolicy(fractions=SPLIT), batch_size=128)
     test = data.split.test
     methods = np.asarray(store.column("geometry"))[test]
     groups, counts = np.unique(store.groups[test], return_counts=True)
@@ -116,11 +120,29 @@ def errors_by_geometry(model: Path, store: StructureStore) -> dict[str, list[Tar
     return found
 
 
+def table_of(errors: dict[str, list[TargetErrors]]) -> str:
+    """Mean absolute errors with 95 % intervals, a column for each kind of geometry, as Markdown."""
+    heads = [f"MAE, {HEADINGS.get(name, name)}" for name in errors]
+    lines = ["| target | unit | molecules | " + " | ".join(heads) + " |", "|---" * (3 + len(heads)) + "|"]
+    for rows in zip(*errors.values(), strict=True):
+        cells = [f"{row.error:.4g} [{row.interval[0]:.4g}, {row.interval[1]:.4g}]" for row in rows]
+        lines.append(f"| {rows[0].target.name} | {rows[0].target.unit} | {rows[0].count} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def ship(model: Path, errors: str, folder: Path) -> None:
+    """Copy a model folder, and add the errors by geometry and the trials to its card."""
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+    card = (model / "README.md").read_text(encoding="utf-8").replace(model.as_posix(), folder.name)
+    card += f"\n## Errors by geometry\n\nA prediction from a SMILES is made for a force-field geometry.\n\n{errors}\n"
+    (folder / "README.md").write_text(f"{card}\n{TRIALS.read_text(encoding='utf-8')}", encoding="utf-8")
+
+
 def main(
     data: Annotated[Path, typer.Argument(help="NPZ file of QM9")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder for stores, runs and the model")],
     epochs: Annotated[int, typer.Option(help="epochs of 20,000 molecules at the constant rate")] = 30,
-    last_epochs: Annotated[int, typer.Option(help="epochs of 20,000 geometries in which the rate falls")] = 12,
+    last_epochs: Annotated[int, typer.Option(help="epochs of 40,000 geometries in which the rate falls")] = 6,
     processes: Annotated[int, typer.Option(help="processes for the force field")] = 2,
     overrides: Annotated[list[str] | None, typer.Argument(help="further keys of the first run, as --key=value")] = None,
 ) -> None:
@@ -142,18 +164,9 @@ def main(
     last = output / "run"
     config = ["--data", str(both), "--run", str(last), f"--epochs={last_epochs}", "--initial", str(first)]
     train(*read_configs("configs/qm9_geometries.yaml", config), resume=(last / "config.yaml").exists())
-    report(errors_by_geometry(last, StructureStore(both)), last / "model" / "geometries.json")
-
-
-def report(errors: dict[str, list[TargetErrors]], path: Path) -> None:
-    """Print the errors by geometry, and keep them."""
-    table = Table("target", "unit", "molecules", *(f"MAE, {name} geometries" for name in errors), box=None)
-    for rows in zip(*errors.values(), strict=True):
-        cells = [f"{row.error:.4g} [{row.interval[0]:.4g}, {row.interval[1]:.4g}]" for row in rows]
-        table.add_row(rows[0].target.name, rows[0].target.unit, str(rows[0].count), *cells)
-    Console().print(table)
-    kept = {name: {row.target.name: [row.error, *row.interval] for row in rows} for name, rows in errors.items()}
-    path.write_text(json.dumps(kept, indent=2))
+    errors = table_of(errors_by_geometry(last, StructureStore(both)))
+    print(errors)
+    ship(last / "model", errors, output / "qm9")
 
 
 if __name__ == "__main__":
