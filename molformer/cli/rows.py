@@ -46,7 +46,7 @@ class Failures:
 def print_predictions(predictions: "list[Prediction]", targets: "Sequence[Label]") -> None:
     """A table with a row for each prediction, and what went wrong below it."""
     from molformer.data.readers import is_file
-    from molformer.inference.table import screen_cells, screen_headings
+    from molformer.inference.table import interval_line, screen_cells, screen_headings
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("input", "formula"):
@@ -62,8 +62,8 @@ def print_predictions(predictions: "list[Prediction]", targets: "Sequence[Label]
     values = [value for prediction in predictions for value in prediction.values.values()]
     if any(value.std is not None for value in values):
         console.print("±: standard deviation over conformers and models")
-    elif any(value.interval is not None for value in values):
-        console.print("±: holds the truth for 90 % of the validation set")
+    if intervals := interval_line(predictions, targets):
+        console.print(intervals)
     for prediction in predictions:
         if prediction.message:
             console.print(prediction.message)
