@@ -42,7 +42,7 @@ class SE3TransformerConfig:
         feed_forward: hidden channels of the feed-forward network, as a multiple of `channels`.
         convolution: `separable` (fast) or `full` (the paper's kernel).
         radial: radial functions that the `full` kernel combines; 16 to 64.
-        group: `SE(3)` tells mirror images apart, `E(3)` does not and costs half.
+        group: `SE(3)` tells mirror images apart, `E(3)` does not and costs less.
         input_vectors: vectors of each node that are given, such as a velocity or a normal: the first columns of the
             structures' features, three for each.
         input_numbers: numbers of each node that are given, such as a charge or a colour: the next columns.
@@ -112,6 +112,8 @@ class SE3TransformerConfig:
                 f"channels ({self.channels}) must be a multiple of divide · num_heads ({self.divide} · "
                 f"{self.num_heads}): every head takes the same share of the keys"
             )
+        if self.architecture == "paper" and (self.message_channels or self.qk_norm):
+            raise ConfigError("message_channels and qk_norm are not for architecture 'paper': it has `divide`")
         if self.input_edge_numbers and self.architecture != "paper":
             raise ConfigError("input_edge_numbers are for architecture 'paper'")
         if not self.cutoff > 0:

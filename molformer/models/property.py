@@ -211,8 +211,9 @@ class PropertyModel(nn.Module):
             self._derived_scale(target).fill_(statistics[target.name].scale)
 
     def start_from(self, other: "PropertyModel") -> None:
-        """Take the weights of another model: its encoder, and the heads of targets of the same name and kind.
+        """Take the weights of another model: its encoder, and the heads that are alike.
 
+        A head is alike if its target has the same name and kind, and it is as large: with another pooling it is not.
         Statistics of the targets are not taken: they belong to the data.
 
         Args:
@@ -221,11 +222,15 @@ class PropertyModel(nn.Module):
         self.encoder.load_state_dict(other.encoder.state_dict())
         known = {(target.name, target.kind, target.classes) for target in other.targets if target not in other.derived}
         for target in self.targets:
-            if target not in self.derived and (target.name, target.kind, target.classes) in known:
-                weights = dict(other.head(target.name).named_parameters())
+            if target in self.derived or (target.name, target.kind, target.classes) not in known:
+                continue
+            ours, theirs = (dict(model.head(target.name).named_parameters()) for model in (self, other))
+            if {name: weight.shape for name, weight in ours.items()} == {
+                n: weight.shape for n, weight in theirs.items()
+            }:
                 with torch.no_grad():
-                    for name, parameter in self.head(target.name).named_parameters():
-                        parameter.copy_(weights[name])
+                    for name, weight in ours.items():
+                        weight.copy_(theirs[name])
 
     def head(self, name: str) -> Head:
         """The head of a target."""

@@ -170,6 +170,9 @@ def test_numbers_of_edges_are_used_and_wanted():
 def test_wrong_sizes_are_errors():
     with pytest.raises(ConfigError, match=r"channels \(8\) must be a multiple of divide · num_heads \(3 · 2\)"):
         config(divide=3)
+    for sizes in ({"message_channels": 4}, {"qk_norm": True}):
+        with pytest.raises(ConfigError, match="not for architecture 'paper'"):
+            config(**sizes)
     with pytest.raises(ConfigError, match="input_edge_numbers are for architecture 'paper'"):
         replace(preset("tiny"), input_edge_numbers=2)
     with pytest.raises(ConfigError, match="'paper' is made by `PaperTransformer`"):

@@ -43,6 +43,13 @@ def test_heads_of_the_same_targets_are_kept(source, store, tmp_path):
         assert torch.allclose(one, other, atol=1e-4)
 
 
+def test_heads_of_another_pooling_are_new(store, tmp_path):
+    first = training(store, tmp_path / "first", targets=["gap"], epochs=1, pooling="attention")
+    source = train(small_config(num_layers=1, channels=4), first)
+    settings = training(store, tmp_path / "run", targets=["gap"], epochs=1, initial=str(source.folder), pooling="mean")
+    assert PropertyModel.load(train(small_config(), settings).model).pooling == "mean"
+
+
 def test_frozen_layers_stay_as_they_are(source, store, tmp_path):
     settings = training(store, tmp_path / "run", targets=["gap"], epochs=1, initial=str(source.model), freeze=1)
     before, after = encoders(source, train(small_config(), settings))
