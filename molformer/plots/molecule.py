@@ -48,7 +48,9 @@ def molecule(
     from matplotlib.colors import Normalize, to_hex, to_rgb
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, 3.9), dpi=150, layout="constrained")
+    pos = flattened(structure.pos)
+    wide, high = np.ptp(pos[:, :2], axis=0) + 1.5
+    figure = Figure(figsize=(5.2, float(np.clip(4.4 * high / wide, 1.8, 4.4))), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     colours = [_COLOURS.get(int(number), "#be6ebe") for number in structure.numbers]
     if values is not None:
@@ -59,7 +61,6 @@ def molecule(
         colours = [to_hex(colour) for colour in scale.to_rgba(numbers)]
         bar = figure.colorbar(scale, ax=axes, shrink=0.75)
         bar.set_label(f"{name} [{unit}]" if unit else name)
-    pos = flattened(structure.pos)
     radii = np.array([0.2 + 0.3 * _RADII.get(int(number), 1.2) for number in structure.numbers])
     _paint_sticks(axes, structure.numbers, pos, radii)
     if edges is not None:
@@ -134,7 +135,9 @@ def _paint_balls(axes: "Axes", pos: np.ndarray, radii: np.ndarray, colours: Sequ
     for (x, y, z), radius, colour in zip(pos, radii, colours, strict=True):
         base = np.array(to_rgb(colour))
         depth = 2.0 + z / 1000
-        axes.add_patch(Circle((x, y), radius, facecolor=0.72 * base, edgecolor=0.45 * base, linewidth=0.6, zorder=depth))
+        axes.add_patch(
+            Circle((x, y), radius, facecolor=0.72 * base, edgecolor=0.45 * base, linewidth=0.6, zorder=depth)
+        )
         for share in np.linspace(0.05, 0.85, 12):
             shade = base * (0.75 + 0.25 * min(1.0, 1.6 * share)) + 0.45 * max(0.0, share - 0.5) * (1 - base)
             centre = np.array([x, y]) + 0.8 * share * radius * _LIGHT

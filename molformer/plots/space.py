@@ -39,12 +39,10 @@ def feature_map(points: np.ndarray, values: np.ndarray, name: str, unit: str = "
     figure = Figure(figsize=(5.2, 4.2), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     known = np.isfinite(values)
-    axes.scatter(*points[~known].T, s=5, color="0.8", linewidths=0, rasterized=True)
+    axes.scatter(points[~known, 0], points[~known, 1], s=5, color="0.8", linewidths=0, rasterized=True)
     low, high = np.percentile(values[known], [2, 98]) if known.any() else (0.0, 1.0)
-    chosen = points[known]
-    dots = axes.scatter(
-        *chosen.T, c=values[known], s=7, cmap="viridis", vmin=low, vmax=high, linewidths=0, rasterized=True
-    )
+    x, y = points[known].T
+    dots = axes.scatter(x, y, c=values[known], s=7, cmap="viridis", vmin=low, vmax=high, linewidths=0, rasterized=True)
     figure.colorbar(dots, ax=axes, extend="both").set_label(f"{name} [{unit}]" if unit else name)
     axes.set_xticks([])
     axes.set_yticks([])
