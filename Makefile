@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint types data notebooks pictures bench bench-peers clean
+.PHONY: help install demo test test-slow test-notebooks lint types data notebooks pictures bench bench-peers clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ test: install lint types  ## lint, types and the quick tests
 
 test-slow: install  ## the tests that take minutes
 	$(PYTHON) -m pytest -m slow
+
+test-notebooks: install  ## run the notebooks with little training, and look for errors, warnings and missing figures
+	MOLFORMER_NOTEBOOK_QUICK=1 $(PYTHON) -m pytest -m slow tests/test_notebooks.py
 
 lint: install  ## ruff
 	$(PYTHON) -m ruff check .

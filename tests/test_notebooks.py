@@ -18,11 +18,11 @@ NAMES = [path.stem for path in PATHS]
 
 FIGURES = {
     "01_predict": 5,
-    "02_train": 6,
+    "02_train": 5,
     "03_inside_the_model": 11,
     "04_forces": 5,
     "05_chemical_space": 5,
-    "06_points": 5,
+    "06_points": 4,
     "07_chirality": 4,
 }
 """Pictures and molecules to turn that each notebook shows."""

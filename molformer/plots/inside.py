@@ -1,4 +1,4 @@
-"""What happens inside a model, as pictures of matrices. Letters: n atoms, L layers, H heads, M = (lmax+1)² components."""
+"""What happens inside a model, as pictures of matrices. Letters: n atoms, H heads, M = (lmax+1)² components."""
 
 from typing import TYPE_CHECKING
 

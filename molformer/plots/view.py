@@ -1,4 +1,4 @@
-"""A molecule to turn with the mouse in a notebook, with the viewer of the server's page: no network, no package more."""
+"""A molecule to turn with the mouse in a notebook, by the viewer of the server's page: no network is needed."""
 
 import html
 import json
@@ -57,7 +57,10 @@ def view(
         middle = 0.0 if numbers.min() < 0 else (numbers.min() + numbers.max()) / 2
         most = max(float(np.abs(numbers - middle).max()), 1e-12)
         shades = ((numbers - middle) / most).round(4).tolist()
-        texts = [f"{symbol}{place}: {value:.3g} {unit}" for place, (symbol, value) in enumerate(zip(symbols, numbers))]
+        texts = [
+            f"{symbol}{place}: {value:.3g} {unit}"
+            for place, (symbol, value) in enumerate(zip(symbols, numbers, strict=True))
+        ]
     script = files("molformer.serving").joinpath("page/viewer.js").read_text(encoding="utf-8")
     geometry = {"symbols": symbols, "positions": structure.pos.round(4).tolist()}
     page = _PAGE.format(
