@@ -3,8 +3,9 @@
 Counted from the formulas of the layers, not from the code. A product of (a, b) and (b, c) is 2abc operations; what
 acts on single numbers (softmax, gates, norms) is not counted, so that the floor is below what is possible.
 
-Letters: N nodes, E edges, M = (lmax+1)² components, C channels, F edge features, K basis functions, R radial
-functions, T = Σ_l (2l+1)² numbers of an edge's frame that are not zero, n_m = lmax+1-m degrees with order m.
+Letters: N nodes, E edges, M = (lmax+1)² components, C channels, A of keys and values, F edge features, K basis
+functions, R radial functions, T = Σ_l (2l+1)² numbers of an edge's frame that are not zero, n_m = lmax+1-m degrees with
+order m.
 """
 
 from typing import Literal
@@ -45,18 +46,19 @@ def products(
         turns: how frames are applied.
         order: of the kernel's products, by its name in `kernel`.
     """
-    lmax, c, f = config.lmax, config.channels, config.edge_features
+    lmax, c, a, f = config.lmax, config.channels, config.attended, config.edge_features
     m = (lmax + 1) ** 2
     frame = m * m if turns == "dense" else _frame_numbers(lmax)
     hidden = config.feed_forward * c
-    per_node = 3 * m * c * c + 2 * m * c * hidden + lmax * c * hidden  # query, self, output; expand, reduce; gates
+    maps = c * c + (2 if a == c else 3) * c * a  # self; query, output and, of narrow messages, what is sent
+    per_node = m * maps + 2 * m * c * hidden + lmax * c * hidden  # and expand, reduce; gates
     per_edge = kernel(config)[order]
     shared = edges * f * f + nodes * (c * c + c)  # edge network and head
     monomials = (2 * lmax + 1) * (lmax + 1)
     return {
         "linear": 2.0 * (config.num_layers * (nodes * per_node + edges * per_edge) + shared),
         "basis": 2.0 * edges * config.basis_size * f,
-        "turns": 2.0 * config.num_layers * edges * 3 * frame * c,
+        "turns": 2.0 * config.num_layers * edges * 3 * frame * a,
         "frames": 2.0 * edges * frame * monomials * (2 if turns == "dense" else 1) if lmax else 0.0,
     }
 
@@ -69,7 +71,7 @@ def kernel(config: SE3TransformerConfig) -> dict[str, float]:
         are multiplied (with E(3) there is no b, and two do for both); for `full`, whose a and b are Σ_r h_r W_r, these
         are products of (h ⊗ x), and `written` is with the edge's own a and b written out first; `least` of them.
     """
-    lmax, c, f = config.lmax, config.channels, config.edge_features
+    lmax, c, f = config.lmax, config.attended, config.edge_features
     counts = [(lmax + 1 - m) ** 2 * 2.0 * c * c for m in range(lmax + 1)]
     straight, pairs, mixes = counts[0], sum(counts[1:]), config.group == "SE(3)"
     orders = {"four": straight + (4 if mixes else 2) * pairs, "three": straight + (3 if mixes else 2) * pairs}

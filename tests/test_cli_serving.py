@@ -27,10 +27,10 @@ def test_it_says_where_it_listens_answers_and_ends_when_told(server):
     line = server.stdout.readline()
     address = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
     assert "gap (eV)" in line
-    rows = httpx.post(f"{address}/predict", json={"molecules": ["CCO"]}, timeout=30).json()["rows"]
+    rows = httpx.post(f"{address}/predict", json={"molecules": ["CCO"]}, timeout=60).json()["rows"]
     assert rows[0]["status"] == "ok"
     server.send_signal(signal.SIGINT)
-    _, errors = server.communicate(timeout=20)
+    _, errors = server.communicate(timeout=60)
     assert (server.returncode, errors) == (0, "")
 
 

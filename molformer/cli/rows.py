@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from molformer.inference.prediction import Prediction
 
 
+_COLUMNS = 5
+"""Targets side by side; more are shown in further tables."""
+
+
 class Failures:
     """Counts the rows without values."""
 
@@ -44,26 +48,31 @@ class Failures:
 
 
 def print_predictions(predictions: "list[Prediction]", targets: "Sequence[Label]") -> None:
-    """A table with a row for each prediction, and what went wrong below it."""
+    """Tables with a row for each prediction, and what went wrong below them."""
     from molformer.data.readers import is_file
-    from molformer.inference.table import screen_cells, screen_headings
+    from molformer.inference.table import interval_line, screen_cells, screen_headings
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("input", "formula"):
-        table.add_column(name, overflow="fold")
-    for name in screen_headings(targets):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    for prediction in predictions:
-        formula = prediction.structure.formula if prediction.structure else ""
-        name = Path(prediction.name).name if is_file(prediction.name) else prediction.name
-        table.add_row(name, formula, *screen_cells(prediction.values, targets), prediction.status)
-    console.print(table)
+    shown = [target for target in targets if not target.per_node]
+    groups = [shown[start : start + _COLUMNS] for start in range(0, len(shown), _COLUMNS)] or [[]]
+    for group in groups:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for name in ("input", "formula"):
+            table.add_column(name, overflow="fold")
+        for name in screen_headings(group):
+            table.add_column(name, justify="right", no_wrap=True)
+        if group is groups[0]:
+            table.add_column("status", no_wrap=True)
+        for prediction in predictions:
+            formula = prediction.structure.formula if prediction.structure else ""
+            name = Path(prediction.name).name if is_file(prediction.name) else prediction.name
+            status = [prediction.status] if group is groups[0] else []
+            table.add_row(name, formula, *screen_cells(prediction.values, group), *status)
+        console.print(table)
     values = [value for prediction in predictions for value in prediction.values.values()]
     if any(value.std is not None for value in values):
         console.print("±: standard deviation over conformers and models")
-    elif any(value.interval is not None for value in values):
-        console.print("±: holds the truth for 90 % of the validation set")
+    if intervals := interval_line(predictions, targets):
+        console.print(intervals)
     for prediction in predictions:
         if prediction.message:
             console.print(prediction.message)

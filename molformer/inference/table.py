@@ -135,6 +135,24 @@ def screen_cells(values: Mapping[str, Value], targets: Sequence[Label]) -> list[
     return [_on_screen(target, values.get(target.name)) for target in targets if not target.per_node]
 
 
+def interval_line(rows: Iterable[Prediction], targets: Sequence[Label]) -> str:
+    """The intervals of the numbers on a screen, which are as wide for every row, in a line; empty if there are none."""
+    rows = list(rows)
+    widths = {}
+    for target in targets:
+        if not target.shape and not target.per_node:
+            found = [row.values[target.name] for row in rows if target.name in row.values]
+            known = [float(one.interval[1] - one.value) for one in found if one.interval is not None]
+            if known:
+                widths[target] = max(known)
+    if not widths:
+        return ""
+    listed = ", ".join(f"{target.name} ±{width:.2g} {target.unit}".rstrip() for target, width in widths.items())
+    without = [row for row in rows if row.status == "ok" and all(one.interval is None for one in row.values.values())]
+    other = "; none where a geometry is of another origin than in training" if without else ""
+    return f"90 % intervals: {listed}{other}"
+
+
 def _on_screen(target: Label, value: Value | None) -> str:
     if value is None:
         return ""
@@ -146,6 +164,4 @@ def _on_screen(target: Label, value: Value | None) -> str:
     doubt = value.std
     if doubt is not None:
         return f"{float(value.value):.3f} ± {float(doubt):.3f}"
-    if value.interval is not None:
-        return f"{float(value.value):.3f} ± {float(value.interval[1] - value.value):.3f}"
     return f"{float(value.value):.3f}"

@@ -152,7 +152,8 @@ def _config(
         raise ModelError(f"lmax is {lmax}; such weights can be converted up to {len(_SIGNS['0.3']) - 1}")
     if state[f"{last.prefix}to_kernel_self.0"].shape[0] != (lmax + 1) * channels:
         raise ModelError("the last convolution must have as many channels as there are degrees times channels")
-    entry = next(name for name in state if name.startswith(f"{first}to_key_value.") and name.endswith("net.0.weight"))
+    entries = [name for name in state if name.startswith(f"{first}to_key_value.") and name.endswith("net.0.weight")]
+    entry = entries[0]
     radial, edge_numbers = state[entry].shape
     with_norm = f"{entry.removesuffix('0.weight')}6.weight" in state
     norms = {(True, True): "both", (True, False): "radial", (False, True): "features", (False, False): "none"}

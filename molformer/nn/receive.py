@@ -62,13 +62,15 @@ def received(
         return tuple(gradients[place] for place in wanted)
 
     of_edges = [edges.frames, edges.features, edges.envelope]
-    of_one_feature = len(edges.src) * x[:1].nbytes
-    if (
-        torch.compiler.is_compiling()
-        or len(chunks := edges.chunks(numbers_per_edge, min_chunk)) == 1
-        or (_differentiated_twice(edges) and edges.memory.take(_FEATURES_OF_TWO_BACKWARDS * of_one_feature))
-    ):
+
+    def at_once() -> Tensor:
         return of_chunk(edges.dst, x.index_select(0, edges.src), at_dst, *of_edges, *weights)[0]
+
+    if torch.compiler.is_compiling() or len(chunks := edges.chunks(numbers_per_edge, min_chunk)) == 1:
+        return at_once()
+    of_one_feature = len(edges.src) * x[:1].nbytes
+    if _differentiated_twice(edges) and edges.memory.take(_FEATURES_OF_TWO_BACKWARDS * of_one_feature):
+        return at_once()
     keep = torch.is_grad_enabled() and edges.memory.take(2 * of_one_feature)
     inputs = [(x, Over.SENDERS), (at_dst, Over.RECEIVERS)]
     inputs += [(tensor, Over.EDGES) for tensor in of_edges] + [(weight, Over.ALL) for weight in weights]

@@ -38,6 +38,7 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        service.geometries.start()
         yield
         await asyncio.to_thread(service.close)
 

@@ -43,14 +43,20 @@ class Geometries:
 
     Args:
         policy: how they are made, apart from their number.
-        processes: how many; they start when they are needed.
+        processes: how many; they start with `start`, or when they are needed.
         most_atoms: that a molecule may have.
         seconds: that a molecule may take.
     """
 
     def __init__(self, policy: ConformerPolicy, processes: int, most_atoms: int, seconds: float) -> None:
         self.policy = policy
+        self.processes = processes
         self.pool = WorkerPool(partial(outcomes_of, policy, most_atoms), processes, seconds)
+
+    def start(self) -> None:
+        """Start the processes, so that no request waits for them; returns at once."""
+        for _ in range(self.processes):
+            self.pool.submit(["1 C"])
 
     async def of(self, entry: Entry, conformers: int) -> Entry:
         """The entry with as many geometries as asked for; as it is if it has one already, or cannot have any."""

@@ -10,7 +10,7 @@ from molformer.data.statistics import atom_rows
 from molformer.inference.calibration import Calibration, calibrate
 from molformer.models.property import PropertyModel
 
-REFERENCES = 512
+REFERENCES = 4096
 """Training molecules to which distances are measured."""
 
 MOST = 10_000

@@ -79,3 +79,10 @@ def test_the_frames_of_the_floor_are_those_of_the_model():
 
     frames = edge_frames(torch.nn.functional.normalize(torch.randn(20, 3), dim=-1), 3)
     assert int((frames.abs() > 1e-6).any(0).sum()) <= _frame_numbers(3)
+
+
+def test_narrow_messages_need_less_on_edges_and_a_little_more_on_nodes():
+    wide = SE3TransformerConfig(lmax=2, channels=64)
+    narrow = SE3TransformerConfig(lmax=2, channels=64, message_channels=32)
+    assert flops(narrow, 10, 10_000, "forward") < 0.4 * flops(wide, 10, 10_000, "forward")
+    assert flops(narrow, 10_000, 0, "forward") == pytest.approx(flops(wide, 10_000, 0, "forward"), rel=0.1)

@@ -12,6 +12,7 @@ from molformer.errors import ModelError
 from molformer.inference import Predictor
 from molformer.inference.calibration import FILE, Calibration, calibrate, coverage, half_width
 from molformer.inference.forward import run
+from molformer.inference.table import interval_line
 from molformer.models import Domain, PropertyModel
 from tests.helpers import moved, random_structure, small_config
 
@@ -172,3 +173,15 @@ def test_an_ensemble_has_the_widest_interval_of_its_members(model, calibration):
     wide = replace(calibration, half_widths={"gap": 9.0, "charges": 0.1})
     value = Predictor([model, model], calibrations=[calibration, wide]).predict(random_structure(5, seed=7))["gap"]
     assert value.interval[1] - value.interval[0] == pytest.approx(18.0)
+
+
+def test_the_screen_has_one_line_for_all_intervals(model, calibration):
+    known = random_structure(5, seed=7)
+    foreign = replace(known, geometry="etkdg+mmff")
+    rows = Predictor(model, calibrations=[calibration]).predict([known, foreign], ["gap", "charges"], unit="meV")
+    assert [row.status for row in rows] == ["ok", "ok"]
+    width = 1000 * calibration.half_widths["gap"]
+    line = f"90 % intervals: gap ±{width:.2g} meV"
+    assert interval_line(rows[:1], rows.targets) == line
+    assert interval_line(rows, rows.targets) == f"{line}; none where a geometry is of another origin than in training"
+    assert interval_line(rows[1:], rows.targets) == ""

@@ -49,10 +49,10 @@ def test_a_run_folder_is_as_good_as_its_model_folder(folder):
 
 
 def test_a_missing_model_is_named_with_those_that_are_shipped(monkeypatch, tmp_path, folder):
+    monkeypatch.setattr(models, "SHIPPED", tmp_path)
     with pytest.raises(ModelError, match=r"no model folder at 'qm9', and no shipped model of that name \(this version"):
         molformer.load("qm9")
     (tmp_path / "tiny").symlink_to(folder)
-    monkeypatch.setattr(models, "SHIPPED", tmp_path)
     assert value(molformer.load("tiny")) == value(molformer.load(folder))
     with pytest.raises(ModelError, match=r"this version ships tiny"):
         molformer.load("qm9")

@@ -44,7 +44,7 @@ def listening(service):
             time.sleep(0.005)
         address = f"http://127.0.0.1:{ear.getsockname()[1]}"
         limits = httpx.Limits(max_connections=None)
-        with httpx.Client(base_url=address, timeout=30, limits=limits) as client:
+        with httpx.Client(base_url=address, timeout=120, limits=limits) as client:
             try:
                 yield client
             finally:

@@ -21,7 +21,7 @@ def passes(monkeypatch):
     def counting(model, structures, targets):
         if not seen:
             seen.append(None)
-            go.wait(10)
+            go.wait(60)
             seen.pop()
         seen.append((len(structures), [target.name for target in targets]))
         return run(model, structures, targets)
@@ -47,7 +47,7 @@ def test_what_waits_is_computed_in_one_pass(predictor, passes):
         pass
     rows += [batcher.submit(job, questions[index % 3]) for index, job in enumerate(jobs)]
     go.set()
-    found = [row.result(10) for row in rows]
+    found = [row.result(60) for row in rows]
     batcher.close()
     assert seen == [(1, ["gap"]), (9, ["gap", "charges"])]
     assert [row.name for row in found] == [f"molecule {index}" for index in range(10)]
@@ -103,9 +103,9 @@ def test_one_that_cannot_be_computed_spares_the_others(predictor, monkeypatch, c
     batcher = Batcher(predictor, linger=0.2)
     bad = predictor.work.job(Entry("bad", structure=random_structure(7)))
     rows = [batcher.submit(job, question) for job in (*_jobs(predictor, 2), bad)]
-    assert [row.result(10).status for row in rows[:2]] == ["ok", "ok"]
+    assert [row.result(60).status for row in rows[:2]] == ["ok", "ok"]
     with pytest.raises(RuntimeError, match="out of memory"):
-        rows[2].result(10)
+        rows[2].result(60)
     batcher.close()
 
 

@@ -29,7 +29,7 @@ def page(browser, client):
     page.on("request", lambda request: request.url.startswith(str(client.base_url)) or wrong.append(request.url))
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: message.type == "error" and wrong.append(message.text))
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(60_000)
     page.goto(str(client.base_url))
     yield page
     page.close()
