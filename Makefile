@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint types data bench bench-peers clean
+.PHONY: help install demo test test-slow test-notebooks lint types data notebooks pictures bench bench-peers clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ test: install lint types  ## lint, types and the quick tests
 test-slow: install  ## the tests that take minutes
 	$(PYTHON) -m pytest -m slow
 
+test-notebooks: install  ## run the notebooks with little training, and look for errors, warnings and missing figures
+	MOLFORMER_NOTEBOOK_QUICK=1 $(PYTHON) -m pytest -m slow tests/test_notebooks.py
+
 lint: install  ## ruff
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
@@ -48,6 +51,12 @@ types: install  ## mypy
 data: install  ## make the embedded data set again, from its list of fragments
 	$(PYTHON) data/enumerate_molecules.py
 	$(PYTHON) data/label_molecules.py
+
+notebooks: install  ## run the notebooks and write them as HTML to build/notebooks; some minutes
+	$(PYTHON) -m nbconvert --to html --execute --output-dir build/notebooks notebooks/*.ipynb
+
+pictures: install  ## draw the pictures of the README again, from a model and from stored results
+	$(PYTHON) -m benchmarks.pictures
 
 bench: install  ## tables of speed, memory, scaling, predictions and the server; the short form, some minutes
 	$(PYTHON) -m benchmarks.speed --quick

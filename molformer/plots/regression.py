@@ -1,21 +1,27 @@
-"""Figures of a model's work, as matplotlib figures that are returned and not shown.
-
-matplotlib is imported when a figure is asked for.
-"""
+"""Figures of numbers that are predicted: against labels, with their intervals, and how they were learnt."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from molformer.errors import InputError
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from molformer.inference.prediction import Prediction
 
 _MOST_POINTS = 20_000  # more cannot be told apart and make a slow picture
 
 
 def parity(
-    label: np.ndarray, prediction: np.ndarray, name: str, unit: str = "", error: float | None = None
+    label: np.ndarray,
+    prediction: np.ndarray,
+    name: str,
+    unit: str = "",
+    error: float | None = None,
+    half_width: float | None = None,
 ) -> "Figure":
     """Predictions against labels, with the diagonal.
 
@@ -25,6 +31,7 @@ def parity(
         name: of the target.
         unit: of both.
         error: mean absolute error to be written in the picture.
+        half_width: of the intervals, which are drawn as a band about the diagonal.
 
     Example:
         >>> parity(np.array([1.0, 2.0]), np.array([1.1, 1.9]), "gap", "eV").axes[0].get_xlabel()
@@ -44,6 +51,9 @@ def parity(
     if len(x):
         ends = [min(x.min(), y.min()), max(x.max(), y.max())]
         axes.plot(ends, ends, color="0.4", linewidth=0.8)
+        if half_width is not None:
+            low, high = np.array(ends) - half_width, np.array(ends) + half_width
+            axes.fill_between(ends, low, high, color="tab:orange", alpha=0.2, linewidth=0)
     suffix = f" [{unit}]" if unit else ""
     axes.set_xlabel(f"{name}{suffix}")
     axes.set_ylabel(f"predicted{suffix}")
@@ -76,4 +86,35 @@ def learning_curve(rows: Sequence[Mapping[str, float]]) -> "Figure":
     if rows and min(row.get(key, 1.0) for row in rows for key in ("train/loss", "val/loss")) > 0:
         axes.set_yscale("log")
     axes.legend(frameon=False)
+    return figure
+
+
+def intervals(rows: "Sequence[Prediction]", target: str) -> "Figure":
+    """Values of one target with their intervals, a line for each molecule that has a value.
+
+    Args:
+        rows: as `Predictor.predict` gives them; a hollow point has no interval.
+        target: its name.
+
+    Raises:
+        InputError: no row has a value.
+    """
+    from matplotlib.figure import Figure
+
+    there = [row for row in rows if row.values]
+    if not there:
+        raise InputError("no row has a value: there is nothing to draw")
+    figure = Figure(figsize=(5.6, 0.8 + 0.32 * len(there)), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for place, row in enumerate(there):
+        value = row[target]
+        known = value.interval is not None
+        if value.interval is not None:
+            axes.plot([float(end) for end in value.interval], [place, place], color="tab:blue", alpha=0.4, linewidth=4)
+        axes.plot(float(value), place, "o", color="tab:blue", markerfacecolor="tab:blue" if known else "white")
+    unit = there[0][target].unit
+    axes.set_yticks(range(len(there)), [row.name for row in there])
+    axes.set_xlabel(f"{target} [{unit}]" if unit else target)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
     return figure

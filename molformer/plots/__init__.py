@@ -1,0 +1,23 @@
+"""Figures of a model's work, as matplotlib figures that are returned and not shown, and molecules to turn by hand.
+
+matplotlib is imported when a figure is asked for.
+"""
+
+from molformer.plots.inside import attention_matrix, block_matrix
+from molformer.plots.molecule import molecule
+from molformer.plots.regression import intervals, learning_curve, parity
+from molformer.plots.space import feature_map, plane
+from molformer.plots.view import MoleculeView, view
+
+__all__ = [
+    "MoleculeView",
+    "attention_matrix",
+    "block_matrix",
+    "feature_map",
+    "intervals",
+    "learning_curve",
+    "molecule",
+    "parity",
+    "plane",
+    "view",
+]

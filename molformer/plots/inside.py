@@ -1,0 +1,63 @@
+"""What happens inside a model, as pictures of matrices. Letters: n atoms, H heads, M = (lmax+1)² components."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from molformer.elements import SYMBOLS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from molformer.inference.attention import Attention
+
+
+def attention_matrix(attention: "Attention", layer: int, head: int | None = None) -> "Figure":
+    """Which atom (column) each atom (row) listens to.
+
+    Args:
+        attention: as `Predictor.attention` gives it.
+        layer: from 0; negative ones count from the end.
+        head: from 0; None for the mean of all.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8, 4.2), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    picture = axes.imshow(attention.matrix(layer, head), cmap="Purples", vmin=0)
+    names = [f"{SYMBOLS[number]}{place}" for place, number in enumerate(attention.structure.numbers.tolist())]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set_xlabel("sends")
+    axes.set_ylabel("listens")
+    figure.colorbar(picture, ax=axes, shrink=0.8).set_label("attention")
+    return figure
+
+
+def block_matrix(matrix: np.ndarray, title: str = "") -> "Figure":
+    """A matrix (M, M) between the components of features, with lines between the degrees.
+
+    Args:
+        matrix: rows and columns ordered by degree: component (l, m) at index l² + l + m.
+        title: over the picture.
+
+    Example:
+        >>> block_matrix(np.eye(9), "D(R)").axes[0].get_title()
+        'D(R)'
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.9, 3.4), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    most = max(float(np.abs(matrix).max()), 1e-12)
+    picture = axes.imshow(matrix, cmap="coolwarm", vmin=-most, vmax=most)
+    degrees = range(round(len(matrix) ** 0.5))
+    for degree in degrees[1:]:
+        axes.axhline(degree**2 - 0.5, color="0.3", linewidth=0.8)
+        axes.axvline(degree**2 - 0.5, color="0.3", linewidth=0.8)
+    middles = [degree**2 + degree for degree in degrees]
+    axes.set_xticks(middles, [f"l={degree}" for degree in degrees])
+    axes.set_yticks(middles, [f"l={degree}" for degree in degrees])
+    axes.set_title(title)
+    figure.colorbar(picture, ax=axes, shrink=0.8)
+    return figure

@@ -1,0 +1,51 @@
+"""Maps of chemical space: many features of many molecules as points on paper. Letters: B molecules, F features."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def plane(features: np.ndarray, count: int = 2) -> np.ndarray:
+    """The first principal components (B, count) of features (B, F), each feature first brought to unit variance.
+
+    Example:
+        >>> plane(np.random.default_rng(0).standard_normal((10, 5))).shape
+        (10, 2)
+    """
+    centred = features - features.mean(0)
+    spread = centred.std(0)
+    left, size, _ = np.linalg.svd(centred / np.where(spread > 1e-9 * spread.max(), spread, np.inf), full_matrices=False)
+    return left[:, :count] * size[:count]
+
+
+def feature_map(points: np.ndarray, values: np.ndarray, name: str, unit: str = "") -> "Figure":
+    """Points (B, 2) coloured by a number each; colours end at the 2nd and 98th percentile.
+
+    Args:
+        points: places of the molecules.
+        values: (B,); NaN is drawn grey.
+        name: of the values.
+        unit: of the values.
+
+    Example:
+        >>> feature_map(np.zeros((3, 2)), np.arange(3.0), "gap", "eV").axes[1].get_ylabel()
+        'gap [eV]'
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 4.2), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    known = np.isfinite(values)
+    axes.scatter(points[~known, 0], points[~known, 1], s=5, color="0.8", linewidths=0, rasterized=True)
+    low, high = np.percentile(values[known], [2, 98]) if known.any() else (0.0, 1.0)
+    x, y = points[known].T
+    dots = axes.scatter(x, y, c=values[known], s=7, cmap="viridis", vmin=low, vmax=high, linewidths=0, rasterized=True)
+    figure.colorbar(dots, ax=axes, extend="both").set_label(f"{name} [{unit}]" if unit else name)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side in axes.spines.values():
+        side.set_visible(False)
+    return figure
