@@ -53,7 +53,8 @@ data: install  ## make the embedded data set again, from its list of fragments
 	$(PYTHON) data/label_molecules.py
 
 notebooks: install  ## run the notebooks and write them as HTML to build/notebooks; some minutes
-	$(PYTHON) -m nbconvert --to html --execute --output-dir build/notebooks notebooks/*.ipynb
+	$(PYTHON) -m nbconvert --to html --execute --output-dir build/notebooks \
+	    --TemplateExporter.extra_template_basedirs=notebooks/template --template=offline notebooks/*.ipynb
 
 pictures: install  ## draw the pictures of the README again, from a model and from stored results
 	$(PYTHON) -m benchmarks.pictures

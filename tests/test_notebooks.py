@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
@@ -74,6 +75,16 @@ def test_written_against_public_names_that_exist(path):
                 assert hasattr(importlib.import_module(modules[node.value.id]), node.attr), ast.unparse(node)
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert not re.match(r"/\w|.*\.\./shared", node.value), node.value
+
+
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_its_page_needs_no_network(path):
+    """Nothing is loaded from elsewhere, and no formula waits for a script that would set it."""
+    page, _ = HTMLExporter(extra_template_basedirs=[str(FOLDER / "template")], template_name="offline").from_filename(
+        str(path)
+    )
+    assert re.findall(r"""(?:src|href)=["']?(?:https?:)?//[^"'>]*|@import[^;]*|import\s[^;]*https?:[^;]*""", page) == []
+    assert not any("$" in cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
 
 
 @pytest.mark.slow

@@ -152,10 +152,10 @@ def calibrate(
 
     Args:
         model: is put into evaluation mode.
-        train: batches of the training set in a random order; the first `references` molecules are looked at.
+        train: batches of training molecules; all are looked at.
         val: batches of the validation set, with labels.
         level: of the intervals.
-        references: training molecules that are kept.
+        references: training molecules that are kept: those that lie farthest from each other, so that rare ones count.
         charges: total charges of the whole training set; else those of the molecules that are looked at.
         spins: its multiplicities; else 1 and, if a molecule has an odd number of electrons, 2.
         geometries: origins of the validation geometries; else those of the model's domain.
@@ -164,7 +164,7 @@ def calibrate(
     device = next(model.parameters()).device
     seen_charges, seen_spins = set(charges), set(spins)
     count_charges, count_spins = not seen_charges, not seen_spins
-    looked_at, count = [], 0
+    looked_at = []
     for graph in train:
         graph = graph.to(device)
         looked_at.append(_molecule_features(graph, run_graph(model, graph, [])[1]))
@@ -173,13 +173,11 @@ def calibrate(
         if count_spins:
             electrons = graph.sum_over_graphs(graph.numbers) - graph.charge.round().long()
             seen_spins |= {1} | ({2} if (electrons % 2).any() else set())
-        count += graph.num_graphs
-        if count >= references:
-            break
-    train_features = np.concatenate(looked_at)[:references]
+    train_features = np.concatenate(looked_at)
     mean, scale = train_features.mean(0), train_features.std(0)
     scale = np.maximum(scale, 0.01 * max(float(scale.max()), 1e-6))  # a feature that hardly varies tells little
-    kept = ((train_features - mean) / scale).astype(np.float16).astype(np.float64)
+    standard = (train_features - mean) / scale
+    kept = standard[_spread_out(standard, references)].astype(np.float16).astype(np.float64)
     part = Calibration(
         {},
         level,
@@ -207,6 +205,26 @@ def calibrate(
             "half_widths": {name: width for name, width in widths.items() if math.isfinite(width)},
         }
     )
+
+
+def _spread_out(points: np.ndarray, count: int) -> np.ndarray:
+    """Indices of points (n, F) far from each other: each next one is the farthest from all chosen before it.
+
+    Squares of distances come from products, in single precision: points that nearly coincide count as one.
+    """
+    if count >= len(points):
+        return np.arange(len(points))
+    points = points.astype(np.float32)
+    squares = np.square(points).sum(1)
+    chosen = np.empty(count, dtype=np.int64)
+    chosen[0] = squares.argmin()
+    nearest = np.full(len(points), np.inf, dtype=np.float32)
+    for place in range(1, count):
+        last = chosen[place - 1]
+        nearest = np.minimum(nearest, squares + squares[last] - 2 * (points @ points[last]))
+        nearest[last] = -np.inf
+        chosen[place] = nearest.argmax()
+    return chosen
 
 
 def half_width(errors: np.ndarray, level: float) -> float:

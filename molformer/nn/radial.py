@@ -5,13 +5,21 @@ Letters: E edges, K basis functions.
 """
 
 from math import pi, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
+UNIT_CUTOFF = 5.0
+"""Lengths count in a unit of which the cutoff has so many: the basis is of order one for molecules and for clouds alike."""
+
+
 class BesselBasis(nn.Module):
-    """√(2/r_c) sin(nπ r/r_c) / r for n = 1 … K; finite at r = 0.
+    """√(2/u) sin(nπ x/u) / x with x = u r/r_c for n = 1 … K; finite at r = 0.
+
+    u is `UNIT_CUTOFF`. In weights that were saved before it was introduced it is r_c, as published, and stays so: then
+    values grow as r_c^(-3/2), which a cutoff far below 1 does not bear.
 
     Args:
         cutoff: r_c, Å.
@@ -23,18 +31,27 @@ class BesselBasis(nn.Module):
     """
 
     order: Tensor
+    scaled: Tensor
+    """Whether u is `UNIT_CUTOFF`; saved with the weights."""
 
     def __init__(self, cutoff: float, size: int) -> None:
         super().__init__()
         self.cutoff = cutoff
+        self.unit = UNIT_CUTOFF
         self.register_buffer("order", torch.arange(1, size + 1), persistent=False)
+        self.register_buffer("scaled", torch.ones((), dtype=torch.uint8))
 
     def forward(self, length: Tensor) -> Tensor:
         """Lengths (E,) in Å to basis values (E, K)."""
-        # sin(nπ r/r_c) / r = (nπ/r_c) sinc(n r/r_c); scaled to be of order one.
+        # sin(nπ x/u) / x = (nπ/u) sinc(n r/r_c)
         order = self.order.to(length.dtype)
-        scale = sqrt(2 / self.cutoff) * pi / self.cutoff
+        scale = sqrt(2 / self.unit) * pi / self.unit
         return scale * order * torch.sinc(length[:, None] * (order / self.cutoff))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        scaled = state_dict.setdefault(f"{prefix}scaled", torch.zeros_like(self.scaled))
+        self.unit = UNIT_CUTOFF if scaled else self.cutoff
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class PolynomialEnvelope(nn.Module):

@@ -13,6 +13,9 @@ from molformer.models.property import PropertyModel
 REFERENCES = 4096
 """Training molecules to which distances are measured."""
 
+POOL = 20_000
+"""Training molecules from which they are chosen; those of rare formulas first."""
+
 MOST = 10_000
 """Validation molecules that are looked at."""
 
@@ -25,7 +28,7 @@ def calibrate_run(model: PropertyModel, data: StoreDataModule) -> Calibration:
         data: its data; which molecules are looked at depends on their seed alone.
     """
     generator = np.random.default_rng(data.seed)
-    train = _sample(data.split.train, REFERENCES, generator)
+    train = _sample(data.split.train, POOL, generator, _alike(data))
     val = _sample(data.split.val, MOST, generator)
     origins = data.store.manifest["geometries"]
     return calibrate(
@@ -39,8 +42,25 @@ def calibrate_run(model: PropertyModel, data: StoreDataModule) -> Calibration:
     )
 
 
-def _sample(indices: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
-    return indices if len(indices) <= most else np.sort(generator.choice(indices, most, replace=False))
+def _sample(
+    indices: np.ndarray, most: int, generator: np.random.Generator, weights: np.ndarray | float = 1.0
+) -> np.ndarray:
+    """Some of the indices (n,), drawn without replacement; a weight (n,) of 2 makes one half as likely."""
+    if len(indices) <= most:
+        return indices
+    return np.sort(indices[np.argpartition(generator.exponential(size=len(indices)) * weights, most)[:most]])
+
+
+def _alike(data: StoreDataModule) -> np.ndarray:
+    """How many molecules of the training part have the formula of each of them: (n,)."""
+    store, train = data.store, data.split.train
+    numbers = store.column("numbers")[atom_rows(store, train)]
+    owner = np.repeat(np.arange(len(train)), store.sizes[train])
+    elements, kinds = np.unique(numbers, return_inverse=True)
+    formulas = np.zeros((len(train), len(elements)), dtype=np.int32)
+    np.add.at(formulas, (owner, kinds), 1)
+    _, which, counts = np.unique(formulas, axis=0, return_inverse=True, return_counts=True)
+    return counts[which.reshape(-1)]
 
 
 def _multiplicities(data: StoreDataModule) -> np.ndarray:

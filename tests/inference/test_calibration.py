@@ -10,6 +10,7 @@ from molformer.data.graph import GraphBatch
 from molformer.data.structure import Label
 from molformer.errors import ModelError
 from molformer.inference import Predictor
+from molformer.inference import calibration as calibration_module
 from molformer.inference.calibration import FILE, Calibration, calibrate, coverage, half_width
 from molformer.inference.forward import run
 from molformer.inference.table import interval_line
@@ -185,3 +186,16 @@ def test_the_screen_has_one_line_for_all_intervals(model, calibration):
     assert interval_line(rows[:1], rows.targets) == line
     assert interval_line(rows, rows.targets) == f"{line}; none where a geometry is of another origin than in training"
     assert interval_line(rows[1:], rows.targets) == ""
+
+
+def test_references_are_far_from_each_other_so_that_rare_molecules_count():
+    generator = np.random.default_rng(0)
+    points = generator.normal(size=(500, 6))
+    points[[17, 230]] += 20
+    chosen = calibration_module._spread_out(points, 20)
+    assert len(set(chosen.tolist())) == 20
+    assert {17, 230} <= set(chosen.tolist())
+    to_chosen = np.linalg.norm(points[:, None] - points[chosen], axis=-1).min(1)
+    spread = np.linalg.norm(points[chosen][:, None] - points[chosen], axis=-1)[~np.eye(20, dtype=bool)].min()
+    assert to_chosen.max() <= spread * (1 + 1e-5)  # every point is nearer to one of them than they are to each other
+    assert calibration_module._spread_out(points[:5], 20).tolist() == [0, 1, 2, 3, 4]

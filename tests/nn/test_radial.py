@@ -10,6 +10,25 @@ def test_bessel_functions_follow_their_formula():
     assert torch.allclose(BesselBasis(5.0, 8)(r), expected, atol=1e-12)
 
 
+def test_bessel_functions_do_not_depend_on_the_unit_of_length():
+    r = torch.linspace(0, 5, 20, dtype=torch.float64)
+    assert torch.allclose(BesselBasis(0.35, 8)(0.07 * r), BesselBasis(5.0, 8)(r), atol=1e-12)
+
+
+def test_weights_saved_before_lengths_were_scaled_keep_their_basis():
+    r = torch.linspace(0.1, 3.9, 20, dtype=torch.float64)
+    published = torch.stack([(2 / 4.0) ** 0.5 * torch.sin(n * torch.pi * r / 4.0) / r for n in range(1, 9)], dim=-1)
+    old = BesselBasis(4.0, 8)
+    old.load_state_dict({})
+    again = BesselBasis(4.0, 8)
+    again.load_state_dict(old.state_dict())
+    for basis in (old, again):
+        assert torch.allclose(basis(r), published, atol=1e-12)
+    new = BesselBasis(4.0, 8)
+    new.load_state_dict(BesselBasis(4.0, 8).state_dict())
+    assert torch.allclose(new(r), (4 / 5) ** 1.5 * published, atol=1e-12)
+
+
 def test_bessel_functions_are_orthogonal_on_the_ball():
     r = torch.linspace(0, 5, 20001, dtype=torch.float64)
     basis = BesselBasis(5.0, 4)(r)

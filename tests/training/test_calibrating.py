@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from molformer.data.datamodule import MoleculeDataModule
+from molformer.data.store import write_store
+from molformer.data.structure import Label, Structure
 from molformer.inference.calibration import Calibration
 from molformer.inference.domain import multiplicity
 from molformer.models import PropertyModel
@@ -57,16 +59,34 @@ def test_multiplicities_are_those_that_a_prediction_looks_at(ions):
 
 
 def test_the_cost_is_bounded(run, ions, monkeypatch):
+    monkeypatch.setattr(calibrating, "POOL", 30)
     monkeypatch.setattr(calibrating, "REFERENCES", 12)
     monkeypatch.setattr(calibrating, "MOST", 15)
     data = MoleculeDataModule(ions, ["size"])
     looked_at, loader = [], data.loader
     monkeypatch.setattr(data, "loader", lambda indices: looked_at.append(indices) or loader(indices))
     found = calibrate_run(PropertyModel.load(run.model), data)
-    assert [len(indices) for indices in looked_at] == [12, 15]
+    assert [len(indices) for indices in looked_at] == [30, 15]
     assert set(looked_at[0]) <= set(data.split.train)
     assert set(looked_at[1]) <= set(data.split.val)
     assert (len(found.references), len(found.distances)) == (12, 15)
+
+
+def test_rare_formulas_are_looked_at_first(tmp_path):
+    """One molecule in a hundred is unlike the others; nearly all of these few are in a sample of a tenth."""
+    kinds = [[8, 1, 1] if number % 100 == 0 else [6, 1, 1] for number in range(2000)]
+    pos = [[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]
+    structures = [Structure(kind, pos, labels={"size": 1.0}) for kind in kinds]
+    store = write_store(tmp_path / "store", structures, [Label("size", "eV", "intensive")])
+    data = MoleculeDataModule(store, ["size"])
+    alike = calibrating._alike(data)
+    rare = np.array([kinds[index][0] == 8 for index in data.split.train])
+    assert set(alike[rare]) == {rare.sum()}
+    assert set(alike[~rare]) == {(~rare).sum()}
+    sample = calibrating._sample(data.split.train, 160, np.random.default_rng(0), alike)
+    assert len(set(sample)) == 160
+    assert set(sample) <= set(data.split.train)
+    assert np.isin(data.split.train[rare], sample).sum() > 0.9 * rare.sum()
 
 
 def test_new_weights_lose_the_calibration_of_the_old_ones(run, ions, tmp_path, monkeypatch):
