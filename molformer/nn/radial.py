@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
 UNIT_CUTOFF = 5.0
-"""Lengths count in a unit of which the cutoff has so many: the basis is of order one for molecules and for clouds alike."""
+"""Lengths count in a unit of which the cutoff has so many: the basis is of order one for molecules and clouds alike."""
 
 
 class BesselBasis(nn.Module):

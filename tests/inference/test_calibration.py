@@ -191,7 +191,8 @@ def test_the_screen_has_one_line_for_all_intervals(model, calibration):
 def test_references_are_far_from_each_other_so_that_rare_molecules_count():
     generator = np.random.default_rng(0)
     points = generator.normal(size=(500, 6))
-    points[[17, 230]] += 20
+    points[17] += 20
+    points[230] -= 20
     chosen = calibration_module._spread_out(points, 20)
     assert len(set(chosen.tolist())) == 20
     assert {17, 230} <= set(chosen.tolist())
