@@ -12,7 +12,8 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,12 @@ class Calibration:
     def distance(self, features: np.ndarray) -> np.ndarray:
         """Distance (B,) of molecules with features (B, F) to the nearest reference."""
         standard = (features - self.mean) / self.scale
-        return np.array([np.linalg.norm(self.references - one, axis=1).min() for one in standard])
+        nearest = np.argmin(self._squares - 2 * standard @ self.references.T, axis=1)
+        return np.linalg.norm(standard - self.references[nearest], axis=1)
+
+    @cached_property
+    def _squares(self) -> np.ndarray:
+        return np.square(self.references).sum(1)
 
     def percentile(self, distance: float) -> float | None:
         """Share of the validation molecules, in %, that are at most so far; None if they are too few to say."""
@@ -200,7 +206,7 @@ def calibrate(
     widths = {name: half_width(np.concatenate(parts), level) for name, parts in errors.items()}
     return Calibration(
         **{
-            **vars(part),
+            **{field.name: getattr(part, field.name) for field in fields(part)},
             "distances": np.sort(np.concatenate(distances)),
             "half_widths": {name: width for name, width in widths.items() if math.isfinite(width)},
         }
