@@ -4,6 +4,7 @@ Conversions happen in readers and predictors, nowhere else. Constants: CODATA 20
 """
 
 import re
+from functools import lru_cache
 
 from molformer.errors import UnitError
 
@@ -72,6 +73,7 @@ _ALIASES = {
 _DIMENSION = {unit: (dimension, size) for dimension, units in _SIZES.items() for unit, size in units.items()}
 
 
+@lru_cache(1024)
 def canonical(unit: str) -> str:
     """The spelling of a unit that this package prints.
 

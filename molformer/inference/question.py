@@ -44,7 +44,7 @@ class Question:
                 raise ConfigError(f"there is no target '{name}'; the model predicts {', '.join(available)}")
         targets = tuple(available[name] for name in names or available)
         wanted = _units(targets, unit)
-        shown = tuple(replace(target, unit=wanted.get(target.name, target.unit)) for target in targets)
+        shown = tuple(replace(one, unit=wanted[one.name]) if one.name in wanted else one for one in targets)
         factors = tuple(units.factor(old.unit, new.unit) for old, new in zip(targets, shown, strict=True))
         return cls(targets, shown, factors)
 
