@@ -72,8 +72,13 @@ def reach_here(threads: int, clock: Clock, repeats: int) -> Reach:
     return Reach(2 * MATRIX**3 / min(products), 2 * COPIED / min(copies))
 
 
-def run(command: Sequence[str], environment: dict[str, str] | None = None, timeout: float | None = None) -> Any:
-    """What a program prints as JSON in its last line.
+def run(
+    command: Sequence[str],
+    environment: dict[str, str] | None = None,
+    timeout: float | None = None,
+    shown: bool = False,
+) -> Any:
+    """What a program prints as JSON in its last line; `shown` lets its progress on standard error be seen.
 
     Raises:
         ProgramFailed: it ends with an error, takes longer than `timeout` seconds or prints something else.
@@ -83,7 +88,8 @@ def run(command: Sequence[str], environment: dict[str, str] | None = None, timeo
             command,
             cwd=ROOT,
             env={**os.environ, **(environment or {})},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=None if shown else subprocess.PIPE,
             text=True,
             check=False,
             timeout=timeout,
@@ -92,7 +98,7 @@ def run(command: Sequence[str], environment: dict[str, str] | None = None, timeo
         raise ProgramFailed(f"took more than {timeout:.0f} s") from None
     except OSError as error:
         raise ProgramFailed(str(error)) from None
-    lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
+    lines = ((done.stderr if done.returncode else done.stdout) or "").strip().splitlines()
     if done.returncode < 0:
         raise ProgramFailed(
             f"ended by signal {-done.returncode}" + (": out of memory?" if done.returncode == -9 else "")

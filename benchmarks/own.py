@@ -4,12 +4,13 @@ Options of a request: `config`, the values of an SE3TransformerConfig, or `prese
 with neighbours by number instead of molecules: {"points": …, "neighbours": …}.
 """
 
+import sys
 from importlib.metadata import version
 
 import torch
 from torch import Tensor
 
-from benchmarks.peers import protocol
+from benchmarks.peers import contest, protocol
 from molformer.data.graph import GraphBatch
 from molformer.data.neighbours import knn_edges
 from molformer.data.structure import Label, Structure
@@ -71,5 +72,17 @@ def cloud(points: int, neighbours: int, spacing: float = 2.0) -> GraphBatch:
     return graph
 
 
+def network() -> "contest.Network":
+    """The preset `small` for a contest, with an intensive label."""
+    model = PropertyModel(preset("small"), [Label("label", "", "intensive")])
+
+    def values(numbers: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
+        sizes = torch.bincount(batch)
+        ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        return model(GraphBatch(numbers, pos, ptr, batch, torch.zeros(len(sizes))))["label"]
+
+    return model, values
+
+
 if __name__ == "__main__":
-    protocol.answer(build)
+    contest.answer(network) if "file" in sys.argv[1] else protocol.answer(build)

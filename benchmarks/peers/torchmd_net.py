@@ -4,13 +4,14 @@ Its default operators are Warp kernels, which on a CPU run in one thread; with t
 own fallback in plain torch is measured, the one it takes where Warp is missing.
 """
 
+import sys
 import warnings
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
-from benchmarks.peers import protocol
+from benchmarks.peers import contest, protocol
 
 CONFIG: dict[str, Any] = {
     "model": "tensornet",
@@ -64,5 +65,13 @@ def build(request: protocol.Request) -> protocol.Work:
     return protocol.Work(steps[request.mode], parameters, version("torchmd-net"))
 
 
+def network() -> "contest.Network":
+    """The same size for a contest, with the mean over the atoms: the labels there are intensive."""
+    from torchmdnet.models.model import create_model
+
+    model = create_model({**CONFIG, "derivative": False, "reduce_op": "mean"})
+    return model, lambda numbers, pos, batch: model(numbers, pos, batch)[0][:, 0]
+
+
 if __name__ == "__main__":
-    protocol.answer(build)
+    contest.answer(network) if "file" in sys.argv[1] else protocol.answer(build)

@@ -1,0 +1,108 @@
+"""Who learns most in the same time: `python -m benchmarks.contest STORE [--minutes 20] [--peers FOLDER]`.
+
+The preset `small`, TensorNet and MACE learn the HOMO energies of 10,000 molecules of QM9 with one loop, each at each
+of some rates, one after the other on the same threads; the best rate counts. See `benchmarks.peers.contest`.
+"""
+
+import argparse
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from json import dumps
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import machine, report
+from benchmarks.peers.contest import Contest, Result
+from benchmarks.speed import PEERS
+from molformer import units
+from molformer.data.datamodule import MoleculeDataModule
+from molformer.data.splits import SplitPolicy
+from molformer.data.statistics import atom_rows
+from molformer.data.store import StructureStore
+
+SPLIT = (10_000, 1_000, 2_000)
+"""Molecules to learn from, none of a validation part, and those of the test."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A package.
+
+    Args:
+        name: in the table.
+        module: program that takes part.
+        peer: name of its environment; empty for this package's own.
+        rates: learning rates that are tried.
+    """
+
+    name: str
+    module: str
+    peer: str
+    rates: tuple[float, ...]
+
+
+CONTESTANTS = (
+    Contestant("molformer, preset `small`", "benchmarks.own", "", (0.002,)),
+    Contestant("TensorNet", "benchmarks.peers.torchmd_net", "torchmd-net", (0.0005, 0.002)),
+    Contestant("MACE", "benchmarks.peers.mace_torch", "mace-torch", (0.002, 0.01)),
+)
+
+
+def write(store: StructureStore, target: str, path: Path) -> None:
+    """The molecules of the contest as an NPZ file, labels in eV."""
+    data = MoleculeDataModule(store, [target], SplitPolicy(fractions=SPLIT), batch_size=1)
+    rows = np.concatenate([data.split.train, data.split.test])
+    atoms = atom_rows(store, rows)
+    factor = units.factor(data.targets[0].unit, "eV")
+    np.savez(
+        path,
+        numbers=store.column("numbers")[atoms].astype(np.int64),
+        pos=store.column("pos")[atoms].astype(np.float32),
+        ptr=np.concatenate([[0], np.cumsum(store.sizes[rows])]),
+        label=factor * np.array([float(store[int(row)].labels[target]) for row in rows]),
+        train=np.arange(len(data.split.train)),
+        test=np.arange(len(data.split.train), len(rows)),
+    )
+
+
+def main() -> None:
+    """Print the table; a row as soon as it is there."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("store", type=Path, help="structure store of QM9")
+    parser.add_argument("--target", default="homo")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of training, each")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--peers", type=Path, default=PEERS, help="folder of the peers' environments")
+    parser.add_argument("--only", nargs="+", default=[each.name for each in CONTESTANTS], help="some of the packages")
+    arguments = parser.parse_args()
+    print(f"{machine.describe(arguments.threads)}\n")
+    print(
+        "| network | parameters | rate | molecules seen | test error, meV | seen a second |\n|---|---|---|---|---|---|"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "molecules.npz"
+        write(StructureStore(arguments.store), arguments.target, file)
+        for contestant in CONTESTANTS:
+            if contestant.name not in arguments.only:
+                continue
+            python = arguments.peers.expanduser() / contestant.peer / "bin" / "python" if contestant.peer else ""
+            for rate in contestant.rates:
+                report.progress(f"{contestant.name}, rate {rate:g}, {arguments.minutes:g} minutes\n")
+                contest = Contest(str(file), 60 * arguments.minutes, rate, threads=arguments.threads)
+                command = [str(python or sys.executable), "-W", "ignore", "-m", contestant.module]
+                threads = {"OMP_NUM_THREADS": str(arguments.threads)}
+                try:
+                    found = Result(**machine.run([*command, dumps(asdict(contest))], threads, shown=True))
+                except machine.ProgramFailed as error:
+                    print(f"| {contestant.name} | | {rate:g} | | not measured: {error} | |", flush=True)
+                    continue
+                error = f"{1000 * found.error:.1f} ± {1000 * found.half_width:.1f}"
+                speed = found.seen / (60 * arguments.minutes)
+                row = f"{found.parameters:,} | {rate:g} | {found.seen:,} | {error} | {speed:.0f}"
+                print(f"| {contestant.name} | {row} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
