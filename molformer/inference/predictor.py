@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import torch
 
 from molformer.data.conformers import ConformerPolicy
 from molformer.data.readers import Entry
@@ -148,6 +149,7 @@ class Predictor:
         policy = policy_of(self.model.domain, conformers, policy)
         batches = self.work.batches(embedded(entries, policy, processes, conformers))
         with ExitStack() as stack:
+            stack.enter_context(_threads_beside(processes))
             work = stack.enter_context(self._spread()) if self.devices else self.work
             for batch, outputs in work.computed(batches, question.targets):
                 for job in batch:
@@ -268,6 +270,17 @@ class Predictor:
         from molformer.inference.pretrained import push_to_hub
 
         return push_to_hub(self, repo_id, private, token)
+
+
+@contextmanager
+def _threads_beside(processes: int) -> Iterator[None]:
+    """The network computes in the threads that worker processes leave: threads that wait for a core hold up the rest."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before - processes))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _named(model: PropertyModel) -> str:

@@ -253,3 +253,17 @@ def test_mixed_good_and_bad_smiles_have_as_many_rows_in_order(folder):
 @pytest.mark.slow
 def test_ten_thousand_mixed_smiles_have_ten_thousand_rows_in_order(folder):
     _check_rows(molformer.load(folder), *_mixed(10_000))
+
+
+def test_the_network_leaves_cores_to_the_worker_processes(folder, monkeypatch):
+    predictor = molformer.load(folder)
+    before, seen = torch.get_num_threads(), []
+    forward = type(predictor.model.encoder).forward
+    monkeypatch.setattr(
+        type(predictor.model.encoder),
+        "forward",
+        lambda *inputs: seen.append(torch.get_num_threads()) or forward(*inputs),
+    )
+    assert all(row.status == "ok" for row in predictor.predict(["CCO", "CO"], processes=before))
+    assert seen == [1]
+    assert torch.get_num_threads() == before
