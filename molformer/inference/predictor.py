@@ -274,7 +274,7 @@ class Predictor:
 
 @contextmanager
 def _threads_beside(processes: int) -> Iterator[None]:
-    """The network computes in the threads that worker processes leave: threads that wait for a core hold up the rest."""
+    """The network computes in the threads that worker processes leave; one that waits for a core delays all."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before - processes))
     try:
