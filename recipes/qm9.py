@@ -141,7 +141,7 @@ def ship(model: Path, errors: str, folder: Path) -> None:
 def main(
     data: Annotated[Path, typer.Argument(help="NPZ file of QM9")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder for stores, runs and the model")],
-    epochs: Annotated[int, typer.Option(help="epochs of 20,000 molecules at the constant rate")] = 6,
+    epochs: Annotated[int, typer.Option(help="epochs of 20,000 molecules at the constant rate")] = 24,
     last_epochs: Annotated[int, typer.Option(help="epochs of 35,000 geometries in which the rate falls")] = 4,
     processes: Annotated[int, typer.Option(help="processes for the force field")] = 2,
     overrides: Annotated[list[str] | None, typer.Argument(help="further keys of the first run, as --key=value")] = None,

@@ -44,7 +44,7 @@ def unit(random):
 def test_parts_of_objects_are_learnt_and_do_not_depend_on_the_pose(shapes, tmp_path):
     settings = training(
         str(shapes.path), tmp_path / "run", targets=["part"], points=30, split=[0.6, 0.2, 0.2], batch_size=8,
-        epochs=20, learning_rate=0.01,
+        epochs=30, learning_rate=0.01,
     )  # fmt: skip
     result = train(small_config(lmax=1, num_layers=1, cutoff=0.6, group="E(3)"), settings)
     (errors,) = result.errors
