@@ -84,7 +84,9 @@ def test_point_clouds_are_classified_in_any_pose(tmp_path):
         members.append(Structure(np.zeros(60), pos, labels={"class": kind}))
     label = Label("class", "", "category", ("rod", "disc"))
     path = str(write_store(tmp_path / "shapes", members, [label]).path)
-    settings = training(path, tmp_path / "run", targets=["class"], points=40, jitter=0.01, epochs=12, learning_rate=0.01)
+    settings = training(
+        path, tmp_path / "run", targets=["class"], points=40, jitter=0.01, epochs=12, learning_rate=0.01
+    )
     result = train(small_config(num_layers=1, lmax=1, cutoff=0.6), settings)
     assert result.errors[0].error_mean > 0.3
     assert result.errors[0].error < 0.1
