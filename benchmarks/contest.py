@@ -1,7 +1,8 @@
 """Who learns most in the same time: `python -m benchmarks.contest STORE [--minutes 20] [--peers FOLDER]`.
 
 The preset `small`, TensorNet and MACE learn the HOMO energies of 10,000 molecules of QM9 with one loop, each at each
-of some rates, one after the other on the same threads; the best rate counts. See `benchmarks.peers.contest`.
+of some rates, one after the other on the same threads. To take the best row of a package, as a reader will, favours
+those that have more rates. See `benchmarks.peers.contest`.
 """
 
 import argparse

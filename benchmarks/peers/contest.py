@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from benchmarks.peers import protocol
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -112,9 +114,13 @@ def run(contest: Contest, network: "Callable[[], Network]") -> Result:
     return Result(float(found.mean()), half_width, steps * contest.batch, parameters)
 
 
-def answer(network: "Callable[[], Network]") -> None:
-    """What a program does: read the contest, take part, print the result as the last line."""
-    print(json.dumps(asdict(run(Contest(**json.loads(sys.argv[1])), network))))
+def answer(network: "Callable[[], Network]", build: Callable[[protocol.Request], protocol.Work]) -> None:
+    """What a program does that can take part and be measured: as it is asked, with the result as the last line."""
+    asked = json.loads(sys.argv[1])
+    if "file" in asked:
+        print(json.dumps(asdict(run(Contest(**asked), network))))
+    else:
+        protocol.answer(build)
 
 
 def _batches(rows, size: int) -> Iterator:  # type: ignore[no-untyped-def]

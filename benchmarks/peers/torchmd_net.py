@@ -4,7 +4,6 @@ Its default operators are Warp kernels, which on a CPU run in one thread; with t
 own fallback in plain torch is measured, the one it takes where Warp is missing.
 """
 
-import sys
 import warnings
 from importlib.metadata import version
 from typing import Any
@@ -74,4 +73,4 @@ def network() -> "contest.Network":
 
 
 if __name__ == "__main__":
-    contest.answer(network) if "file" in sys.argv[1] else protocol.answer(build)
+    contest.answer(network, build)

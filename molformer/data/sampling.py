@@ -36,10 +36,40 @@ def farthest_point_sampling(pos: np.ndarray, count: int, seed: int = 0) -> np.nd
     try:
         import fpsample
     except ImportError:
-        return _farthest(centred, count, start)
+        return farthest(centred.astype(np.float64), count, start)
     chosen = fpsample.fps_sampling(centred, count, start_idx=start).astype(np.int64)
     # Of coincident points the library takes one again and again.
-    return chosen if len(np.unique(chosen)) == count else _farthest(centred, count, start)
+    return chosen if len(np.unique(chosen)) == count else farthest(centred.astype(np.float64), count, start)
+
+
+def farthest(points: np.ndarray, count: int, start: int) -> np.ndarray:
+    """The same in any number of dimensions, in numpy.
+
+    Squares of distances come from products: among points nearer to each other than rounding leaves of their distance
+    from the origin, the choice is arbitrary.
+
+    Args:
+        points: (n, F).
+        count: how many, at most n.
+        start: index of the first one.
+
+    Returns:
+        Indices (count,), in the order in which they were chosen.
+
+    Example:
+        >>> farthest(np.array([[0.0], [1.0], [5.0], [2.0]]), 3, start=0).tolist()
+        [0, 2, 3]
+    """
+    squares = np.square(points).sum(axis=1)
+    chosen = np.empty(count, dtype=np.int64)
+    chosen[0] = start
+    nearest = np.full(len(points), np.inf, dtype=points.dtype)
+    for place in range(1, count):
+        last = chosen[place - 1]
+        nearest = np.minimum(nearest, squares + squares[last] - 2 * (points @ points[last]))
+        nearest[last] = -np.inf  # never twice, even among coincident points
+        chosen[place] = nearest.argmax()
+    return chosen
 
 
 def random_subsample(pos: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
@@ -103,17 +133,6 @@ def normalise(pos: np.ndarray) -> np.ndarray:
     radius = np.linalg.norm(centred, axis=1).max()
     # Below rounding, what is left of coincident points is noise, not a shape.
     return centred / radius if radius > 4 * np.finfo(pos.dtype).eps * np.abs(pos).max() else np.zeros_like(centred)
-
-
-def _farthest(pos: np.ndarray, count: int, start: int) -> np.ndarray:
-    chosen = np.empty(count, dtype=np.int64)
-    chosen[0] = start
-    nearest = np.full(len(pos), np.inf)
-    for i in range(1, count):
-        nearest = np.minimum(nearest, ((pos - pos[chosen[i - 1]]) ** 2).sum(axis=1))
-        nearest[chosen[i - 1]] = -1.0  # never twice, even among coincident points
-        chosen[i] = nearest.argmax()
-    return chosen
 
 
 def _check(pos: np.ndarray, count: int) -> None:

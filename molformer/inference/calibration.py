@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from molformer.data.graph import GraphBatch
+from molformer.data.sampling import farthest
 from molformer.errors import ModelError
 from molformer.inference.features import invariant_features
 from molformer.inference.forward import run_graph
@@ -183,7 +184,9 @@ def calibrate(
     mean, scale = train_features.mean(0), train_features.std(0)
     scale = np.maximum(scale, 0.01 * max(float(scale.max()), 1e-6))  # a feature that hardly varies tells little
     standard = (train_features - mean) / scale
-    kept = standard[_spread_out(standard, references)].astype(np.float16).astype(np.float64)
+    if len(standard) > references:
+        standard = standard[farthest(standard.astype(np.float32), references, int(np.square(standard).sum(1).argmin()))]
+    kept = standard.astype(np.float16).astype(np.float64)
     part = Calibration(
         {},
         level,
@@ -204,33 +207,11 @@ def calibrate(
             difference = (values[name].double() - graph.labels[name].double()).abs()
             errors[name].append(difference[difference.isfinite()].cpu().numpy())
     widths = {name: half_width(np.concatenate(parts), level) for name, parts in errors.items()}
-    return Calibration(
-        **{
-            **{field.name: getattr(part, field.name) for field in fields(part)},
-            "distances": np.sort(np.concatenate(distances)),
-            "half_widths": {name: width for name, width in widths.items() if math.isfinite(width)},
-        }
+    return replace(
+        part,
+        distances=np.sort(np.concatenate(distances)),
+        half_widths={name: width for name, width in widths.items() if math.isfinite(width)},
     )
-
-
-def _spread_out(points: np.ndarray, count: int) -> np.ndarray:
-    """Indices of points (n, F) far from each other: each next one is the farthest from all chosen before it.
-
-    Squares of distances come from products, in single precision: points that nearly coincide count as one.
-    """
-    if count >= len(points):
-        return np.arange(len(points))
-    points = points.astype(np.float32)
-    squares = np.square(points).sum(1)
-    chosen = np.empty(count, dtype=np.int64)
-    chosen[0] = squares.argmin()
-    nearest = np.full(len(points), np.inf, dtype=np.float32)
-    for place in range(1, count):
-        last = chosen[place - 1]
-        nearest = np.minimum(nearest, squares + squares[last] - 2 * (points @ points[last]))
-        nearest[last] = -np.inf
-        chosen[place] = nearest.argmax()
-    return chosen
 
 
 def half_width(errors: np.ndarray, level: float) -> float:

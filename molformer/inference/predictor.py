@@ -149,13 +149,14 @@ class Predictor:
         policy = policy_of(self.model.domain, conformers, policy)
         batches = self.work.batches(embedded(entries, policy, processes, conformers))
         with ExitStack() as stack:
-            stack.enter_context(_threads_beside(processes))
             work = stack.enter_context(self._spread()) if self.devices else self.work
             for batch, outputs in work.computed(batches, question.targets):
                 for job in batch:
                     if strict and job.error is not None:
                         raise job.error
-                    yield row_of(job, [next(outputs) for _ in job.structures], question, self.model, self.calibrations)
+                    with _threads_beside(processes):
+                        found = [next(outputs) for _ in job.structures]
+                    yield row_of(job, found, question, self.model, self.calibrations)
 
     def _spread(self) -> Devices:
         return Devices(self.folders, self.devices, self.work.batch_size, self.work.memory)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from molformer.data.graph import GraphBatch
-from molformer.data.neighbours import radius_edges
+from molformer.data.neighbours import knn_edges, radius_edges
 from molformer.elements import MAX_NUMBER
 from molformer.errors import InputError
 from molformer.models.config import SE3TransformerConfig
@@ -93,9 +93,20 @@ class Encoder(nn.Module, ABC):
         return src, dst, edge_vec.to(self.species.weight.dtype)
 
     def find_edges(self, graph: GraphBatch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The radius graph: src (E,), dst (E,) and, where a graph is periodic, the cells that are crossed (E, 3)."""
+        """The graph that the configuration wants.
+
+        Returns:
+            src (E,), dst (E,) and, where a graph is periodic, the cells that are crossed (E, 3).
+
+        Raises:
+            InputError: the nearest neighbours of a periodic structure are wanted.
+        """
         if graph.cell is None or graph.pbc is None:
+            if self.config.neighbours:
+                return *knn_edges(graph.pos, graph.ptr, self.config.neighbours), None
             return *radius_edges(graph.pos, graph.ptr, self.config.cutoff), None
+        if self.config.neighbours:
+            raise InputError("a model of nearest neighbours (`neighbours`) cannot take periodic structures")
         from molformer.data.periodic import periodic_edges
 
         return periodic_edges(graph.pos, graph.ptr, graph.cell, graph.pbc, self.config.cutoff)

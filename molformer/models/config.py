@@ -37,6 +37,8 @@ class SE3TransformerConfig:
             cost most: wide nodes with narrow messages learn more in the same time.
         qk_norm: normalise queries and keys, which keeps attention soft at high learning rates.
         cutoff: radius of the graph, Å; 4 to 6.
+        neighbours: only the so many nearest within the cutoff send to a node, 0 for all: for clouds of uneven density.
+            Values then jump where two neighbours change places. Not for periodic structures.
         basis_size: Bessel functions of an edge's length; 8 to 32.
         edge_features: width of the edge network; 32 to 128.
         feed_forward: hidden channels of the feed-forward network, as a multiple of `channels`.
@@ -70,6 +72,7 @@ class SE3TransformerConfig:
     message_channels: int = 0
     qk_norm: bool = False
     cutoff: float = 5.0
+    neighbours: int = 0
     basis_size: int = 16
     edge_features: int = 64
     feed_forward: int = 2
@@ -94,7 +97,7 @@ class SE3TransformerConfig:
         for name in (*counts, "divide"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("input_vectors", "input_numbers", "input_edge_numbers"):
+        for name in ("input_vectors", "input_numbers", "input_edge_numbers", "neighbours"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if self.all_vectors and self.lmax < 1:

@@ -28,7 +28,7 @@ def calibrate_run(model: PropertyModel, data: StoreDataModule) -> Calibration:
         data: its data; which molecules are looked at depends on their seed alone.
     """
     generator = np.random.default_rng(data.seed)
-    train = _sample(data.split.train, POOL, generator, _alike(data))
+    train = _sample(data.split.train, POOL, generator, _formula_counts(data))
     val = _sample(data.split.val, MOST, generator)
     origins = data.store.manifest["geometries"]
     return calibrate(
@@ -43,15 +43,15 @@ def calibrate_run(model: PropertyModel, data: StoreDataModule) -> Calibration:
 
 
 def _sample(
-    indices: np.ndarray, most: int, generator: np.random.Generator, weights: np.ndarray | float = 1.0
+    indices: np.ndarray, most: int, generator: np.random.Generator, frequency: np.ndarray | float = 1.0
 ) -> np.ndarray:
-    """Some of the indices (n,), drawn without replacement; a weight (n,) of 2 makes one half as likely."""
+    """Some of the indices (n,), drawn without replacement, the likelier the rarer: as 1 / frequency (n,)."""
     if len(indices) <= most:
         return indices
-    return np.sort(indices[np.argpartition(generator.exponential(size=len(indices)) * weights, most)[:most]])
+    return np.sort(indices[np.argpartition(generator.exponential(size=len(indices)) * frequency, most)[:most]])
 
 
-def _alike(data: StoreDataModule) -> np.ndarray:
+def _formula_counts(data: StoreDataModule) -> np.ndarray:
     """How many molecules of the training part have the formula of each of them: (n,)."""
     store, train = data.store, data.split.train
     numbers = store.column("numbers")[atom_rows(store, train)]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molformer.data.sampling import farthest_point_sampling, normalise, random_subsample, voxel_to_points
+from molformer.data.sampling import farthest, farthest_point_sampling, normalise, random_subsample, voxel_to_points
 from molformer.errors import InputError
 
 
@@ -85,3 +85,16 @@ def test_normalised_clouds_fill_the_unit_sphere_whatever_their_place_and_size(co
 def test_coincident_points_normalise_to_zero():
     assert not normalise(np.full((7, 3), 0.1)).any()
     assert not normalise(np.zeros((7, 3))).any()
+
+
+def test_farthest_points_in_many_dimensions():
+    points = cloud(1800).reshape(300, 18)
+    points[17] += 20
+    points[230] -= 20
+    chosen = farthest(points, 20, start=3)
+    assert chosen[0] == 3
+    assert len(set(chosen.tolist())) == 20
+    assert {17, 230} <= set(chosen.tolist())
+    to_chosen = np.linalg.norm(points[:, None] - points[chosen], axis=-1).min(1)
+    apart = np.linalg.norm(points[chosen][:, None] - points[chosen], axis=-1)[~np.eye(20, dtype=bool)].min()
+    assert to_chosen.max() <= apart  # every point is nearer to one of them than they are to each other

@@ -10,7 +10,6 @@ from molformer.data.graph import GraphBatch
 from molformer.data.structure import Label
 from molformer.errors import ModelError
 from molformer.inference import Predictor
-from molformer.inference import calibration as calibration_module
 from molformer.inference.calibration import FILE, Calibration, calibrate, coverage, half_width
 from molformer.inference.forward import run
 from molformer.inference.table import interval_line
@@ -188,15 +187,13 @@ def test_the_screen_has_one_line_for_all_intervals(model, calibration):
     assert interval_line(rows[1:], rows.targets) == ""
 
 
-def test_references_are_far_from_each_other_so_that_rare_molecules_count():
-    generator = np.random.default_rng(0)
-    points = generator.normal(size=(500, 6))
-    points[17] += 20
-    points[230] -= 20
-    chosen = calibration_module._spread_out(points, 20)
-    assert len(set(chosen.tolist())) == 20
-    assert {17, 230} <= set(chosen.tolist())
-    to_chosen = np.linalg.norm(points[:, None] - points[chosen], axis=-1).min(1)
-    spread = np.linalg.norm(points[chosen][:, None] - points[chosen], axis=-1)[~np.eye(20, dtype=bool)].min()
-    assert to_chosen.max() <= spread * (1 + 1e-5)  # every point is nearer to one of them than they are to each other
-    assert calibration_module._spread_out(points[:5], 20).tolist() == [0, 1, 2, 3, 4]
+def test_references_are_far_from_each_other_so_that_rare_molecules_count(model):
+    """Of ten molecules that are nearly one and one that is not, two references are enough for both."""
+    alike = [random_structure(8, spread=1.5 + 1e-4 * number, seed=1) for number in range(10)]
+    other = random_structure(4, spread=1.0, seed=5)
+    train = [GraphBatch.from_structures([*alike, other], torch.float32)]
+    few = calibrate(model, train, train, references=2)
+    assert len(few.references) == 2
+    features = calibrate(model, train, train, references=11).references
+    nearest = np.linalg.norm(features[:, None] - few.references, axis=-1).min(1)
+    assert nearest.max() < 0.05 * np.linalg.norm(few.references[0] - few.references[1])

@@ -6,6 +6,7 @@ import torch
 
 import molformer
 from molformer.data.conformers import ConformerPolicy, embed_smiles, embed_smiles_all
+from molformer.data.readers import Entry
 from molformer.data.structure import Label
 from molformer.errors import ConfigError, ConformerError, InputError, ModelError, UnitError, UnsupportedElementError
 from molformer.inference import Predictor
@@ -264,6 +265,12 @@ def test_the_network_leaves_cores_to_the_worker_processes(folder, monkeypatch):
         "forward",
         lambda *inputs: seen.append(torch.get_num_threads()) or forward(*inputs),
     )
-    assert all(row.status == "ok" for row in predictor.predict(["CCO", "CO"], processes=before))
-    assert seen == [1]
-    assert torch.get_num_threads() == before
+    torch.set_num_threads(5)
+    try:
+        for row in predictor.stream([Entry("CCO", smiles="CCO"), Entry("CO", smiles="CO")], processes=2):
+            assert row.status == "ok"
+            assert torch.get_num_threads() == 5  # between two rows the caller has all of them
+        assert predictor.predict("CCO")[0].status == "ok"
+        assert seen == [3, 5]
+    finally:
+        torch.set_num_threads(before)

@@ -6,7 +6,7 @@ import torch
 
 from molformer.data.graph import GraphBatch
 from molformer.data.structure import Structure
-from molformer.errors import ConfigError
+from molformer.errors import ConfigError, InputError
 from molformer.models import SE3Transformer, SE3TransformerConfig, preset
 from tests.helpers import TOLERANCE, moved, parity, random_graph, rotation_and_matrix, small_config, turned
 
@@ -136,6 +136,34 @@ def test_given_edges_are_used():
     nothing = torch.empty(0, dtype=torch.int64)
     with torch.no_grad():
         assert not torch.allclose(model(graph), model(replace(graph, src=nothing, dst=nothing)))
+
+
+def test_a_node_hears_its_nearest_neighbours_alone():
+    graph = random_graph(sizes=(9, 5))
+    torch.manual_seed(0)
+    nearest = encoder(neighbours=3)
+    src, dst, _ = nearest.find_edges(graph)
+    assert torch.bincount(dst).tolist() == [3] * 14
+    for node in range(14):
+        distance = (graph.pos - graph.pos[node]).norm(dim=1)
+        distance[(graph.batch != graph.batch[node]) | (torch.arange(14) == node)] = torch.inf
+        assert set(src[dst == node].tolist()) == set(distance.argsort()[:3].tolist())
+    torch.manual_seed(0)
+    everyone = encoder()
+    rotation, matrix = rotation_and_matrix(2, torch.float64)
+    with torch.no_grad():
+        y = nearest(graph)
+        assert (nearest(turned(graph, rotation)) - matrix @ y).abs().max() < TOLERANCE[torch.float64]
+        assert (everyone(graph) - y).abs().max() > 1e-3
+        every = encoder(neighbours=20)
+        every.load_state_dict(everyone.state_dict())
+        assert torch.allclose(every(graph), everyone(graph), atol=1e-12)
+
+
+def test_nearest_neighbours_are_not_for_periodic_structures():
+    crystal = Structure([6, 6], [[0, 0, 0], [1, 1, 1]], cell=3.0 * np.eye(3), pbc=[True] * 3)
+    with pytest.raises(InputError, match="periodic"):
+        encoder(neighbours=1)(GraphBatch.from_structures([crystal], torch.float64))
 
 
 def test_autocast_keeps_to_the_same_function():

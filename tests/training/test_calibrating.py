@@ -79,11 +79,11 @@ def test_rare_formulas_are_looked_at_first(tmp_path):
     structures = [Structure(kind, pos, labels={"size": 1.0}) for kind in kinds]
     store = write_store(tmp_path / "store", structures, [Label("size", "eV", "intensive")])
     data = MoleculeDataModule(store, ["size"])
-    alike = calibrating._alike(data)
+    counts = calibrating._formula_counts(data)
     rare = np.array([kinds[index][0] == 8 for index in data.split.train])
-    assert set(alike[rare]) == {rare.sum()}
-    assert set(alike[~rare]) == {(~rare).sum()}
-    sample = calibrating._sample(data.split.train, 160, np.random.default_rng(0), alike)
+    assert set(counts[rare]) == {rare.sum()}
+    assert set(counts[~rare]) == {(~rare).sum()}
+    sample = calibrating._sample(data.split.train, 160, np.random.default_rng(0), counts)
     assert len(set(sample)) == 160
     assert set(sample) <= set(data.split.train)
     assert np.isin(data.split.train[rare], sample).sum() > 0.9 * rare.sum()
