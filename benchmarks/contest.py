@@ -2,21 +2,23 @@
 
 The preset `small`, TensorNet and MACE learn the HOMO energies of 10,000 molecules of QM9 with one loop, each at each
 of some rates, one after the other on the same threads. To take the best row of a package, as a reader will, favours
-those that have more rates. See `benchmarks.peers.contest`.
+those that have more rates. `--only wide narrow` compares, at the size at which packages' speed is compared, keys and
+values of all 32 channels with such of half of them. See `benchmarks.peers.contest`.
 """
 
 import argparse
-import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from json import dumps
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks import machine, report
 from benchmarks.peers.contest import Contest, Result
-from benchmarks.speed import PEERS
+from benchmarks.peers.protocol import Clock
+from benchmarks.speed import COMMON, NARROW, PEERS, program
 from molformer import units
 from molformer.data.datamodule import MoleculeDataModule
 from molformer.data.splits import SplitPolicy
@@ -33,22 +35,29 @@ class Contestant:
 
     Args:
         name: in the table.
-        module: program that takes part.
-        peer: name of its environment; empty for this package's own.
         rates: learning rates that are tried.
+        peer: name of its environment; empty for this package's own.
+        options: for the program.
     """
 
     name: str
-    module: str
-    peer: str
     rates: tuple[float, ...]
+    peer: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
 
 
-CONTESTANTS = (
-    Contestant("molformer, preset `small`", "benchmarks.own", "", (0.002,)),
-    Contestant("TensorNet", "benchmarks.peers.torchmd_net", "torchmd-net", (0.0005, 0.002)),
-    Contestant("MACE", "benchmarks.peers.mace_torch", "mace-torch", (0.002, 0.01)),
-)
+PACKAGES = {
+    "small": Contestant("molformer, preset `small`", (0.002,), options={"preset": "small"}),
+    "tensornet": Contestant("TensorNet", (0.0005, 0.002), "torchmd-net"),
+    "mace": Contestant("MACE", (0.002, 0.01), "mace-torch"),
+}
+WIDTHS = {
+    "wide": Contestant("common size", (0.002,), options={"config": {**COMMON, "qk_norm": True}}),
+    "narrow": Contestant(
+        "the same, half the channels in messages", (0.002,), options={"config": {**NARROW, "qk_norm": True}}
+    ),
+}
+CONTESTANTS = PACKAGES | WIDTHS
 
 
 def write(store: StructureStore, target: str, path: Path) -> None:
@@ -75,33 +84,39 @@ def main() -> None:
     parser.add_argument("--target", default="homo")
     parser.add_argument("--minutes", type=float, default=20.0, help="of training, each")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cpu-time", action="store_true", help="minutes of the processor's time, of one thread")
     parser.add_argument("--peers", type=Path, default=PEERS, help="folder of the peers' environments")
-    parser.add_argument("--only", nargs="+", default=[each.name for each in CONTESTANTS], help="some of the packages")
+    parser.add_argument("--only", nargs="+", default=list(PACKAGES), choices=CONTESTANTS, help="who takes part")
     arguments = parser.parse_args()
-    print(f"{machine.describe(arguments.threads)}\n")
+    clock: Clock = "cpu" if arguments.cpu_time else "wall"
+    print(f"{machine.describe(arguments.threads, clock)}\n")
     print(
         "| network | parameters | rate | molecules seen | test error, meV | seen a second |\n|---|---|---|---|---|---|"
     )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "molecules.npz"
         write(StructureStore(arguments.store), arguments.target, file)
-        for contestant in CONTESTANTS:
-            if contestant.name not in arguments.only:
-                continue
-            python = arguments.peers.expanduser() / contestant.peer / "bin" / "python" if contestant.peer else ""
+        for contestant in (CONTESTANTS[name] for name in arguments.only):
             for rate in contestant.rates:
                 report.progress(f"{contestant.name}, rate {rate:g}, {arguments.minutes:g} minutes\n")
-                contest = Contest(str(file), 60 * arguments.minutes, rate, threads=arguments.threads)
-                command = [str(python or sys.executable), "-W", "ignore", "-m", contestant.module]
+                contest = Contest(
+                    str(file),
+                    60 * arguments.minutes,
+                    rate,
+                    threads=arguments.threads,
+                    clock=clock,
+                    options=contestant.options,
+                )
                 threads = {"OMP_NUM_THREADS": str(arguments.threads)}
                 try:
-                    found = Result(**machine.run([*command, dumps(asdict(contest))], threads, shown=True))
+                    command = [*program(contestant.peer, arguments.peers), dumps(asdict(contest))]
+                    found = Result(**machine.run(command, threads, shown=True))
                 except machine.ProgramFailed as error:
                     print(f"| {contestant.name} | | {rate:g} | | not measured: {error} | |", flush=True)
                     continue
-                error = f"{1000 * found.error:.1f} ± {1000 * found.half_width:.1f}"
+                millis = f"{1000 * found.error:.1f} ± {1000 * found.half_width:.1f}"
                 speed = found.seen / (60 * arguments.minutes)
-                row = f"{found.parameters:,} | {rate:g} | {found.seen:,} | {error} | {speed:.0f}"
+                row = f"{found.parameters:,} | {rate:g} | {found.seen:,} | {millis} | {speed:.0f}"
                 print(f"| {contestant.name} | {row} |", flush=True)
 
 

@@ -71,9 +71,9 @@ def cloud(points: int, neighbours: int, spacing: float = 2.0) -> GraphBatch:
     return graph
 
 
-def network() -> "contest.Network":
-    """The preset `small` for a contest, with an intensive label."""
-    model = PropertyModel(preset("small"), [Label("label", "", "intensive")])
+def network(options: dict[str, object]) -> "contest.Network":
+    """A model for a contest, with an intensive label; options as of a request."""
+    model = PropertyModel(config_of(options), [Label("label", "", "intensive")])
 
     def values(numbers: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
         sizes = torch.bincount(batch)

@@ -22,6 +22,9 @@ PEERS = Path("~/.cache/molformer/peers")
 COMMON = {"lmax": 3, "channels": 32, "num_heads": 8, "num_layers": 7, "cutoff": 5.0}
 """The SE(3)-Transformer's size for QM9, at which packages are compared."""
 
+NARROW = {**COMMON, "message_channels": 16}
+"""The same with keys and values of half the channels, as Fuchs et al. and NVIDIA have it (`div`, `channels_div` 2)."""
+
 MODES: tuple[Mode, ...] = ("forward", "training", "forces")
 HEADER = [
     *("model", "molecules", "step", "time", "molecules/s", "edges/s"),
@@ -51,6 +54,8 @@ def own_rows(threads: int, clock: Clock, quick: bool) -> tuple[list[Row], list[R
         "separable SE(3)": {**COMMON, "convolution": "separable", "group": "SE(3)"},
         "separable E(3)": {**COMMON, "convolution": "separable", "group": "E(3)"},
         "full SE(3)": {**COMMON, "convolution": "full", "group": "SE(3)"},
+        "separable SE(3), narrow": {**NARROW, "convolution": "separable", "group": "SE(3)"},
+        "full SE(3), narrow": {**NARROW, "convolution": "full", "group": "SE(3)"},
     }
     common = [
         Row(name, Request(mode, 32, threads=threads, clock=clock, options={"config": config}))
@@ -91,15 +96,24 @@ def measure(row: Row, peers: Path) -> Measurement:
     Raises:
         ProgramFailed: with the reason.
     """
-    python, module = sys.executable, "benchmarks.own"
-    if row.peer:
-        python = str(peers.expanduser() / row.peer / "bin" / "python")
-        module = f"benchmarks.peers.{row.peer.replace('-', '_')}"
-        if not Path(python).exists():
-            raise machine.ProgramFailed(f"no environment at {peers / row.peer}: see benchmarks/peers/README.md")
-    command = [python, "-W", "ignore", "-m", module, json.dumps(asdict(row.request))]
+    command = [*program(row.peer, peers), json.dumps(asdict(row.request))]
     threads = str(row.request.threads)
     return Measurement(**machine.run(command, {"OMP_NUM_THREADS": threads}, TIMEOUT))
+
+
+def program(peer: str, peers: Path) -> list[str]:
+    """The command of a peer's program in its environment; of this package's own if `peer` is empty.
+
+    Raises:
+        ProgramFailed: there is no such environment.
+    """
+    python, module = Path(sys.executable), "own"
+    if peer:
+        python = peers.expanduser() / peer / "bin" / "python"
+        module = f"peers.{peer.replace('-', '_')}"
+        if not python.exists():
+            raise machine.ProgramFailed(f"no environment at {peers / peer}: see benchmarks/peers/README.md")
+    return [str(python), "-W", "ignore", "-m", f"benchmarks.{module}"]
 
 
 def in_turn(rows: Sequence[Row], peers: Path, rounds: int) -> list[Measurement | str]:

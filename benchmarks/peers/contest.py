@@ -10,10 +10,9 @@ import copy
 import json
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.peers import protocol
 
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     Values = Callable[[Tensor, Tensor, Tensor], Tensor]
     """From numbers (N,), positions (N, 3) and the molecule of each atom (N,) to a value of each molecule (B,)."""
     Network = tuple[nn.Module, Values]
+    Build = Callable[[dict[str, Any]], Network]
+    """A network from what a contest's options say."""
 
 DECAY = 0.999
 """Of the average; less at the beginning, as after t steps it is at most t / (t + 9)."""
@@ -34,11 +35,13 @@ class Contest:
 
     Args:
         file: NPZ with `numbers` (N,), `pos` (N, 3), `ptr` (B+1,), `label` (B,), `train` and `test`, which are indices.
-        seconds: of training, by the wall clock.
+        seconds: of training.
         rate: highest learning rate.
         batch: molecules a step.
         threads: of torch.
         seed: of the weights and the order of the molecules.
+        clock: by which the seconds are.
+        options: what else a program understands.
     """
 
     file: str
@@ -47,6 +50,8 @@ class Contest:
     batch: int = 32
     threads: int = 1
     seed: int = 0
+    clock: protocol.Clock = "wall"
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,24 +71,25 @@ class Result:
     parameters: int
 
 
-def run(contest: Contest, network: "Callable[[], Network]") -> Result:
+def run(contest: Contest, network: "Build") -> Result:
     """Train and test one network."""
     import numpy as np
     import torch
 
     torch.set_num_threads(contest.threads)
     torch.manual_seed(contest.seed)
-    module, values = network()
+    module, values = network(contest.options)
     data = dict(np.load(contest.file))
     label, train = data["label"], data["train"]
     middle, spread = float(label[train].mean()), float(label[train].std())
     optimizer = torch.optim.AdamW(module.parameters(), contest.rate, weight_decay=0.01)
     average = copy.deepcopy(module.state_dict())
     generator = np.random.default_rng(contest.seed)
-    start, steps, told = time.perf_counter(), 0, 0.0
-    while (share := (time.perf_counter() - start) / contest.seconds) < 1:
+    now = protocol.clock(contest.clock)
+    start, steps, told = now(), 0, 0.0
+    while (share := (now() - start) / contest.seconds) < 1:
         for rows in _batches(generator.permutation(train), contest.batch):
-            share = (time.perf_counter() - start) / contest.seconds
+            share = (now() - start) / contest.seconds
             if share >= 1:
                 break
             rate = contest.rate * min(20 * share, 0.5 * (1 + math.cos(math.pi * share)))
@@ -114,7 +120,7 @@ def run(contest: Contest, network: "Callable[[], Network]") -> Result:
     return Result(float(found.mean()), half_width, steps * contest.batch, parameters)
 
 
-def answer(network: "Callable[[], Network]", build: Callable[[protocol.Request], protocol.Work]) -> None:
+def answer(network: "Build", build: Callable[[protocol.Request], protocol.Work]) -> None:
     """What a program does that can take part and be measured: as it is asked, with the result as the last line."""
     asked = json.loads(sys.argv[1])
     if "file" in asked:

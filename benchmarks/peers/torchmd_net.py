@@ -64,7 +64,7 @@ def build(request: protocol.Request) -> protocol.Work:
     return protocol.Work(steps[request.mode], parameters, version("torchmd-net"))
 
 
-def network() -> "contest.Network":
+def network(_options: dict[str, object]) -> "contest.Network":
     """The same size for a contest, with the mean over the atoms: the labels there are intensive."""
     from torchmdnet.models.model import create_model
 

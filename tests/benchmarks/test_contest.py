@@ -29,7 +29,8 @@ def file(tmp_path):
 
 
 def test_the_loop_learns_and_tests_the_average_of_the_weights(file):
-    def shares():
+    def shares(options):
+        assert options == {"size": 9}
         values = torch.nn.Embedding(9, 1)
 
         def of(numbers, pos, batch):
@@ -40,7 +41,7 @@ def test_the_loop_learns_and_tests_the_average_of_the_weights(file):
 
     data = np.load(file)
     spread = np.abs(data["label"][100:] - data["label"][:100].mean()).mean()
-    result = run(Contest(str(file), seconds=1.5, rate=0.05, batch=10), shares)
+    result = run(Contest(str(file), seconds=1.5, rate=0.05, batch=10, clock="cpu", options={"size": 9}), shares)
     assert result.parameters == 9
     assert result.seen > 100
     assert 0 < result.half_width < spread
@@ -48,7 +49,7 @@ def test_the_loop_learns_and_tests_the_average_of_the_weights(file):
 
 
 def test_this_package_takes_part(file):
-    result = run(Contest(str(file), seconds=0.1, rate=0.001, batch=4), network)
+    result = run(Contest(str(file), seconds=0.1, rate=0.001, batch=4, options={"preset": "small"}), network)
     assert result.seen >= 4
     assert np.isfinite(result.error)
 
