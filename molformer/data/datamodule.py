@@ -1,7 +1,7 @@
 """Data modules: from a store to batches of graphs for training."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,7 +106,11 @@ class StoreDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader[GraphBatch]:
         """Shuffled batches of the training part; the last, smaller one is left out."""
-        return self._loader(self.split.train, training=True, shared=True)
+        return self._loader(self.repeated(self.split.train), training=True, shared=True)
+
+    def repeated(self, indices: np.ndarray) -> np.ndarray:
+        """Structures as often as one pass over them in training has them."""
+        return indices
 
     def val_dataloader(self) -> DataLoader[GraphBatch]:
         """Batches of the validation part, the same in every epoch."""
@@ -149,10 +153,12 @@ class MoleculeDataModule(StoreDataModule):
         epoch_size: graphs of an epoch, 0 for the whole training part.
         seed: of the split and of the order of the batches.
         workers: processes that prepare batches.
+        repeats: how often one pass over the training part has structures of a geometry, by its method; once where it is
+            not named.
 
     Raises:
         StoreError: the store is missing or lacks a target.
-        ConfigError: the split does not fit, or a molecule is beyond a bound.
+        ConfigError: the split does not fit, a molecule is beyond a bound, or the store has no such geometry.
     """
 
     def __init__(
@@ -166,12 +172,22 @@ class MoleculeDataModule(StoreDataModule):
         epoch_size: int = 0,
         seed: int = 0,
         workers: int = 0,
+        repeats: Mapping[str, int] | None = None,
     ) -> None:
         if batch_atoms and batch_edges:
             raise ConfigError("bound a batch by batch_atoms or by batch_edges, not by both")
         super().__init__(store, targets, split or SplitPolicy(seed=seed), batch_size, epoch_size, seed, workers)
         self.batch_atoms = batch_atoms
         self.batch_edges = batch_edges
+        self.repeats = dict(repeats or {})
+        if unknown := set(self.repeats) - set(self.store.manifest["geometries"]):
+            known = ", ".join(self.store.manifest["geometries"])
+            raise ConfigError(f"geometry_repeats names '{min(unknown)}'; the store has {known}")
+
+    def repeated(self, indices: np.ndarray) -> np.ndarray:
+        """Structures as often as one pass over them in training has them."""
+        counts = np.array([self.repeats.get(method, 1) for method in self.store.manifest["geometries"]])
+        return np.repeat(indices, counts[self.store.column("geometry")[indices]])
 
     def dataset(self, indices: np.ndarray, training: bool) -> StoreDataset:
         """Gives a batch for a list of places in `indices`."""

@@ -69,6 +69,8 @@ class TrainingConfig:
         patience: epochs without a better validation loss before the run stops.
         loss: `mae`, `mse` or `huber`, each in units of the target's scale.
         target_weights: weight of a target's loss, 1 where it is not named.
+        geometry_repeats: how often a pass over the training part has the structures whose geometry was made by a
+            method, such as `given` or `etkdg+mmff`; once where it is not named.
         noise: standard deviation of noise on the positions in training, Å, which the model also learns to tell (Noisy
             Nodes, arXiv 2106.07971); 0.005 to 0.05, 0 for none.
         noise_weight: weight of that auxiliary loss; 0.01 to 1.
@@ -120,6 +122,7 @@ class TrainingConfig:
     patience: int = 30
     loss: LossName = "mae"
     target_weights: dict[str, float] = field(default_factory=dict)
+    geometry_repeats: dict[str, int] = field(default_factory=dict)
     noise: float = 0.0
     noise_weight: float = 0.1
     points: int = 0
@@ -153,6 +156,9 @@ class TrainingConfig:
                 raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}")
         if unknown := set(self.target_weights) - set(self.target_names):
             raise ConfigError(f"target_weights names '{min(unknown)}', which is not among the targets")
+        for name, count in self.geometry_repeats.items():
+            if count < 0:
+                raise ConfigError(f"geometry_repeats of '{name}' is {count}; it must be at least 0")
         if self.points and len(self.targets) != 1:
             raise ConfigError("a run on point clouds has one target, the class")
         if self.freeze and not self.initial:

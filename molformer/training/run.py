@@ -197,6 +197,7 @@ def _data_module(training: TrainingConfig, split_file: Path | None) -> StoreData
         training.epoch_size,
         training.seed,
         training.workers,
+        training.geometry_repeats,
     )
 
 

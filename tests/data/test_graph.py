@@ -71,3 +71,16 @@ def test_batches_cover_the_parts_and_come_in_a_seeded_order(tmp_path):
     assert first != sorted(first)
     test = [batch.labels["gap"].tolist() for batch in data.test_dataloader()]
     assert np.concatenate(test).tolist() == data.split.test.tolist()
+
+
+def test_a_pass_has_each_structure_as_often_as_its_geometry_says(tmp_path):
+    methods = ["given", "etkdg", "etkdg+mmff"]
+    members = [random_structure(3, seed=n, labels={"gap": n}, geometry=methods[n % 3]) for n in range(60)]
+    store = write_store(tmp_path / "set", members, [Label("gap", "eV", "intensive")])
+    data = MoleculeDataModule(store, ["gap"], batch_size=1, repeats={"given": 2, "etkdg": 0})
+    seen = sorted(int(batch.labels["gap"]) for batch in data.train_dataloader())
+    assert seen == sorted(n for n in data.split.train for _ in range({0: 2, 1: 0, 2: 1}[n % 3]))
+    assert sum(batch.num_graphs for batch in data.val_dataloader()) == len(data.split.val)
+    assert data.statistics()["gap"].scale == MoleculeDataModule(store, ["gap"]).statistics()["gap"].scale
+    with pytest.raises(ConfigError, match="names 'dft'; the store has given, etkdg, etkdg\\+mmff"):
+        MoleculeDataModule(store, ["gap"], repeats={"dft": 2})

@@ -38,6 +38,7 @@ def test_the_preset_can_be_overridden(config):
         (["--preset", "huge"], "there is no preset 'huge'; choose one of tiny, small, base, paper"),
         (["--learning_rate", "7"], "learning_rate is 7.0; it must lie between 0 and 1"),
         (["--target_weights", "{homo: 2}"], "target_weights names 'homo'"),
+        (["--geometry_repeats", "{given: -1}"], "geometry_repeats of 'given' is -1; it must be at least 0"),
         (["--targets", "[]"], "no targets"),
         (["stray"], "unrecognized arguments: stray"),
     ],
