@@ -63,13 +63,13 @@ def own_rows(threads: int, clock: Clock, quick: bool) -> tuple[list[Row], list[R
         for mode in MODES
         if not (quick and name.startswith("full") and mode == "forces")
     ]
-    sizes = {"tiny": (1, 32, 256), "small": (1, 32, 256), "base": (1, 32)}
+    sizes = {"tiny": (1, 32, 256), "small": (1, 32, 256), "base": (1, 32), "paper": (32,)}
     presets = [
         Row(name, Request(mode, count, threads=threads, clock=clock, options={"preset": name}))
         for name, counts in sizes.items()
         for count in counts
         for mode in MODES
-        if not quick or (count == 32 and name != "base")
+        if not quick or (count == 32 and name != "base" and (name, mode) != ("paper", "forces"))
     ]
     return common, presets
 

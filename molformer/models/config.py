@@ -144,7 +144,7 @@ class SE3TransformerConfig:
 
 PRESETS = {
     "tiny": SE3TransformerConfig(lmax=1, channels=32, num_layers=3, num_heads=4, edge_features=32),
-    "small": SE3TransformerConfig(lmax=2, channels=64, num_layers=4, num_heads=8, message_channels=32, qk_norm=True),
+    "small": SE3TransformerConfig(lmax=2, channels=64, num_layers=4, num_heads=8, message_channels=16, qk_norm=True),
     "base": SE3TransformerConfig(lmax=3, channels=128, num_layers=6, num_heads=8, edge_features=128),
     "paper": SE3TransformerConfig(
         architecture="paper", lmax=3, channels=32, num_layers=7, num_heads=8, convolution="full"

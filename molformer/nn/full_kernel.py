@@ -5,7 +5,7 @@ combinations of R shared ones, h_e, so that y_e = Σ_r h_er (W_r x_e): the produ
 Letters: E edges, M components, C channels in, D channels out, O outputs, R radial functions, n_m degrees of order m.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,10 @@ from torch.nn import functional
 
 from molformer.nn.columns import join_columns, split_columns
 from molformer.nn.so2 import EdgeConvolution, Group, PullBack
+
+LEAST_EDGES = 64
+NUMBERS_IN_CACHE = 2**19
+"""Of h ⊗ x, for so many edges as that is, but no fewer than `LEAST_EDGES`: they are written once and read three times."""
 
 
 class FullConvolution(EdgeConvolution):
@@ -118,15 +122,36 @@ def _outer(h: Tensor, x: Tensor) -> Tensor:
     return (h[:, :, None] * x[:, None]).flatten(1)  # (E, R·K)
 
 
+def _in_cache(h: Tensor, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Some edges at a time, with room for their h ⊗ x that stays in the processor's cache."""
+    step = max(LEAST_EDGES, NUMBERS_IN_CACHE // (h.shape[1] * x.shape[1]))
+    room = h.new_empty(min(step, len(h)), h.shape[1] * x.shape[1])
+    for start in range(0, len(h), step):
+        part = slice(start, min(start + step, len(h)))
+        yield part, room[: part.stop - start]
+
+
+def _fill(outer: Tensor, h: Tensor, x: Tensor) -> Tensor:
+    torch.mul(h[:, :, None], x[:, None], out=outer.view(*h.shape, -1))
+    return outer
+
+
 class _RadialProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, x: Tensor, matrix: Tensor, compute: bool) -> Tensor:
         ctx.save_for_backward(h, x, matrix)
-        return _outer(h, x) @ matrix if compute else x.new_zeros(len(x), matrix.shape[1])
+        if not compute:
+            return x.new_zeros(len(x), matrix.shape[1])
+        output = x.new_empty(len(x), matrix.shape[1])
+        for part, outer in _in_cache(h, x):
+            torch.mm(_fill(outer, h[part], x[part]), matrix, out=output[part])
+        return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         h, x, matrix = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return *_radial_gradients(h, x, matrix, grad), None
         grad_h = grad_x = grad_matrix = None
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
             through = (grad @ matrix.T).view(*h.shape, x.shape[1])  # ∂(h ⊗ x)
@@ -135,3 +160,15 @@ class _RadialProduct(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             grad_matrix = _outer(h, x).T @ grad
         return grad_h, grad_x, grad_matrix, None
+
+
+def _radial_gradients(h: Tensor, x: Tensor, matrix: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of h, x and W, some edges at a time."""
+    grad_h, grad_x, grad_matrix = torch.empty_like(h), torch.empty_like(x), torch.zeros_like(matrix)
+    for part, room in _in_cache(h, x):
+        some_h, some_x, some_grad = h[part], x[part], grad[part]
+        grad_matrix.addmm_(_fill(room, some_h, some_x).T, some_grad)
+        through = torch.mm(some_grad, matrix.T, out=room).view(*some_h.shape, -1)  # ∂(h ⊗ x)
+        grad_x[part] = torch.bmm(some_h[:, None], through).squeeze(1)
+        torch.sum(through.mul_(some_x[:, None]), dim=2, out=grad_h[part])
+    return grad_h, grad_x, grad_matrix
