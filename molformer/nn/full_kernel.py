@@ -17,7 +17,7 @@ from molformer.nn.so2 import EdgeConvolution, Group, PullBack
 
 LEAST_EDGES = 64
 NUMBERS_IN_CACHE = 2**19
-"""Of h ⊗ x, for so many edges as that is, but no fewer than `LEAST_EDGES`: they are written once and read three times."""
+"""Of h ⊗ x: so many edges at a time, but no fewer than `LEAST_EDGES`. They are written once and read three times."""
 
 
 class FullConvolution(EdgeConvolution):
