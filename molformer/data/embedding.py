@@ -56,7 +56,7 @@ def with_geometry(
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(GeometryCache(cache, policy)) if cache is not None else None
         if processes:
-            pool = stack.enter_context(WorkerPool(embed, processes, time_limit(policy)))
+            pool = stack.enter_context(WorkerPool(embed, processes, time_limit(policy), spare=True))
             chunks = ([_job(entry, policy, kept) for entry in chunk] for chunk in _chunks(entries, processes))
             computed = _in_order(chunks, pool, processes * WINDOW)
         else:

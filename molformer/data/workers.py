@@ -3,8 +3,10 @@
 Workers are plain processes that import RDKit and numpy and nothing of the program that started them, so scripts need
 no `if __name__ == "__main__"` and notebooks work. Each is driven by a thread of this process through its standard
 input and output. A worker ends when its input does: with the process that started it, however that ends.
+Starting one takes longer than some dozen geometries, so those of a pool that is done can wait a minute for another.
 """
 
+import atexit
 import contextlib
 import faulthandler
 import hashlib
@@ -22,6 +24,9 @@ from typing import Any, BinaryIO, Self, cast
 from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_canonical
 from molformer.data.structure import Structure
 from molformer.errors import ConformerError, MolformerError
+
+SPARE_SECONDS = 60.0
+"""How long a worker that nobody needs waits for another pool."""
 
 Outcome = Structure | tuple[Structure, ...] | MolformerError
 """What becomes of one SMILES: its geometry, or all that were made, or an error.
@@ -63,14 +68,17 @@ class WorkerPool:
         function: importable by its name in another process, or a `functools.partial` of such a function.
         processes: how many; they start when they are needed.
         limit: seconds for one SMILES, after which its worker ends itself.
+        spare: let idle workers wait for another pool of the same function and limit when this one is closed.
     """
 
-    def __init__(self, function: Callable[[str], Outcome], processes: int, limit: float) -> None:
+    def __init__(self, function: Callable[[str], Outcome], processes: int, limit: float, spare: bool = False) -> None:
+        self._spare = spare
         self._start_message = pickle.dumps((function, limit))
         self._limit = limit
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="embedding")
         self._local = threading.local()
         self._workers: list[subprocess.Popen[bytes]] = []
+        self._busy: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -85,23 +93,33 @@ class WorkerPool:
         return self._threads.submit(self._run, smiles)
 
     def close(self) -> None:
-        """End all workers at once; what they were computing is lost."""
+        """End all workers at once, or those that compute; what they were computing is lost."""
         with self._lock:
             self._closed = True
+            idle = [worker for worker in self._workers if self._spare and worker not in self._busy]
             for worker in self._workers:
-                worker.kill()
+                if worker not in idle:
+                    worker.kill()
         self._threads.shutdown(wait=True, cancel_futures=True)
         for worker in self._workers:
-            _bury(worker)
+            if worker in idle:
+                _SPARE.give(self._start_message, worker)
+            else:
+                _bury(worker)
         self._workers.clear()
 
     def _run(self, smiles: list[str]) -> list[Outcome]:
         if not smiles:
             return []
         worker = self._worker()
+        with self._lock:
+            if self._closed:
+                raise CancelledError
+            self._busy.add(worker)
         try:
             _send(worker.stdin, smiles)
             reply = _receive(worker.stdout)
+            self._busy.discard(worker)
         except (EOFError, OSError, pickle.UnpicklingError):
             status = self._lost(worker)
             if len(smiles) > 1:  # find out which it was
@@ -119,8 +137,12 @@ class WorkerPool:
         with self._lock:
             if self._closed:
                 raise CancelledError
-            worker = _start()
+            spare = _SPARE.take(self._start_message) if self._spare else None
+            worker = spare or _start()
             self._workers.append(worker)
+        if spare is not None:
+            self._local.worker = spare
+            return spare
         try:
             _send(worker.stdin, self._start_message)
             _receive(worker.stdout)
@@ -133,11 +155,59 @@ class WorkerPool:
     def _lost(self, worker: "subprocess.Popen[bytes]") -> int:
         """Exit status of a worker that is gone."""
         self._local.worker = None
+        self._busy.discard(worker)
         with self._lock:
             if self._closed:
                 raise CancelledError
             self._workers.remove(worker)
         return _bury(worker)
+
+
+class Spare:
+    """Idle workers by what they were started with, until they are taken or their time is over."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._workers: list[tuple[bytes, subprocess.Popen[bytes]]] = []
+        self._owner = os.getpid()
+
+    def give(self, start_message: bytes, worker: "subprocess.Popen[bytes]") -> None:
+        """Let a worker wait."""
+        given = (start_message, worker)
+        with self._lock:
+            self._workers.append(given)
+        timer = threading.Timer(SPARE_SECONDS, self._end, [given])
+        timer.daemon = True
+        timer.start()
+
+    def take(self, start_message: bytes) -> "subprocess.Popen[bytes] | None":
+        """One that was started so and lives, if there is one; not in a process that was forked, which shares them."""
+        if os.getpid() != self._owner:
+            return None
+        with self._lock:
+            for place, (message, worker) in enumerate(self._workers):
+                if message == start_message and worker.poll() is None:
+                    return self._workers.pop(place)[1]
+        return None
+
+    def end(self) -> None:
+        """End all."""
+        with self._lock:
+            everyone = list(self._workers)
+        for each in everyone:
+            self._end(each)
+
+    def _end(self, given: tuple[bytes, "subprocess.Popen[bytes]"]) -> None:
+        with self._lock:
+            left = [each for each in self._workers if each is not given]
+            taken = len(left) == len(self._workers)
+            self._workers = left
+        if not taken:
+            _bury(given[1])
+
+
+_SPARE = Spare()
+atexit.register(_SPARE.end)
 
 
 def serve() -> None:

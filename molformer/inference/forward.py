@@ -3,7 +3,8 @@
 Letters: n atoms, F invariant features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,9 @@ from molformer.data.graph import GraphBatch
 from molformer.data.structure import Label, Structure
 from molformer.inference.features import invariant_features
 from molformer.models.property import PropertyModel
+
+FEW_ATOMS = 64
+"""Up to so many atoms are computed in one thread: waiting for others takes longer than their work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +38,8 @@ def run(model: PropertyModel, structures: Sequence[Structure], targets: Sequence
     bare = [replace(structure, labels={}) for structure in structures]
     parameter = next(model.parameters())
     graph = GraphBatch.from_structures(bare, parameter.dtype).to(parameter.device)
-    raw, x = run_graph(model, graph, targets)
+    with threads(1 if len(graph.pos) <= FEW_ATOMS else torch.get_num_threads()):
+        raw, x = run_graph(model, graph, targets)
     values = {name: value.cpu().numpy() for name, value in raw.items()}
     features = invariant_features(x).cpu().numpy()
     ends = np.cumsum([len(structure) for structure in structures])
@@ -61,3 +66,17 @@ def run_graph(model: PropertyModel, graph: GraphBatch, targets: Sequence[Label])
         value = values[target.name]
         wanted[target.name] = (model.probabilities(target, value) if target.is_class else value).detach()
     return wanted, x.detach()
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute in so many threads of the processor."""
+    before = torch.get_num_threads()
+    if count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

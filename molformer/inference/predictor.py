@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +15,7 @@ from molformer.errors import ModelError
 from molformer.inference.batches import Work
 from molformer.inference.calibration import Calibration
 from molformer.inference.devices import Devices, device_names
+from molformer.inference.forward import threads
 from molformer.inference.inputs import embedded, listed, policy_of, processes_for, read_inputs
 from molformer.inference.models import find_models
 from molformer.inference.prediction import Prediction, Predictions
@@ -154,7 +155,8 @@ class Predictor:
                 for job in batch:
                     if strict and job.error is not None:
                         raise job.error
-                    with _threads_beside(processes):
+                    # One that waits for a core that a worker process has would delay all.
+                    with threads(max(1, torch.get_num_threads() - processes)):
                         found = [next(outputs) for _ in job.structures]
                     yield row_of(job, found, question, self.model, self.calibrations)
 
@@ -271,17 +273,6 @@ class Predictor:
         from molformer.inference.pretrained import push_to_hub
 
         return push_to_hub(self, repo_id, private, token)
-
-
-@contextmanager
-def _threads_beside(processes: int) -> Iterator[None]:
-    """The network computes in the threads that worker processes leave; one that waits for a core delays all."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before - processes))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _named(model: PropertyModel) -> str:

@@ -144,7 +144,7 @@ class SE3Attention(nn.Module):
     def per_channel(self, x: Tensor) -> Tensor:
         """Numbers of each head (E, H) for each channel (E, 1, C)."""
         channels = self.convolution.out_channels
-        return x.repeat_interleave(channels // self.num_heads, dim=-1).unsqueeze(1)
+        return x.unsqueeze(-1).expand(-1, -1, channels // self.num_heads).reshape(-1, 1, channels)
 
     def weights(self, x: Tensor, edges: Edges) -> Tensor:
         """Attention weights α (E, H) from features (N, M, C), to look at."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from molformer.nn.linear import DegreeLinear
+from molformer.nn.prepared import Prepared
 from molformer.so3 import degree_of_component
 
 
@@ -34,6 +35,7 @@ class GatedFeedForward(nn.Module):
         self.gate = nn.Linear(channels, lmax * hidden) if lmax else None
         self.reduce = DegreeLinear(lmax, hidden, channels)
         self.register_buffer("degrees", torch.tensor(degree_of_component(lmax)), persistent=False)
+        self._prepared = Prepared()
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to each node's features (N, M, C)."""
@@ -43,12 +45,15 @@ class GatedFeedForward(nn.Module):
 
     def gates(self, x: Tensor) -> Tensor:
         """Factor (N, lmax+1, D) of each degree from degree 0 (N, C); that of degree 0 makes it SiLU(y) = y σ(y)."""
-        bias = self.expand.bias
-        assert bias is not None
-        weights: list[Tensor] = [self.expand.weight[0].T]
-        biases: list[Tensor] = [bias]
+        assert self.expand.bias is not None
+        weights: list[Tensor] = [self.expand.weight]
+        biases: list[Tensor] = [self.expand.bias]
         if self.gate is not None:
             weights.append(self.gate.weight)
             biases.append(self.gate.bias)
-        gates = functional.linear(x, torch.cat(weights), torch.cat(biases))
+
+        def joined() -> list[Tensor]:  # the gate of degree 0 is its own expansion
+            return [torch.cat([weights[0][0].T, *weights[1:]]), torch.cat(biases)]
+
+        gates = functional.linear(x, *self._prepared([*weights, *biases], joined))
         return torch.sigmoid(gates).unflatten(-1, (-1, self.reduce.weight.shape[1]))

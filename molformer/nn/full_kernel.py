@@ -51,10 +51,13 @@ class FullConvolution(EdgeConvolution):
         """Weight and bias of the trunk, then (R·n_m·C, O·n_m·D) of each |m|: a, and for m > 0 of SE(3) a+b and b-a."""
         linear = self.trunk[0]
         assert isinstance(linear, nn.Linear)
+        return [linear.weight, linear.bias, *self._prepared([*self.a, *self.b], self._matrices)]
+
+    def _matrices(self) -> list[Tensor]:
         matrices = [a.flatten(0, 1) for a in self.a]
         for a, b in zip(matrices[1:], self.b, strict=False):
             matrices += [a + b.flatten(0, 1), b.flatten(0, 1) - a]
-        return [linear.weight, linear.bias, *matrices]
+        return matrices
 
     def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Apply the kernel in the frames; see `EdgeConvolution.apply_to`."""

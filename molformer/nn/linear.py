@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from molformer.nn.prepared import Prepared
 from molformer.so3 import degree_of_component
 
 
@@ -34,10 +35,12 @@ class DegreeLinear(nn.Module):
         self.weight = nn.Parameter(torch.randn(lmax + 1, in_channels, out_channels) / sqrt(in_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.register_buffer("degrees", torch.tensor(degree_of_component(lmax)), persistent=False)
+        self._prepared = Prepared()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (N, M, C) to (N, M, D)."""
-        by_component = x.transpose(0, 1), self.weight.index_select(0, self.degrees)  # (M, N, C) and (M, C, D)
+        (weight,) = self._prepared([self.weight], lambda: [self.weight.index_select(0, self.degrees)])
+        by_component = x.transpose(0, 1), weight  # (M, N, C) and (M, C, D)
         if self.bias is None:
             return torch.bmm(*by_component).transpose(0, 1)
         bias = functional.pad(self.bias[None, None], (0, 0, 0, 0, 0, x.shape[1] - 1))  # (M, 1, D)

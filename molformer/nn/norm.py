@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from molformer.nn.prepared import Prepared
 from molformer.so3 import degree_of_component
 
 
@@ -36,14 +37,20 @@ class EquivariantRMSNorm(nn.Module):
         self.eps = eps
         self.register_buffer("degrees", degrees, persistent=False)
         self.register_buffer("share", 1.0 / ((lmax + 1) * (2 * degrees + 1)), persistent=False)
+        self._prepared = Prepared()
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise features (N, M, C)."""
-        share = self.share.to(x.dtype)[:, None].expand(x.shape[1:]).flatten() / x.shape[-1]
-        gain = self.gain.index_select(0, self.degrees).flatten()
-        if torch.compiler.is_compiling():  # it makes passes of its own
+        gain, share = self._prepared([self.gain], self._per_component)
+        share = share.to(x.dtype)
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # a compiler makes passes of its own
             return _normalised(x.flatten(1), gain, share, self.eps).view_as(x)
         return _Normalise.apply(x.flatten(1), gain, share, self.eps).view_as(x)
+
+    def _per_component(self) -> list[Tensor]:
+        """Gain and share of each number of a row, (M·C,)."""
+        share = self.share[:, None].expand(-1, self.gain.shape[1]).flatten() / self.gain.shape[1]
+        return [self.gain.index_select(0, self.degrees).flatten(), share]
 
 
 def _normalised(x: Tensor, gain: Tensor, share: Tensor, eps: float) -> Tensor:

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from molformer.nn.columns import join_columns, split_columns
 from molformer.nn.edges import Edges
+from molformer.nn.prepared import Prepared
 
 Group = Literal["SE(3)", "E(3)"]
 PullBack = Callable[..., tuple[Tensor, ...]]
@@ -58,6 +59,7 @@ class EdgeConvolution(nn.Module, ABC):
         self.outputs = outputs
         self.a = nn.ParameterList()
         self.b = nn.ParameterList()
+        self._prepared = Prepared()
         for m in range(lmax + 1):
             rows, columns = (lmax + 1 - m) * in_channels, outputs * (lmax + 1 - m) * out_channels
             mixes = m > 0 and group == "SE(3)"
@@ -136,7 +138,7 @@ class SeparableConvolution(EdgeConvolution):
 
     def tensors(self) -> list[Tensor]:
         """Weight and bias of the scales, then `matrices`."""
-        return [self.scale.weight, self.scale.bias, *self.matrices()]
+        return [self.scale.weight, self.scale.bias, *self._prepared([*self.a, *self.b], self.matrices)]
 
     def matrices(self) -> list[Tensor]:
         """The weights applied from the right: each output's of m = 0, of m = 1 and so on.

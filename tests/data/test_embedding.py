@@ -251,6 +251,29 @@ def test_closing_ends_the_workers_at_once():
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("embedding")]
 
 
+def test_idle_workers_wait_for_another_pool_of_the_same_function_and_limit(monkeypatch):
+    def process(pool, task="a"):
+        return int(str(pool.submit([task]).result()[0]).split()[-1])
+
+    with WorkerPool(slow, 1, limit=30.0, spare=True) as pool:
+        first = process(pool)
+    with WorkerPool(slow, 1, limit=31.0, spare=True) as pool:
+        assert process(pool) != first
+    with WorkerPool(slow, 1, limit=30.0) as pool:
+        assert process(pool) != first
+    monkeypatch.setattr(workers, "SPARE_SECONDS", 0.5)
+    with WorkerPool(slow, 1, limit=30.0, spare=True) as pool:
+        assert process(pool) == first
+    wait_until(lambda: not alive(first))
+    with WorkerPool(slow, 1, limit=30.0, spare=True) as pool:
+        second = process(pool)
+        assert alive(second)
+        hanging = pool.submit(["hang"])
+        wait_until(hanging.running)
+    assert not alive(second)  # it was computing
+    workers._SPARE.end()
+
+
 SCRIPT = """
     import signal
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
