@@ -146,15 +146,15 @@ def together(first: Measurement, second: Measurement) -> Measurement:
 
 
 def cells(row: Row, found: Measurement | str, reach: machine.Reach) -> list[str]:
-    """A row as text; the share of the floor only for this package, whose formulas are known."""
+    """A row as text; the share of the floor only for this package's own networks, whose formulas are known."""
     request = row.request
     start = [row.name, str(request.molecules), request.mode]
     if isinstance(found, str):
         return [*start, found, *[""] * (len(HEADER) - 4)]
     time = statistics.median(found.seconds)
     share = ""
-    if not row.peer:
-        config, nodes = config_of(request.options), request.molecules * request.atoms
+    config, nodes = None if row.peer else config_of(request.options), request.molecules * request.atoms
+    if config is not None and config.architecture == "pre-norm":
         floor = floor_seconds(config, nodes, request.edges, found.parameters, request.mode, reach)
         share = f"{100 * floor / time:.0f} %"
     return [

@@ -4,7 +4,8 @@
    prediction from a SMILES is made for. Both geometries of a molecule are on one side of every split.
 2. `configs/qm9_small.yaml` on the first: many passes at a constant rate. It can be stopped and resumed at any time,
    and made longer by `--epochs`.
-3. `configs/qm9_geometries.yaml` on the second: from there, the rate falls to zero on both kinds of geometry.
+3. `configs/qm9_geometries.yaml` on the second: from there, the rate falls to zero on both kinds of geometry, DFT
+   geometries twice as often.
 4. Errors on the test molecules, of each kind of geometry, and the folder that ships: `OUTPUT/qm9`.
 
 Steps that are finished are not done again.
@@ -141,8 +142,8 @@ def ship(model: Path, errors: str, folder: Path) -> None:
 def main(
     data: Annotated[Path, typer.Argument(help="NPZ file of QM9")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder for stores, runs and the model")],
-    epochs: Annotated[int, typer.Option(help="epochs of 20,000 molecules at the constant rate")] = 24,
-    last_epochs: Annotated[int, typer.Option(help="epochs of 35,000 geometries in which the rate falls")] = 4,
+    epochs: Annotated[int, typer.Option(help="epochs of 20,000 molecules at the constant rate")] = 30,
+    last_epochs: Annotated[int, typer.Option(help="epochs of 50,000 geometries in which the rate falls")] = 8,
     processes: Annotated[int, typer.Option(help="processes for the force field")] = 2,
     overrides: Annotated[list[str] | None, typer.Argument(help="further keys of the first run, as --key=value")] = None,
 ) -> None:
