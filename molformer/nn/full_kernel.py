@@ -16,8 +16,9 @@ from molformer.nn.columns import join_columns, split_columns
 from molformer.nn.so2 import EdgeConvolution, Group, PullBack
 
 LEAST_EDGES = 64
-NUMBERS_IN_CACHE = 2**19
-"""Of h ⊗ x: so many edges at a time, but no fewer than `LEAST_EDGES`. They are written once and read three times."""
+NUMBERS_AT_ONCE = {"cpu": 1 << 19}
+NUMBERS_AT_ONCE_ELSEWHERE = 1 << 27
+"""Of h ⊗ x, for so many edges as these are but no fewer than `LEAST_EDGES`: on a processor they stay in the cache."""
 
 
 class FullConvolution(EdgeConvolution):
@@ -125,10 +126,11 @@ def _outer(h: Tensor, x: Tensor) -> Tensor:
     return (h[:, :, None] * x[:, None]).flatten(1)  # (E, R·K)
 
 
-def _in_cache(h: Tensor, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Some edges at a time, with room for their h ⊗ x that stays in the processor's cache."""
-    step = max(LEAST_EDGES, NUMBERS_IN_CACHE // (h.shape[1] * x.shape[1]))
-    room = h.new_empty(min(step, len(h)), h.shape[1] * x.shape[1])
+def _some_edges(h: Tensor, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Some edges at a time, with room for their h ⊗ x."""
+    size = h.shape[1] * x.shape[1]
+    step = max(LEAST_EDGES, NUMBERS_AT_ONCE.get(h.device.type, NUMBERS_AT_ONCE_ELSEWHERE) // size)
+    room = h.new_empty(min(step, len(h)), size)
     for start in range(0, len(h), step):
         part = slice(start, min(start + step, len(h)))
         yield part, room[: part.stop - start]
@@ -146,7 +148,7 @@ class _RadialProduct(torch.autograd.Function):
         if not compute:
             return x.new_zeros(len(x), matrix.shape[1])
         output = x.new_empty(len(x), matrix.shape[1])
-        for part, outer in _in_cache(h, x):
+        for part, outer in _some_edges(h, x):
             torch.mm(_fill(outer, h[part], x[part]), matrix, out=output[part])
         return output
 
@@ -168,7 +170,7 @@ class _RadialProduct(torch.autograd.Function):
 def _radial_gradients(h: Tensor, x: Tensor, matrix: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of h, x and W, some edges at a time."""
     grad_h, grad_x, grad_matrix = torch.empty_like(h), torch.empty_like(x), torch.zeros_like(matrix)
-    for part, room in _in_cache(h, x):
+    for part, room in _some_edges(h, x):
         some_h, some_x, some_grad = h[part], x[part], grad[part]
         grad_matrix.addmm_(_fill(room, some_h, some_x).T, some_grad)
         through = torch.mm(some_grad, matrix.T, out=room).view(*some_h.shape, -1)  # ∂(h ⊗ x)
