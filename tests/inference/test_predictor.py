@@ -256,7 +256,9 @@ def test_ten_thousand_mixed_smiles_have_ten_thousand_rows_in_order(folder):
     _check_rows(molformer.load(folder), *_mixed(10_000))
 
 
-def test_the_network_leaves_cores_to_the_worker_processes(folder, monkeypatch):
+@pytest.mark.parametrize(("few", "expected"), [(0, [3, 5]), (64, [1, 1])])
+def test_the_network_leaves_cores_to_the_worker_processes_and_few_atoms_take_one(folder, monkeypatch, few, expected):
+    monkeypatch.setattr("molformer.inference.forward.FEW_ATOMS", few)
     predictor = molformer.load(folder)
     before, seen = torch.get_num_threads(), []
     forward = type(predictor.model.encoder).forward
@@ -271,6 +273,6 @@ def test_the_network_leaves_cores_to_the_worker_processes(folder, monkeypatch):
             assert row.status == "ok"
             assert torch.get_num_threads() == 5  # between two rows the caller has all of them
         assert predictor.predict("CCO")[0].status == "ok"
-        assert seen == [3, 5]
+        assert seen == expected
     finally:
         torch.set_num_threads(before)
