@@ -71,6 +71,7 @@ def _heading(model: PropertyModel, folder: Path) -> list[str]:
         "",
         "```python",
         "import molformer",
+        "",
         f'molformer.load("{folder.as_posix()}").predict("CCO")',
         "```",
         "",
