@@ -172,7 +172,7 @@ def _radial_gradients(h: Tensor, x: Tensor, matrix: Tensor, grad: Tensor) -> tup
     grad_h, grad_x, grad_matrix = torch.empty_like(h), torch.empty_like(x), torch.zeros_like(matrix)
     for part, room in _some_edges(h, x):
         some_h, some_x, some_grad = h[part], x[part], grad[part]
-        grad_matrix.addmm_(_fill(room, some_h, some_x).T, some_grad)
+        torch.addmm(grad_matrix, _fill(room, some_h, some_x).T, some_grad, out=grad_matrix)
         through = torch.mm(some_grad, matrix.T, out=room).view(*some_h.shape, -1)  # ∂(h ⊗ x)
         grad_x[part] = torch.bmm(some_h[:, None], through).squeeze(1)
         torch.sum(through.mul_(some_x[:, None]), dim=2, out=grad_h[part])
