@@ -23,7 +23,8 @@ COMMON = {"lmax": 3, "channels": 32, "num_heads": 8, "num_layers": 7, "cutoff": 
 """The SE(3)-Transformer's size for QM9, at which packages are compared."""
 
 NARROW = {**COMMON, "message_channels": 16}
-"""The same with keys and values of half the channels, as Fuchs et al. and NVIDIA have it (`div`, `channels_div` 2)."""
+"""The same with keys and values of half the channels, as by `div` of Fuchs et al. and `channels_div` of NVIDIA. Their
+kernels take all channels, these half of them."""
 
 MODES: tuple[Mode, ...] = ("forward", "training", "forces")
 HEADER = [
@@ -153,8 +154,9 @@ def cells(row: Row, found: Measurement | str, reach: machine.Reach) -> list[str]
         return [*start, found, *[""] * (len(HEADER) - 4)]
     time = statistics.median(found.seconds)
     share = ""
-    config, nodes = None if row.peer else config_of(request.options), request.molecules * request.atoms
+    config = None if row.peer else config_of(request.options)
     if config is not None and config.architecture == "pre-norm":
+        nodes = request.molecules * request.atoms
         floor = floor_seconds(config, nodes, request.edges, found.parameters, request.mode, reach)
         share = f"{100 * floor / time:.0f} %"
     return [

@@ -187,7 +187,10 @@ class MoleculeDataModule(StoreDataModule):
     def repeated(self, indices: np.ndarray) -> np.ndarray:
         """Structures as often as one pass over them in training has them."""
         counts = np.array([self.repeats.get(method, 1) for method in self.store.manifest["geometries"]])
-        return np.repeat(indices, counts[self.store.column("geometry")[indices]])
+        repeated = np.repeat(indices, counts[self.store.column("geometry")[indices]])
+        if not len(repeated):
+            raise ConfigError("geometry_repeats leaves no structure to learn from")
+        return repeated
 
     def dataset(self, indices: np.ndarray, training: bool) -> StoreDataset:
         """Gives a batch for a list of places in `indices`."""

@@ -15,6 +15,7 @@ from molformer.data.graph import GraphBatch
 from molformer.data.structure import Label, Structure
 from molformer.inference.features import invariant_features
 from molformer.models.property import PropertyModel
+from molformer.nn.prepared import weights_kept
 
 FEW_ATOMS = 64
 """Up to so many atoms are computed in one thread: waiting for others takes longer than their work."""
@@ -53,7 +54,7 @@ def run(model: PropertyModel, structures: Sequence[Structure], targets: Sequence
 
 def run_graph(model: PropertyModel, graph: GraphBatch, targets: Sequence[Label]) -> tuple[Mapping[str, Tensor], Tensor]:
     """Values of some targets, probabilities for classes, and features (N, M, C) of a batch on the model's device."""
-    with torch.no_grad():
+    with torch.no_grad(), weights_kept():
         if any(target in model.derived for target in targets):
             graph = model.differentiable(graph)
             x = model.features(graph)

@@ -1,22 +1,40 @@
-"""Weights in the form in which a layer computes with them, kept from one inference to the next.
+"""Weights in the form in which a layer computes with them, kept from one prediction to the next.
 
 One molecule is so little work that putting the weights together anew would be a good part of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
+_KEEPS: ContextVar[bool] = ContextVar("keeps", default=False)
+
+
+@contextmanager
+def weights_kept() -> Iterator[None]:
+    """Within this, layers keep what they have made of their weights.
+
+    It is for models that are done with training: a write through `parameter.data`, as those that swap weights in and
+    out do it, leaves no trace by which it could be noticed.
+    """
+    token = _KEEPS.set(True)
+    try:
+        yield
+    finally:
+        _KEEPS.reset(token)
+
 
 class Prepared:
-    """Tensors that are made of parameters alone, made again when one of these is another or has other values.
+    """Tensors that are made of parameters alone, made again when one of these is another or was written to.
 
-    Where gradients are wanted, and by a compiler, they are made each time.
+    They are made each time outside `weights_kept`, where gradients are wanted, and by a compiler.
 
     Example:
         >>> weight, prepared = torch.ones(2), Prepared()
-        >>> with torch.no_grad():
+        >>> with torch.no_grad(), weights_kept():
         ...     first = prepared([weight], lambda: [2 * weight])
         ...     again = prepared([weight], lambda: [2 * weight])
         ...     changed = prepared([weight.mul_(3)], lambda: [2 * weight])
@@ -29,7 +47,7 @@ class Prepared:
 
     def __call__(self, parameters: Sequence[Tensor], make: Callable[[], list[Tensor]]) -> list[Tensor]:
         """What `make` gives, or gave for the same values of the same parameters."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if not _KEEPS.get() or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return make()
         made_of, value = self._kept
         if len(made_of) == len(parameters) and all(map(_unchanged, made_of, parameters)):

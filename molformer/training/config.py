@@ -159,6 +159,8 @@ class TrainingConfig:
         for name, count in self.geometry_repeats.items():
             if count < 0:
                 raise ConfigError(f"geometry_repeats of '{name}' is {count}; it must be at least 0")
+        if self.points and self.geometry_repeats:
+            raise ConfigError("geometry_repeats are for molecules, not for point clouds")
         if self.points and len(self.targets) != 1:
             raise ConfigError("a run on point clouds has one target, the class")
         if self.freeze and not self.initial:

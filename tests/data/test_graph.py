@@ -84,3 +84,5 @@ def test_a_pass_has_each_structure_as_often_as_its_geometry_says(tmp_path):
     assert data.statistics()["gap"].scale == MoleculeDataModule(store, ["gap"]).statistics()["gap"].scale
     with pytest.raises(ConfigError, match="names 'dft'; the store has given, etkdg, etkdg\\+mmff"):
         MoleculeDataModule(store, ["gap"], repeats={"dft": 2})
+    with pytest.raises(ConfigError, match="leaves no structure"):
+        MoleculeDataModule(store, ["gap"], repeats=dict.fromkeys(methods, 0)).train_dataloader()

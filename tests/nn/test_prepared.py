@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from molformer.models import SE3Transformer, SE3TransformerConfig
-from molformer.nn.prepared import Prepared
+from molformer.nn.prepared import Prepared, weights_kept
 from tests.helpers import random_graph
 
 
@@ -19,7 +19,7 @@ def test_weights_that_change_count_at_once(convolution, group):
     graph = random_graph()
 
     def kept():
-        with torch.no_grad():
+        with torch.no_grad(), weights_kept():
             return encoder(graph)
 
     def anew():
@@ -34,16 +34,24 @@ def test_weights_that_change_count_at_once(convolution, group):
     encoder.load_state_dict(other)
     assert torch.allclose(kept(), anew(), atol=1e-12)
     encoder.float()
-    with torch.no_grad():
+    with torch.no_grad(), weights_kept():
         single = encoder(random_graph(dtype=torch.float32))
     encoder.double()  # the addresses may be those of before
     assert torch.allclose(kept(), anew(), atol=1e-12)
     assert torch.allclose(kept(), single.double(), atol=1e-4)
 
 
-def test_copies_have_nothing_kept():
+def test_weights_that_are_swapped_in_and_out_count_outside_of_predictions():
     weight, prepared = torch.ones(3), Prepared()
     with torch.no_grad():
+        assert prepared([weight], lambda: [weight + 1])[0].tolist() == [2.0] * 3
+        weight.data.fill_(4.0)
+        assert prepared([weight], lambda: [weight + 1])[0].tolist() == [5.0] * 3
+
+
+def test_copies_have_nothing_kept():
+    weight, prepared = torch.ones(3), Prepared()
+    with torch.no_grad(), weights_kept():
         value = prepared([weight], lambda: [weight + 1])
         assert prepared([weight], lambda: pytest.fail("it was made again")) is value
         for other in (copy.deepcopy(prepared), pickle.loads(pickle.dumps(prepared))):
