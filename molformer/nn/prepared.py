@@ -47,7 +47,7 @@ class Prepared:
 
     def __call__(self, parameters: Sequence[Tensor], make: Callable[[], list[Tensor]]) -> list[Tensor]:
         """What `make` gives, or gave for the same values of the same parameters."""
-        if not _KEEPS.get() or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or not _KEEPS.get():
             return make()
         made_of, value = self._kept
         if len(made_of) == len(parameters) and all(map(_unchanged, made_of, parameters)):
