@@ -13,11 +13,11 @@ help:  ## list these commands
 
 install: $(VENV)/.installed  ## make .venv with the tested versions; TORCH=... chooses another torch
 
-# Made anew when the requirements change, or when another TORCH is asked for.
+# Made anew when the requirements change, or when another TORCH is asked for, which may bring a Triton of its own.
 $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
 	$(PYTHON) -m pip install --quiet --upgrade pip
 	$(PYTHON) -m pip install --quiet "$(TORCH)"
-	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
+	grep -vE '^($(if $(filter file,$(origin TORCH)),torch,torch|triton))==' constraints.txt > $(VENV)/constraints.txt
 	$(PYTHON) -m pip install --quiet --constraint $(VENV)/constraints.txt --editable ".[dev]"
 	touch $@
 

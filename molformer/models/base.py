@@ -3,6 +3,7 @@
 Letters: N nodes, E edges, M = (lmax+1)² components, C channels, V input vectors, S input numbers.
 """
 
+import importlib.util
 from abc import ABC, abstractmethod
 
 import torch
@@ -12,8 +13,9 @@ from torch.nn import functional
 from molformer.data.graph import GraphBatch
 from molformer.data.neighbours import knn_edges, radius_edges
 from molformer.elements import MAX_NUMBER
-from molformer.errors import InputError
+from molformer.errors import ConfigError, InputError
 from molformer.models.config import SE3TransformerConfig
+from molformer.nn.attention import Kernels, SE3Attention, interpreted
 from molformer.nn.edges import Edges
 from molformer.nn.inputs import NodeInputs
 from molformer.so3 import num_components
@@ -91,6 +93,26 @@ class Encoder(nn.Module, ABC):
             cells = graph.cell.index_select(0, graph.batch.index_select(0, src))
             edge_vec = edge_vec + torch.einsum("ei,eij->ej", shift, cells)
         return src, dst, edge_vec.to(self.species.weight.dtype)
+
+    def use_kernels(self, kernels: Kernels) -> None:
+        """Compute the attention by operations of torch, `plain`, or by fused kernels of a GPU, `triton`.
+
+        Weights and results are the same. Where a fused kernel cannot be had, as for gradients with respect to
+        positions, degrees beyond 3 or more edges than one pass takes, the plain operations stand in.
+
+        Raises:
+            ConfigError: Triton or a GPU is missing, or this network has no such kernels.
+        """
+        layers = [module for module in self.modules() if isinstance(module, SE3Attention)]
+        if kernels == "triton":
+            if not layers:
+                raise ConfigError(f"a network of architecture '{self.config.architecture}' has no Triton kernels")
+            if importlib.util.find_spec("triton") is None:
+                raise ConfigError("kernels: triton needs the package triton, which a torch build with CUDA brings")
+            if not (torch.cuda.is_available() or interpreted()):
+                raise ConfigError("kernels: triton needs a GPU, and torch finds none here")
+        for layer in layers:
+            layer.kernels = kernels
 
     def find_edges(self, graph: GraphBatch) -> tuple[Tensor, Tensor, Tensor | None]:
         """The graph that the configuration wants.

@@ -9,8 +9,10 @@ the logits stay bounded however fast the weights grow.
 Letters: N nodes, E edges, M = (lmax+1)² components, C channels, H heads.
 """
 
+import os
 from collections.abc import Sequence
 from math import log
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,9 @@ from molformer.nn.linear import DegreeLinear
 from molformer.nn.receive import received
 from molformer.nn.so2 import EdgeConvolution
 from molformer.so3 import turning
+
+Kernels = Literal["plain", "triton"]
+"""Operations of torch, or fused ones of a GPU: the same weights, the same results."""
 
 _FAINTEST = 1e-30
 _EPSILON = 1e-6
@@ -57,6 +62,11 @@ def _softmax_over_envelope(logits: Tensor, edges: Edges) -> Tensor:
     return exponential / total.index_select(0, edges.dst)
 
 
+def interpreted() -> bool:
+    """Whether Triton's kernels run in its interpreter, which needs no GPU; for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
 class SE3Attention(nn.Module):
     """Multi-head attention over the neighbours of each node.
 
@@ -76,6 +86,7 @@ class SE3Attention(nn.Module):
         self, lmax: int, channels: int, num_heads: int, convolution: EdgeConvolution, qk_norm: bool = False
     ) -> None:
         super().__init__()
+        self.kernels: Kernels = "plain"
         self.num_heads = num_heads
         self.size = (lmax + 1) ** 2 * convolution.out_channels // num_heads
         self.gain = nn.Parameter(torch.ones(num_heads)) if qk_norm else None
@@ -93,10 +104,26 @@ class SE3Attention(nn.Module):
         """Attend: features (N, M, C) → (N, M, C)."""
         kernel = self.convolution
         sizes = kernel.numbers_per_edge, kernel.min_chunk
-        sums = received(
-            self.attend, self.attend_backward, self.sender(x), self.queries(x), edges, kernel.tensors(), *sizes
-        )
+        senders, queries = self.sender(x), self.queries(x)
+        if self.kernels == "triton" and self._can_fuse(edges) and len(edges.chunks(*sizes)) == 1:
+            sums = self.attend_fused(senders, queries, edges)
+        else:
+            sums = received(self.attend, self.attend_backward, senders, queries, edges, kernel.tensors(), *sizes)
         return self.output(sums) + self.self_interaction(x)
+
+    def attend_fused(self, senders: Tensor, queries: Tensor, edges: Edges) -> Tensor:
+        """What `attend` gives, by the kernels of `nn.triton_attention`, from features of all nodes (N, M, C)."""
+        from molformer.nn.triton_attention import attended, turned_in
+
+        keys, values = self.convolution(turned_in(senders, edges), edges)
+        eps = None if self.gain is None else _EPSILON
+        return attended(queries, keys, values, edges, self.num_heads, self.size**-0.5, eps)
+
+    def _can_fuse(self, edges: Edges) -> bool:
+        """Whether the fused kernels have all that is needed: they give no gradient of the frames, as forces need it."""
+        there = edges.dst.is_cuda or interpreted()
+        dense = edges.frames.ndim == 3
+        return there and dense and not edges.frames.requires_grad and not torch.compiler.is_compiling()
 
     def attend(self, x: Tensor, queries: Tensor, edges: Edges, *kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Equation 10 without the self-interaction.

@@ -5,6 +5,7 @@ its radial functions. Letters: N nodes, E edges, M = (lmax+1)² components, C ch
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +68,11 @@ class Edges:
     envelope: Tensor
     _chunks: dict[int, list[Chunk]] = field(default_factory=dict, repr=False)
     memory: "Memory" = field(default_factory=lambda: Memory(KEPT_BYTES), repr=False)
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """First edge of each receiver, and the number of edges at the end (N+1,)."""
+        return torch.searchsorted(self.dst, torch.arange(self.num_nodes + 1, device=self.dst.device))
 
     def turn_in(self, x: Tensor) -> Tensor:
         """Features (E, M, C) into the frames of their edges."""

@@ -8,6 +8,7 @@ from molformer.data.cloud_dataset import CloudOptions, Sampling
 from molformer.data.splits import SplitMethod, SplitPolicy
 from molformer.errors import ConfigError
 from molformer.models.targets import ForcesFrom
+from molformer.nn.attention import Kernels
 from molformer.nn.readout import Pooling
 
 LossName = Literal["mae", "mse", "huber"]
@@ -27,6 +28,7 @@ _CHOICES = {
     "pooling": get_args(Pooling),
     "device": ("auto", "cpu", "cuda"),
     "sampling": get_args(Sampling),
+    "kernels": get_args(Kernels),
 }
 
 
@@ -81,6 +83,8 @@ class TrainingConfig:
         dropout: largest share of points left out of a training cloud; 0 to 0.5.
         precision: `32`, `64`, `tf32` (on a GPU) or `bf16-mixed`; the last two keep frames and readouts in float32.
         compile: let torch.compile make the layers; not for conservative forces.
+        kernels: `plain` operations of torch, or `triton`: fused kernels for the attention on a GPU, with the same
+            results; conservative forces are computed by the plain ones all the same.
         device: `auto`, `cpu` or `cuda`.
         devices: how many of them, each with a process of its own.
         nodes: machines of `devices` devices each.
@@ -131,6 +135,7 @@ class TrainingConfig:
     dropout: float = 0.0
     precision: Precision = "32"
     compile: bool = False
+    kernels: Kernels = "plain"
     device: str = "auto"
     devices: int = 1
     nodes: int = 1

@@ -224,6 +224,7 @@ def _task(
         task.model.start_from(initial)
     if training.precision == "64":
         task.double()  # before the average of the weights is made from it
+    task.model.encoder.use_kernels(training.kernels)
     if training.compile:
         if task.model.derived:
             raise ConfigError(
