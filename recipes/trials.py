@@ -16,15 +16,18 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
+import lightning
 import torch
 import typer
 from lightning import Callback
 
 from molformer.data.splits import SplitPolicy, make_split
 from molformer.data.store import StructureStore
+from molformer.models import SE3TransformerConfig
 from molformer.training.arguments import read_configs
-from molformer.training.run import train
+from molformer.training.config import TrainingConfig
+from molformer.training.run import data_module, new_task
+from molformer.training.trainer import make_trainer, quiet_lightning
 from recipes.qm9 import SPLIT
 
 CONFIG = "configs/qm9_small.yaml"
@@ -34,8 +37,6 @@ WARM, TIMED = 5, 30
 
 TRIALS = {
     "as in the config": [],
-    "the same, seed 1": ["--seed=1"],
-    "messages of 32 channels": ["--message_channels=32"],
     "SE(3)": ["--group=SE(3)"],
     "lmax 1": ["--lmax=1"],
     "lmax 3": ["--lmax=3"],
@@ -48,15 +49,17 @@ TRIALS = {
     "2 heads": ["--num_heads=2"],
     "8 heads": ["--num_heads=8"],
     "Noisy Nodes, 0.02 Å": ["--noise=0.02"],
-    "mean of the atoms": ["--pooling=mean"],
+    "intensive targets: mean of the atoms": ["--pooling=mean"],
     "Huber loss": ["--loss=huber"],
     "squared loss": ["--loss=mse"],
     "no average of the weights": ["--ema_decay=0"],
+    "messages of 32 channels": ["--message_channels=32"],
+    "as in the config, seed 1": ["--seed=1"],
+    "HOMO alone": ['--targets=["homo"]', "--target_weights={}"],
     "rate 0.001": ["--learning_rate=0.001"],
     "rate 0.004": ["--learning_rate=0.004"],
     "batches of 16": ["--batch_size=16"],
     "batches of 64": ["--batch_size=64"],
-    "HOMO alone": ['--targets=["homo"]', "--target_weights={}"],
 }
 """Name of each trial, and the keys it changes."""
 
@@ -80,6 +83,16 @@ class Trial:
     loss: float
 
 
+def fit(encoder: SE3TransformerConfig, training: TrainingConfig, clock: "Clock") -> dict[str, float]:
+    """Train, and give what is measured on the validation part."""
+    data = data_module(training)
+    lightning.seed_everything(training.seed, verbose=False)
+    with quiet_lightning():
+        trainer = make_trainer(Path(training.run), training, [], clock, {})
+        trainer.fit(new_task(encoder, training, data), data)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
 class Clock(Callback):
     """The processor's time from one step to another.
 
@@ -91,6 +104,11 @@ class Clock(Callback):
         self.first = first
         self.started = self.now = 0.0
         self.parameters = 0
+
+    @property
+    def seconds(self) -> float:
+        """From the first step that counts to the last."""
+        return self.now - self.started
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start, if no step is left out."""
@@ -115,19 +133,28 @@ def run_trial(name: str, store: Path, output: Path, minutes: float) -> Trial:
     common = ["--data", str(store), "--split_by=file", "--split_file", str(output / "split.json")]
     common += ["--epochs=1", "--warmup=0.1", "--cooldown=0", "--device=cpu"]
     encoder, training = read_configs(CONFIG, [*common, *TRIALS[name]])
+    clock = Clock(WARM)
+    steps = WARM + TIMED
     few = replace(training, run=str(folder / "speed"), split_file=str(output / "few.json"))
-    steps, clock = WARM + TIMED, Clock(WARM)
-    train(encoder, replace(few, epoch_size=steps * few.batch_size), clock)
-    seconds = (clock.now - clock.started) / TIMED
-    steps = round(60 * minutes / seconds)
+    fit(encoder, replace(few, epoch_size=steps * few.batch_size), clock)
+    steps = round(60 * minutes * TIMED / clock.seconds)
     clock = Clock()
     whole = replace(training, run=str(folder / "run"), epoch_size=steps * training.batch_size)
-    train(encoder, whole, clock)
-    metrics = pd.read_csv(folder / "run" / "metrics.csv").iloc[-1]
-    spent = (clock.now - clock.started) / 60
-    trial = Trial(clock.parameters, spent, whole.epoch_size, float(metrics["val/homo/mae"]), float(metrics["val/loss"]))
+    found = fit(encoder, whole, clock)
+    trial = Trial(clock.parameters, clock.seconds / 60, whole.epoch_size, found["val/homo/mae"], found["val/loss"])
+    folder.mkdir(exist_ok=True)
     result.write_text(json.dumps(asdict(trial)), encoding="utf-8")
     return trial
+
+
+def write_splits(store: StructureStore, output: Path) -> None:
+    """The split of the recipe for the trials, and one with few validation molecules for measuring their speed."""
+    split = make_split(store, SplitPolicy(fractions=SPLIT))
+    train, val = split.train.tolist(), split.val.tolist()
+    left = max(1, len(val) // 50)  # a run wants test molecules: these are not those of the test
+    for name, count in (("split", len(val) - left), ("few", left)):
+        parts = {"train": train, "val": val[:count], "test": val[-left:]}
+        (output / f"{name}.json").write_text(json.dumps(parts), encoding="utf-8")
 
 
 def main(
@@ -139,20 +166,20 @@ def main(
 ) -> None:
     """Print a table of settings."""
     output.mkdir(parents=True, exist_ok=True)
-    split = make_split(StructureStore(store), SplitPolicy(fractions=SPLIT))
-    train_part, val = split.train.tolist(), split.val.tolist()
-    parts = {"split": {"train": train_part, "val": val[:-100], "test": val[-100:]}}
-    parts["few"] = {"train": train_part, "val": val[:100], "test": val[-100:]}
-    for name, part in parts.items():
-        (output / f"{name}.json").write_text(json.dumps(part), encoding="utf-8")
+    write_splits(StructureStore(store), output)
     print("| trial | parameters | minutes | molecules seen | HOMO, meV | loss |")
     print("|---|---|---|---|---|---|", flush=True)
     names = only or list(TRIALS)
     job = partial(run_trial, store=store, output=output, minutes=minutes)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         for name, trial in zip(names, pool.map(job, names), strict=True):
-            row = f"{trial.parameters:,} | {trial.minutes:.1f} | {trial.seen:,} | {1000 * trial.homo:.0f}"
-            print(f"| {name} | {row} | {trial.loss:.2f} |", flush=True)
+            print(row(name, trial), flush=True)
+
+
+def row(name: str, trial: Trial) -> str:
+    """A trial as a row of the table."""
+    cells = f"{trial.parameters:,} | {trial.minutes:.1f} | {trial.seen:,} | {1000 * trial.homo:.0f} | {trial.loss:.2f}"
+    return f"| {name} | {cells} |"
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """The recipe of the pretrained model, on a handful of molecules."""
 
+import json
+
 import numpy as np
 import pytest
 
 from molformer.data.conformers import embed_smiles
-from molformer.data.splits import SplitPolicy
+from molformer.data.splits import SplitPolicy, make_split
 from molformer.data.store import write_store
 from molformer.models import SE3TransformerConfig
 from molformer.training.config import TrainingConfig
 from molformer.training.run import train
-from recipes import qm9
+from recipes import qm9, trials
 
 SMILES = ("C", "O", "N", "CO", "CC", "C=O", "CN", "C#N", "CCO", "C1CC1")
 NAMES = ("homo", "lumo", "gap", "mu", "alpha", "zpve", "r2", "cv", "u0", "u298", "h298", "g298", "eat_g4mp2")
@@ -83,3 +85,27 @@ def test_errors_are_told_apart_by_geometry_and_shipped_with_the_model(store, tmp
     assert "## What was tried" in card
     assert 'molformer.load("qm9")' in card
     assert (tmp_path / "qm9" / "model.safetensors").is_file()
+
+
+def test_a_trial_has_its_time_does_not_look_at_test_molecules_and_is_not_done_again(store, tmp_path, monkeypatch):
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "targets: [homo, alpha]\nlmax: 1\nchannels: 8\nnum_layers: 1\nnum_heads: 2\nbatch_size: 2\nwandb: 'off'\n"
+    )
+    monkeypatch.setattr(trials, "CONFIG", str(config))
+    monkeypatch.setattr(trials, "TRIALS", {"2 layers": ["--num_layers=2"]})
+    monkeypatch.setattr(trials, "SPLIT", (6, 3, 1))
+    monkeypatch.setattr(trials, "TIMED", 5)
+    trials.write_splits(store, tmp_path)
+    given = make_split(store, SplitPolicy(fractions=(6, 3, 1)))
+    for name in ("split", "few"):
+        parts = json.loads((tmp_path / f"{name}.json").read_text())
+        assert parts["train"] == given.train.tolist()
+        assert set(parts["val"] + parts["test"]) <= set(given.val.tolist())
+    trial = trials.run_trial("2 layers", store.path, tmp_path, minutes=0.02)
+    assert 0.005 < trial.minutes < 0.08
+    assert trial.seen > 20
+    assert trial.homo > 0
+    assert f"| {trial.seen:,} |" in trials.row("2 layers", trial)
+    monkeypatch.setattr(trials, "fit", lambda *_: pytest.fail("it was done again"))
+    assert trials.run_trial("2 layers", store.path, tmp_path, minutes=0.02) == trial

@@ -88,9 +88,9 @@ def train(
     initial = load_model(training.initial, "cpu") if training.initial else None
     if initial is not None:
         encoder = replace(initial.config, stochastic_depth=encoder.stochastic_depth)
-    data = _data_module(training, folder / "split.json" if resume else None)
+    data = data_module(training, folder / "split.json" if resume else None)
     lightning.seed_everything(training.seed, verbose=False)
-    task = _task(encoder, training, data, initial)
+    task = new_task(encoder, training, data, initial)
     if writes_files():
         if resume:
             check_folder(folder, data)
@@ -170,7 +170,7 @@ def _finish(
     return TrainingResult(folder, folder / "model", errors, trainer.current_epoch, seconds)
 
 
-def _data_module(training: TrainingConfig, split_file: Path | None) -> StoreDataModule:
+def data_module(training: TrainingConfig, split_file: Path | None = None) -> StoreDataModule:
     """The data of a run; a resumed one reads its split."""
     store = _open_store(training)
     if training.points:
@@ -209,9 +209,10 @@ def _open_store(training: TrainingConfig) -> StructureStore:
     return open_data(training.data, training.targets, training.smiles_column, processes=os.cpu_count() or 1)
 
 
-def _task(
-    encoder: SE3TransformerConfig, training: TrainingConfig, data: StoreDataModule, initial: PropertyModel | None
+def new_task(
+    encoder: SE3TransformerConfig, training: TrainingConfig, data: StoreDataModule, initial: PropertyModel | None = None
 ) -> PropertyTask:
+    """What a run trains, before its first step; it starts from the weights of `initial` if there is one."""
     domain = Domain(
         elements=tuple(_elements(data)),
         max_atoms=int(data.store.sizes[data.split.train].max()),
