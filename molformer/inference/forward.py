@@ -61,7 +61,7 @@ def run_graph(model: PropertyModel, graph: GraphBatch, targets: Sequence[Label])
             values = model.readout(x, graph)
         else:  # no gradient is needed
             x = model.encoder(graph).to(next(model.parameters()).dtype)
-            values = {target.name: model.head(target.name)(x, graph) for target in targets}
+            values = model.read_heads([target.name for target in targets], x, graph)
     wanted = {}
     for target in targets:
         value = values[target.name]

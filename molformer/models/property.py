@@ -31,7 +31,9 @@ from molformer.models.targets import (
     potential_of,
 )
 from molformer.nn.precision import full_precision
+from molformer.nn.prepared import Prepared
 from molformer.nn.readout import Head, Pooling
+from molformer.nn.stacked_heads import Stack, alike
 from molformer.version import __version__
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class PropertyModel(nn.Module):
                 if target not in self.derived
             }
         )
+        self._stacks: dict[tuple[str, ...], Prepared] = {}
         self.scales = nn.ModuleDict({module_name(target.name): DerivedScale() for target in self.derived})
 
     def forward(self, graph: GraphBatch) -> dict[str, Tensor]:
@@ -135,7 +138,7 @@ class PropertyModel(nn.Module):
         """
         with self._gradients():
             with full_precision(x.device.type):
-                values = {name: self.head(name)(x, graph) for name in self.predicted}
+                values = self.read_heads(self.predicted, x, graph)
             if not self.derived:
                 return values
             kinds = {target.kind: target for target in self.derived}
@@ -145,6 +148,28 @@ class PropertyModel(nn.Module):
             if kind in kinds and value is not None:
                 values[kinds[kind].name] = value * derivative_factor(self.potential, kinds[kind])
         return values
+
+    def read_heads(self, names: Sequence[str], x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
+        """Values of targets that have a head, alike heads at once.
+
+        Args:
+            names: of the targets.
+            x: features (N, M, C).
+            graph: the graph that they are of.
+        """
+        heads = {name: self.head(name) for name in names}
+        values: dict[str, Tensor] = {}
+        for group in alike(heads):
+            members = [heads[name] for name in group]
+            together = members[0].stacked
+            if together is None or len(group) == 1:
+                values |= {name: heads[name](x, graph) for name in group}
+                continue
+            prepared = self._stacks.setdefault(tuple(group), Prepared())
+            made_of = [tensor for head in members for tensor in (*head.parameters(), *head.buffers())]
+            stack = Stack(*prepared(made_of, lambda members=members: list(Stack.of(members))))  # type: ignore[misc]
+            values |= zip(group, together(stack, x, graph).unbind(1), strict=True)
+        return {name: values[name] for name in names}
 
     @property
     def derived(self) -> list[Label]:

@@ -5,16 +5,20 @@ carries its units and total energies keep their digits. Letters: N nodes, B grap
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from molformer.elements import MAX_NUMBER
+from molformer.nn.stacked_heads import Stack, extensive, intensive, node_weights, pooled
 from molformer.so3 import wigner_3j
 
 if TYPE_CHECKING:
     from molformer.data.graph import GraphBatch
+
+StackedValues = Callable[[Stack, Tensor, "GraphBatch"], Tensor]
 
 Pooling = Literal["mean", "attention", "max"]
 """How nodes become a graph: a mean of what is read from each, with learnt weights or without; or the largest of each
@@ -32,6 +36,8 @@ class Head(nn.Module, ABC):
     scale: Tensor
     references: Tensor
     size: Tensor
+    stacked: StackedValues | None = None
+    """The values of several such heads at once, where there is a way."""
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
@@ -81,7 +87,7 @@ class PooledHead(Head):
             pool = graph.max_over_graphs if self.pooling == "max" else graph.mean_over_graphs
             return self.net(pool(x[:, 0])).double()
         y = self.net(x[:, 0]).double()
-        return _pooled(y[:, : self.outputs], y[:, self.outputs :], graph)
+        return pooled(y[:, : self.outputs], y[:, self.outputs :] if y.shape[1] > self.outputs else None, graph)
 
 
 class ScalarHead(PooledHead):
@@ -95,16 +101,19 @@ class ScalarHead(PooledHead):
 
     def __init__(self, channels: int, pooling: Pooling = "attention", pool_first: bool = False) -> None:
         super().__init__(channels, 1, pooling, pool_first)
+        self.stacked = None if self.pool_first else intensive
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (B,)."""
+        if self.stacked is not None:
+            return self.stacked(Stack.of([self]), x, graph)[:, 0]
         reference = graph.mean_over_graphs(self.references[graph.numbers])
         return reference + self.scale * self.read(x, graph)[:, 0]
 
     def parts(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Part of each node (N,), beyond the reference of its element; with the mean of these they add up to values."""
         y = self.net(x[:, 0]).double()
-        weight = _weights(y[:, 1:]) if y.shape[1] > 1 else torch.ones_like(y)
+        weight = node_weights(y[:, 1:]) if y.shape[1] > 1 else torch.ones_like(y)
         return (self.scale * weight * y[:, :1] / graph.sum_over_graphs(weight)[graph.batch])[:, 0]
 
 
@@ -119,10 +128,11 @@ class ExtensiveHead(Head):
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, 1)
+        self.stacked = extensive
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (B,)."""
-        return graph.sum_over_graphs(self.references[graph.numbers] + self.parts(x, graph))
+        return extensive(Stack.of([self]), x, graph)[:, 0]
 
     def parts(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Part of each node (N,), beyond the reference of its element; with these they add up to values."""
@@ -287,16 +297,3 @@ class ChargesHead(Head):
         charges = self.references[graph.numbers] + self.scale * self.net(x[:, 0])[:, 0].double()
         excess = (graph.sum_over_graphs(charges) - graph.charge.double()) / graph.sizes
         return charges - excess[graph.batch]
-
-
-def _pooled(values: Tensor, scores: Tensor, graph: "GraphBatch") -> Tensor:
-    """Mean of node values (N, K) in each graph, weighted by the softmax of scores (N, 1) or plain if (N, 0): (B, K)."""
-    if scores.shape[1] == 0:
-        return graph.mean_over_graphs(values)
-    weight = _weights(scores)
-    return graph.sum_over_graphs(weight * values) / graph.sum_over_graphs(weight)
-
-
-def _weights(scores: Tensor) -> Tensor:
-    """Unnormalised weights of nodes; bounded, so that no maximum need be subtracted."""
-    return torch.exp(5 * torch.tanh(scores / 5))

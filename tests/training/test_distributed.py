@@ -15,10 +15,11 @@ from tests.helpers import small_config
 from tests.training.test_run import training
 
 TARGETS = ["energy", "gap", "charges", "forces"]  # `gap` is missing here and there
+LOSS = "huber"  # gradients of absolute errors are signs, whose sum over a batch may be nothing but rounding
 
 
 def settings(store, folder, **kwargs):
-    return training(store, folder, targets=TARGETS, batch_size=6, epochs=3, **kwargs)
+    return training(store, folder, targets=TARGETS, batch_size=6, epochs=3, loss=LOSS, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,7 @@ def two(store, tmp_path_factory):
         "batch_size": 6,
         "epochs": 3,
         "ema_decay": 0.9,
+        "loss": LOSS,
         "wandb": "off",
         "device": "cpu",
         "devices": 2,
@@ -62,7 +64,7 @@ def test_two_processes_learn_what_one_learns(one, two):
     for key, value in ours.items():
         if key == "heads.target:charges.net.2.bias":
             continue  # it cancels in charges of a given sum: its gradient is rounding, which Adam makes large
-        assert np.allclose(value, theirs[key], rtol=1e-3, atol=2e-4, equal_nan=True), key
+        assert np.allclose(value, theirs[key], rtol=1e-4, atol=2e-5, equal_nan=True), key
 
 
 def test_predictions_of_two_processes_are_complete_and_in_order(one, two):
