@@ -6,6 +6,7 @@ Letters: N nodes, B graphs, M components, C channels, K classes.
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -165,9 +166,9 @@ class PropertyModel(nn.Module):
             if together is None or len(group) == 1:
                 values |= {name: heads[name](x, graph) for name in group}
                 continue
+            tensors = [head.tensors() for head in members]
             prepared = self._stacks.setdefault(tuple(group), Prepared())
-            made_of = [tensor for head in members for tensor in (*head.parameters(), *head.buffers())]
-            stack = Stack(*prepared(made_of, lambda members=members: list(Stack.of(members))))  # type: ignore[misc]
+            stack = Stack(*prepared([part for head in tensors for part in head], partial(Stack.of, tensors)))
             values |= zip(group, together(stack, x, graph).unbind(1), strict=True)
         return {name: values[name] for name in names}
 

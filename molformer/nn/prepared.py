@@ -43,9 +43,9 @@ class Prepared:
     """
 
     def __init__(self) -> None:
-        self._kept: tuple[list[tuple[Tensor, int]], list[Tensor]] = [], []
+        self._kept: tuple[list[tuple[Tensor, int]], Sequence[Tensor]] = [], []
 
-    def __call__(self, parameters: Sequence[Tensor], make: Callable[[], list[Tensor]]) -> list[Tensor]:
+    def __call__(self, parameters: Sequence[Tensor], make: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
         """What `make` gives, or gave for the same values of the same parameters."""
         if torch.compiler.is_compiling() or torch.is_grad_enabled() or not _KEEPS.get():
             return make()

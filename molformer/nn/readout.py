@@ -41,6 +41,7 @@ class Head(nn.Module, ABC):
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
+        self.net_outputs = outputs
         self.net = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, outputs))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("references", torch.zeros(MAX_NUMBER + 1, dtype=torch.float64))
@@ -49,6 +50,13 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values in the target's unit, float64."""
+
+    def tensors(self) -> list[Tensor]:
+        """Weights and biases of the network's two layers, and scale, references and size."""
+        first, _, last = self.net
+        assert isinstance(first, nn.Linear)
+        assert isinstance(last, nn.Linear)
+        return [first.weight, first.bias, last.weight, last.bias, self.scale, self.references, self.size]
 
     def set_statistics(self, scale: float, references: Tensor, size: float) -> None:
         """Tell the head what its target looks like.
@@ -106,7 +114,7 @@ class ScalarHead(PooledHead):
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (B,)."""
         if self.stacked is not None:
-            return self.stacked(Stack.of([self]), x, graph)[:, 0]
+            return self.stacked(Stack.of([self.tensors()]), x, graph)[:, 0]
         reference = graph.mean_over_graphs(self.references[graph.numbers])
         return reference + self.scale * self.read(x, graph)[:, 0]
 
@@ -132,7 +140,7 @@ class ExtensiveHead(Head):
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (B,)."""
-        return extensive(Stack.of([self]), x, graph)[:, 0]
+        return extensive(Stack.of([self.tensors()]), x, graph)[:, 0]
 
     def parts(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Part of each node (N,), beyond the reference of its element; with these they add up to values."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -38,17 +38,17 @@ class Stack(NamedTuple):
     size: Tensor
 
     @classmethod
-    def of(cls, heads: Sequence["Head"]) -> "Stack":
-        """Put together the weights and statistics of heads."""
-        first, second = ([_linear(head.net[layer]) for head in heads] for layer in (0, 2))
+    def of(cls, heads: Sequence[Sequence[Tensor]]) -> "Stack":
+        """Put together what `Head.tensors` gives of each."""
+        weight_1, bias_1, weight_2, bias_2, scale, references, size = zip(*heads, strict=True)
         return cls(
-            torch.cat([layer.weight for layer in first]),
-            torch.cat([layer.bias for layer in first]),
-            torch.stack([layer.weight.T for layer in second]),
-            torch.stack([layer.bias[None] for layer in second]),
-            torch.stack([head.scale for head in heads]),
-            torch.stack([head.references for head in heads], dim=1),
-            torch.stack([head.size for head in heads]),
+            torch.cat(weight_1),
+            torch.cat(bias_1),
+            torch.stack(weight_2).transpose(1, 2),
+            torch.stack(bias_2)[:, None],
+            torch.stack(scale),
+            torch.stack(references, dim=1),
+            torch.stack(size),
         )
 
     def read(self, x: Tensor) -> Tensor:
@@ -89,11 +89,6 @@ def alike(heads: Mapping[str, "Head"]) -> list[list[str]]:
     """Names of heads that can be stacked, and those of others alone, in their order."""
     groups: dict[object, list[str]] = {}
     for name, head in heads.items():
-        kind = (head.stacked, len(_linear(head.net[2]).bias)) if head.stacked else name
+        kind = (head.stacked, head.net_outputs) if head.stacked else name
         groups.setdefault(kind, []).append(name)
     return list(groups.values())
-
-
-def _linear(layer: nn.Module) -> nn.Linear:
-    assert isinstance(layer, nn.Linear)
-    return layer

@@ -4,13 +4,13 @@ import sys
 import pytest
 import torch
 
-from benchmarks import predict
+from benchmarks import machine, predict
 
 
 @pytest.mark.parametrize("clock", ["--threads=1", "--cpu-time"])
 def test_the_table_has_all_figures(clock, monkeypatch, capsys):
     threads = torch.get_num_threads()
-    monkeypatch.setattr(predict, "sample", lambda count: ["CCO", "C=O"])
+    monkeypatch.setattr(predict, "sample", lambda count, elements=(): ["CCO", "C=O"])
     monkeypatch.setattr(
         predict, "_process", lambda command, clock: 1.5
     )  # a new process is tested with the command line
@@ -30,6 +30,19 @@ def test_the_sample_is_spread_over_the_embedded_set():
     assert len(set(many)) == 1000
     assert few[0] == many[0]
     assert len(many[-1]) > len(many[0])
+
+
+def test_the_sample_has_elements_that_the_model_knows():
+    chosen = predict.sample(500, [1, 6, 7])
+    assert len(set(chosen)) == 500
+    assert not any(set("OSFPoscl") & set(smiles) - set("c") for smiles in chosen)
+
+
+def test_a_model_that_refuses_molecules_is_not_called_fast():
+    from molformer import load
+
+    with pytest.raises(machine.ProgramFailed, match="1 of 2 molecules have no values"):
+        predict.check(load("qm9").predict(["CCO", "CCBr"]))
 
 
 def test_the_bare_part_makes_a_geometry():
