@@ -26,6 +26,9 @@ from molformer.so3 import turning
 Kernels = Literal["plain", "triton"]
 """Operations of torch, or fused ones of a GPU: the same weights, the same results."""
 
+FUSED_NUMBERS = 1 << 29
+"""Numbers of the largest tensor of all edges up to which the fused kernels, which know no chunks, are used."""
+
 _FAINTEST = 1e-30
 _EPSILON = 1e-6
 
@@ -105,7 +108,7 @@ class SE3Attention(nn.Module):
         kernel = self.convolution
         sizes = kernel.numbers_per_edge, kernel.min_chunk
         senders, queries = self.sender(x), self.queries(x)
-        if self.kernels == "triton" and self._can_fuse(edges) and len(edges.chunks(*sizes)) == 1:
+        if self.kernels == "triton" and self._can_fuse(edges):
             sums = self.attend_fused(senders, queries, edges)
         else:
             sums = received(self.attend, self.attend_backward, senders, queries, edges, kernel.tensors(), *sizes)
@@ -123,7 +126,8 @@ class SE3Attention(nn.Module):
         """Whether the fused kernels have all that is needed: they give no gradient of the frames, as forces need it."""
         there = edges.dst.is_cuda or interpreted()
         dense = edges.frames.ndim == 3
-        return there and dense and not edges.frames.requires_grad and not torch.compiler.is_compiling()
+        few = len(edges.dst) * self.convolution.numbers_per_edge <= FUSED_NUMBERS
+        return there and dense and few and not edges.frames.requires_grad and not torch.compiler.is_compiling()
 
     def attend(self, x: Tensor, queries: Tensor, edges: Edges, *kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Equation 10 without the self-interaction.

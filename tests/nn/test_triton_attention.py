@@ -12,6 +12,7 @@ import torch
 from molformer.data.structure import Label
 from molformer.errors import ConfigError
 from molformer.models import PaperTransformer, PropertyModel, SE3Transformer, preset
+from molformer.nn import attention
 from tests.helpers import moved, random_graph, small_config
 
 fused_kernels = pytest.importorskip("molformer.nn.triton_attention", exc_type=ImportError)
@@ -118,6 +119,14 @@ def test_the_kernels_compile_for_a_gpu(tmp_path):
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_many_edges_take_the_plain_path_in_chunks(monkeypatch):
+    monkeypatch.setattr(fused_kernels, "turned_in", lambda *args: pytest.fail("it needs memory for all edges"))
+    monkeypatch.setattr(attention, "FUSED_NUMBERS", 0)
+    network, graph = encoder(), graph_of((6, 3))
+    network.use_kernels("triton")
+    assert network(graph).isfinite().all()
 
 
 def test_forces_take_the_plain_path(monkeypatch):
