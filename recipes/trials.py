@@ -1,6 +1,7 @@
 """What each setting of `configs/qm9_small.yaml` is worth: `python -m recipes.trials STORE -o FOLDER [--minutes 4]`.
 
-STORE is `qm9.safetensors` as `recipes.qm9` makes it. A trial changes one thing and has as much of the processor's time,
+STORE is `qm9.safetensors` as `recipes.qm9` makes it. All trials have messages of 16 channels, with which a network sees
+nearly twice as many molecules in a time. A trial changes one thing and has as much of the processor's time,
 in one thread, as any other: how many molecules it learns from follows from its speed, which is measured first. The rate
 rises, then falls along a cosine. Errors are those of validation molecules; test molecules are not looked at. A trial
 that is finished is not done again.
@@ -31,12 +32,13 @@ from molformer.training.trainer import make_trainer, quiet_lightning
 from recipes.qm9 import SPLIT
 
 CONFIG = "configs/qm9_small.yaml"
+COMMON = ["--message_channels=16", "--epochs=1", "--warmup=0.1", "--cooldown=0", "--device=cpu"]
 
 WARM, TIMED = 5, 30
 """Steps that are not timed, and those by which the speed is told."""
 
 TRIALS = {
-    "as in the config": [],
+    "messages of 16 channels, all else as in the config": [],
     "SE(3)": ["--group=SE(3)"],
     "lmax 1": ["--lmax=1"],
     "lmax 3": ["--lmax=3"],
@@ -54,7 +56,7 @@ TRIALS = {
     "squared loss": ["--loss=mse"],
     "no average of the weights": ["--ema_decay=0"],
     "messages of 32 channels": ["--message_channels=32"],
-    "as in the config, seed 1": ["--seed=1"],
+    "the first again, seed 1": ["--seed=1"],
     "HOMO alone": ['--targets=["homo"]', "--target_weights={}"],
     "rate 0.001": ["--learning_rate=0.001"],
     "rate 0.004": ["--learning_rate=0.004"],
@@ -130,9 +132,8 @@ def run_trial(name: str, store: Path, output: Path, minutes: float) -> Trial:
         return Trial(**json.loads(result.read_text(encoding="utf-8")))
     shutil.rmtree(folder, ignore_errors=True)  # of a trial that was stopped
     torch.set_num_threads(1)
-    common = ["--data", str(store), "--split_by=file", "--split_file", str(output / "split.json")]
-    common += ["--epochs=1", "--warmup=0.1", "--cooldown=0", "--device=cpu"]
-    encoder, training = read_configs(CONFIG, [*common, *TRIALS[name]])
+    data = ["--data", str(store), "--split_by=file", "--split_file", str(output / "split.json")]
+    encoder, training = read_configs(CONFIG, [*COMMON, *data, *TRIALS[name]])
     clock = Clock(WARM)
     steps = WARM + TIMED
     few = replace(training, run=str(folder / "speed"), split_file=str(output / "few.json"))
