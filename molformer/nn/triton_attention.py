@@ -176,6 +176,13 @@ def _by_channel(x, heads):
 
 
 @triton.jit
+def _inverse_sizes(key, heads, eps, NUMBERS: tl.constexpr, NORM: tl.constexpr):
+    """One over the root mean square of each head's part of a key, NUMBERS of them, (HP,); 1 without NORM."""
+    squares = _by_head(key, key, heads)
+    return 1 / tl.sqrt(squares / NUMBERS + eps) if NORM else squares * 0 + 1
+
+
+@triton.jit
 def _term(logit, envelope):
     """log(u exp(s)), minus infinity for an edge without weight."""
     return tl.where(envelope > _FAINTEST, logit + tl.log(tl.maximum(envelope, _FAINTEST)), float("-inf"))
@@ -210,9 +217,8 @@ def _attend(
     for edge in range(tl.load(starts + node), tl.load(starts + node + 1)):
         frame = _load(frames, edge, M, M, 16, ACC)
         key = _load(keys, edge, M, C, CP, ACC)
-        logit = _by_head(tl.dot(frame, query, input_precision="ieee"), key, heads) * scale
-        if NORM:
-            logit = logit / tl.sqrt(_by_head(key, key, heads) * (H / (M * C)) + eps)
+        inverse = _inverse_sizes(key, heads, eps, M * C // H, NORM)
+        logit = _by_head(tl.dot(frame, query, input_precision="ieee"), key, heads) * scale * inverse
         term = _term(logit, tl.load(envelopes + edge).to(ACC))
         larger = tl.maximum(largest, term)
         shrinks, weight = tl.exp(largest - larger), tl.exp(term - larger)
@@ -265,19 +271,15 @@ def _attend_backward(
         key = _load(keys, edge, M, C, CP, ACC)
         turned_query = tl.dot(frame, query, input_precision="ieee")
         turned_grad = tl.dot(frame, grad, input_precision="ieee")
-        logit = _by_head(turned_query, key, heads) * scale
-        along_query = tl.full((HP,), 1.0, dtype=ACC) * scale
-        if NORM:  # s = q·k r, r = 1/√(ε + k²/n):  ∂k = q r ∂s - k s r² ∂s/n
-            inverse = 1 / tl.sqrt(_by_head(key, key, heads) * (H / (M * C)) + eps)
-            logit = logit * inverse
-            along_query = along_query * inverse
+        inverse = _inverse_sizes(key, heads, eps, M * C // H, NORM)
+        logit = _by_head(turned_query, key, heads) * scale * inverse
         weight = tl.exp(_term(logit, tl.load(envelopes + edge).to(ACC)) - log)
         value = _load(values, edge, M, C, CP, ACC)
         logit_grad = weight * (_by_head(turned_grad, value, heads) - mean)
-        scaled = _by_channel(logit_grad * along_query, heads)
+        scaled = _by_channel(logit_grad * scale * inverse, heads)
         key_grad = turned_query * scaled
-        if NORM:
-            key_grad -= key * _by_channel(logit_grad * logit * inverse * inverse * (H / (M * C)), heads)
+        if NORM:  # r = 1/√(ε + k²/n) of s = q·k r too:  ∂k = q r ∂s - k s r² ∂s/n
+            key_grad -= key * _by_channel(logit_grad * logit * inverse * inverse / (M * C // H), heads)
         places, inside = _places(edge, M, C, CP)
         tl.store(key_grads + places, key_grad, mask=inside)
         tl.store(value_grads + places, turned_grad * _by_channel(weight, heads), mask=inside)
