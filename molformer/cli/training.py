@@ -44,7 +44,7 @@ def train(
 @app.command(context_settings=_SETTINGS)
 def finetune(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="Model folder or run folder to start from.")],
+    model: Annotated[str, typer.Argument(help="Model folder, run folder or name of a shipped model to start from.")],
     config: Annotated[str, typer.Argument(help="YAML file of settings.")] = "",
 ) -> None:
     """Train new heads on a trained encoder: molformer finetune MODEL --data mols.csv --target logS.

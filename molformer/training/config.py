@@ -41,8 +41,8 @@ class TrainingConfig:
         targets: names of the labels to learn, several at once; for files, also NAME=KIND,UNIT.
         smiles_column: column of a table that holds the SMILES; found by its name if empty.
         run: folder that the run writes, which must not hold another run; if empty, a new one in `runs`.
-        initial: model folder or run folder whose encoder the run starts from; its sizes are kept, and the heads of
-            targets that it has under the same name and kind. Empty for none.
+        initial: model folder, run folder or name of a shipped model whose encoder the run starts from; its sizes are
+            kept, and the heads of targets that it has under the same name and kind. Empty for none.
         encoder_rate: share of the learning rate that an encoder from `initial` gets; 0.05 to 1.
         freeze: how many of its first layers stay as they are.
         split: share of the molecules in training, validation and test, or how many of them.

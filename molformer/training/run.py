@@ -19,6 +19,7 @@ from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
 from molformer.errors import ConfigError, ModelError, TrainingError
 from molformer.inference.calibration import coverage
+from molformer.inference.models import find_models
 from molformer.models.checks import equivariance_error
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel, check_device, load_model
@@ -74,6 +75,7 @@ def train(
 
     Raises:
         ConfigError: the settings do not fit the data, or the run folder holds a run already.
+        ModelError: there is no model to start from.
         StoreError: the store is missing or lacks a target.
         TrainingError: the loss is no longer finite, memory or disk do not suffice.
     """
@@ -85,7 +87,7 @@ def train(
             f"'{folder}' holds a run already: choose another folder with --run, delete it, or go on with "
             f"--resume {folder}"
         )
-    initial = load_model(training.initial, "cpu") if training.initial else None
+    initial = _model_to_start_from(training.initial) if training.initial else None
     if initial is not None:
         encoder = replace(initial.config, stochastic_depth=encoder.stochastic_depth)
     data = data_module(training, folder / "split.json" if resume else None)
@@ -199,6 +201,13 @@ def data_module(training: TrainingConfig, split_file: Path | None = None) -> Sto
         training.workers,
         training.geometry_repeats,
     )
+
+
+def _model_to_start_from(source: str) -> PropertyModel:
+    folders = find_models(source)
+    if len(folders) > 1:
+        raise ModelError(f"'{source}' is an ensemble, and a run starts from one model: name one of the folders in it")
+    return load_model(folders[0], "cpu")
 
 
 def _open_store(training: TrainingConfig) -> StructureStore:

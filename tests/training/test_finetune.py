@@ -1,9 +1,11 @@
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 
 from molformer.errors import ConfigError, ModelError
+from molformer.inference import models
 from molformer.models import PropertyModel
 from molformer.training.run import train
 from tests.helpers import small_config
@@ -32,6 +34,24 @@ def test_encoder_is_kept_and_heads_are_new(source, store, tmp_path):
     changes = {key: (before[key] - after[key]).abs().max().item() for key in before}
     assert all(change < 3e-3 for change in changes.values())  # a few steps at a tenth of the rate
     assert max(changes.values()) > 0
+
+
+def test_a_run_starts_from_a_shipped_model_by_its_name(source, store, tmp_path, monkeypatch):
+    shutil.copytree(source.model, tmp_path / "shipped" / "small")
+    monkeypatch.setattr(models, "SHIPPED", tmp_path / "shipped")
+    settings = training(store, tmp_path / "run", targets=["gap"], epochs=1, initial="small", freeze=2)
+    before, after = encoders(source, train(small_config(), settings))
+    frozen = [key for key in before if key.startswith("blocks.")]
+    assert frozen
+    assert all(torch.equal(before[key], after[key]) for key in frozen)
+
+
+def test_a_run_does_not_start_from_an_ensemble(source, store, tmp_path):
+    for member in ("member-0", "member-1"):
+        shutil.copytree(source.model, tmp_path / "ensemble" / member)
+    settings = training(store, tmp_path / "run", targets=["gap"], epochs=1, initial=str(tmp_path / "ensemble"))
+    with pytest.raises(ModelError, match="is an ensemble, and a run starts from one model"):
+        train(small_config(), settings)
 
 
 def test_heads_of_the_same_targets_are_kept(source, store, tmp_path):
