@@ -5,6 +5,9 @@ attention of Fuchs et al. 2020 (arXiv 2006.10503).
 Letters: N nodes, M = (lmax+1)² components, C channels.
 """
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor, nn
 
 from molformer.data.graph import GraphBatch
@@ -16,6 +19,7 @@ from molformer.nn.edges import EdgeEmbedding, Edges
 from molformer.nn.feed_forward import GatedFeedForward
 from molformer.nn.full_kernel import FullConvolution
 from molformer.nn.norm import EquivariantRMSNorm
+from molformer.nn.receivers import order_for_runs
 from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
 from molformer.nn.stochastic_depth import StochasticDepth
 
@@ -73,13 +77,30 @@ class SE3Transformer(Encoder):
 
     def forward(self, graph: GraphBatch, x: Tensor | None = None) -> Tensor:
         """Node features of a batch of graphs; see `Encoder.forward`."""
-        edges = self.embed_edges(graph)
         features = self.embed_nodes(graph)
         if x is not None:
             features = features + x
+        src, dst, edge_vec = self.edge_vectors(graph)
+        order = order_for_runs(dst, len(graph.numbers))
+        if order is None:
+            return self._attended(features, self.edges(graph.numbers, src, dst, edge_vec, self.given(graph)), graph)
+        place = torch.argsort(order)
+        given = self.given(graph)
+        edges = self.edges(
+            graph.numbers[order],
+            place[src],
+            place[dst],
+            edge_vec,
+            None if given is None else (given[0][order], given[1][order]),
+        )
+        features = self._attended(features[order], edges, replace(graph, batch=graph.batch[order]))
+        return features.index_select(0, place)
+
+    def _attended(self, x: Tensor, edges: Edges, graph: GraphBatch) -> Tensor:
+        """The blocks; of the graph only `batch` counts, which is in the order of the features."""
         for block in self.blocks:
-            features = block(features, edges, graph)
-        return self.norm(features)
+            x = block(x, edges, graph)
+        return self.norm(x)
 
     def embed_edges(self, graph: GraphBatch) -> Edges:
         """Frames, radial features and envelopes of all edges."""

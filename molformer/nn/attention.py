@@ -21,7 +21,6 @@ from molformer.nn.edges import Edges
 from molformer.nn.linear import DegreeLinear
 from molformer.nn.receive import received
 from molformer.nn.so2 import EdgeConvolution
-from molformer.so3 import turning
 
 Kernels = Literal["plain", "triton"]
 """Operations of torch, or fused ones of a GPU: the same weights, the same results."""
@@ -142,9 +141,9 @@ class SE3Attention(nn.Module):
             Σ_j α_ij v_ij (N, M, C), and the keys and values (E, M, C) in the edge frames.
         """
         keys, values = self.convolution.apply_to(edges.turn_in(x), edges.features, *kernel)
-        logits = self.logits(edges.turn_in(queries.index_select(0, edges.dst)), keys)
+        logits = self.logits(edges.turn_in_at_dst(queries), keys)
         weights = self.per_channel(self.softmax(logits, edges))  # (E, 1, C)
-        return edges.sum_at_dst(edges.turn_back(weights * values)), keys, values
+        return edges.sum_turned_back(weights * values), keys, values
 
     def queries(self, x: Tensor) -> Tensor:
         """q_i (N, M, C) of features (N, M, C), normalised if keys are."""
@@ -180,7 +179,7 @@ class SE3Attention(nn.Module):
     def weights(self, x: Tensor, edges: Edges) -> Tensor:
         """Attention weights α (E, H) from features (N, M, C), to look at."""
         keys, _ = self.convolution(edges.turn_in(self.sender(x).index_select(0, edges.src)), edges)
-        queries = edges.turn_in(self.queries(x).index_select(0, edges.dst))
+        queries = edges.turn_in_at_dst(self.queries(x))
         return self.softmax(self.logits(queries, keys), edges)
 
     def attend_backward(
@@ -210,8 +209,7 @@ class SE3Attention(nn.Module):
         """
         turned_x = edges.turn_in(x)
         (keys, values), pull_back = self.convolution.apply_and_pull_back(turned_x, edges.features, kernel, kept)
-        queries_at_edges, grad_at_edges = (node.index_select(0, edges.dst) for node in (queries, grad))
-        turned_queries, turned_grad = edges.turn_in(queries_at_edges), edges.turn_in(grad_at_edges)
+        turned_queries, turned_grad = edges.turn_in_at_dst(queries), edges.turn_in_at_dst(grad)
         logits = self.logits(turned_queries, keys)
         over_envelope = _softmax_over_envelope(logits, edges)
         weights = edges.envelope[:, None] * over_envelope
@@ -234,9 +232,9 @@ class SE3Attention(nn.Module):
             grad_keys = grad_keys.addcmul_(keys, along_keys)
         channel_weights = self.per_channel(weights)
         grad_x, grad_features, *grad_kernel = pull_back(grad_keys, turned_grad.mul_(channel_weights))
-        to_nodes = edges.turn_back(grad_x), edges.sum_at_dst(edges.turn_back(grad_queries))
+        to_nodes = edges.turn_back(grad_x), edges.sum_turned_back(grad_queries)
         if not frames_too:
             return *to_nodes, grad_features, *grad_kernel
-        pairs = (grad_x, x), (grad_queries, queries_at_edges), (values * channel_weights, grad_at_edges)
-        grad_frames = turning.frames_gradient(edges.frames, pairs)
+        at_dst = (grad_queries, queries), (values * channel_weights, grad)
+        grad_frames = edges.frames_gradient([(grad_x, x)], at_dst)
         return *to_nodes, grad_frames, grad_features, (over_envelope * centred).sum(-1), *grad_kernel

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from molformer.nn.receivers import Run, runs_of
+
 
 class Over(Enum):
     """What the rows of a tensor stand for, and so what a chunk is given of it and what becomes of its results."""
@@ -40,16 +42,24 @@ class Like(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Edges first_edge:last_edge, all those into the nodes first_node:last_node."""
+    """Edges first_edge:last_edge, all those into the nodes first_node:last_node, and the runs of these if long."""
 
     first_edge: int
     last_edge: int
     first_node: int
     last_node: int
+    runs: Sequence[Run] | None = None
+
+
+class Receivers(NamedTuple):
+    """Receiver of each edge of a chunk (e,), counted from its first node, and the runs of these."""
+
+    dst: Tensor
+    runs: Sequence[Run] | None
 
 
 EdgeFunction = Callable[..., tuple[Tensor, ...]]
-"""From the receivers of a chunk's edges, counted from its first node (e,), and its parts of the inputs to outputs."""
+"""From the `Receivers` of a chunk and its parts of the inputs to outputs."""
 EdgeBackward = Callable[..., tuple[Tensor, ...]]
 """From the indices of the wanted inputs, receivers, inputs, gradients of outputs and what is kept to gradients."""
 
@@ -70,7 +80,7 @@ def whole_receivers(degrees: Tensor, most: int) -> list[Chunk]:
     while node < num_nodes:
         last = int(torch.searchsorted(ends, edge + most, right=True))
         last = min(max(last, node + 1), num_nodes)
-        chunks.append(Chunk(edge, int(ends[last - 1]), node, last))
+        chunks.append(Chunk(edge, int(ends[last - 1]), node, last, runs_of(degrees[node:last])))
         node, edge = last, chunks[-1].last_edge
     return chunks
 
@@ -132,7 +142,7 @@ class _Work(NamedTuple):
                 parts.append(tensor)
             else:
                 parts.append(tensor[nodes if over is Over.RECEIVERS else edges])
-        results = self.function(self.dst[edges] - chunk.first_node, *parts)
+        results = self.function(Receivers(self.dst[edges] - chunk.first_node, chunk.runs), *parts)
         for (total, like), result in zip(
             zip(totals, self.outputs, strict=True), results, strict=False
         ):  # no more than is wanted
@@ -213,16 +223,16 @@ def _is_wanted(node: Any) -> bool:
 def _pull_back(work: _Work, num_inputs: int, wanted: list[int], given: list[int]) -> EdgeFunction:
     """The function from inputs, and gradients of the `given` outputs, to gradients of the `wanted` inputs."""
 
-    def pull_back(dst: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def pull_back(receivers: Receivers, *tensors: Tensor) -> tuple[Tensor, ...]:
         further = torch.is_grad_enabled()  # this function will itself be differentiated
-        if work.backward is not None and not further and not torch.is_autocast_enabled(dst.device.type):
-            return work.backward(wanted, dst, *tensors)
+        if work.backward is not None and not further and not torch.is_autocast_enabled(receivers.dst.device.type):
+            return work.backward(wanted, receivers, *tensors)
         inputs, grads = list(tensors[:num_inputs]), tensors[num_inputs : num_inputs + len(given)]
         with torch.enable_grad():
             for index in wanted:
                 if not (further and inputs[index].requires_grad):
                     inputs[index] = inputs[index].detach().requires_grad_()
-            results = work.function(dst, *inputs)
+            results = work.function(receivers, *inputs)
             outputs = [results[index] for index in given]
             return torch.autograd.grad(
                 outputs, [inputs[index] for index in wanted], grads, create_graph=further, materialize_grads=True

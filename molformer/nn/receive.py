@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from molformer.nn.chunks import Like, Over, by_chunks
+from molformer.nn.chunks import Like, Over, Receivers, by_chunks
 from molformer.nn.edges import Edges
 
 _FRAMES, _ENVELOPE, _WEIGHTS = 2, 4, 5
@@ -48,14 +48,14 @@ def received(
     """
     num_inputs = _WEIGHTS + len(weights)
 
-    def of_chunk(dst: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def of_chunk(receivers: Receivers, *inputs: Tensor) -> tuple[Tensor, ...]:
         x, at_dst, *of_edges = inputs[:_WEIGHTS]
-        return function(x, at_dst, _edges(dst, len(at_dst), *of_edges), *inputs[_WEIGHTS:])
+        return function(x, at_dst, _edges(receivers, len(at_dst), *of_edges), *inputs[_WEIGHTS:])
 
-    def backward_of_chunk(wanted: Sequence[int], dst: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def backward_of_chunk(wanted: Sequence[int], receivers: Receivers, *tensors: Tensor) -> tuple[Tensor, ...]:
         x, at_dst, *of_edges = tensors[:_WEIGHTS]
         grad, *kept = tensors[num_inputs:]
-        chunk, frames_too = _edges(dst, len(at_dst), *of_edges), _FRAMES in wanted
+        chunk, frames_too = _edges(receivers, len(at_dst), *of_edges), _FRAMES in wanted
         found = backward(grad, kept, x, at_dst, chunk, *tensors[_WEIGHTS:num_inputs], frames_too=frames_too)
         places = [place for place in range(num_inputs) if frames_too or place not in (_FRAMES, _ENVELOPE)]
         gradients = dict(zip(places, found, strict=True))
@@ -64,7 +64,8 @@ def received(
     of_edges = [edges.frames, edges.features, edges.envelope]
 
     def at_once() -> Tensor:
-        return of_chunk(edges.dst, x.index_select(0, edges.src), at_dst, *of_edges, *weights)[0]
+        runs = None if torch.compiler.is_compiling() else edges.runs  # which would be compiled for them alone
+        return of_chunk(Receivers(edges.dst, runs), x.index_select(0, edges.src), at_dst, *of_edges, *weights)[0]
 
     if torch.compiler.is_compiling() or len(chunks := edges.chunks(numbers_per_edge, min_chunk)) == 1:
         return at_once()
@@ -83,6 +84,7 @@ def _differentiated_twice(edges: Edges) -> bool:
     return torch.is_grad_enabled() and edges.frames.requires_grad
 
 
-def _edges(dst: Tensor, num_nodes: int, frames: Tensor, features: Tensor, envelope: Tensor) -> Edges:
+def _edges(receivers: Receivers, num_nodes: int, frames: Tensor, features: Tensor, envelope: Tensor) -> Edges:
     """The edges of a chunk; their senders' features stand in the order of the edges."""
-    return Edges(torch.arange(len(dst), device=dst.device), dst, num_nodes, frames, features, envelope)
+    src = torch.arange(len(receivers.dst), device=receivers.dst.device)
+    return Edges(src, receivers.dst, num_nodes, frames, features, envelope, receivers.runs)

@@ -9,7 +9,7 @@ import torch
 
 from molformer.data.neighbours import radius_edges
 from molformer.models import SE3Transformer
-from molformer.nn import FullConvolution, SeparableConvolution, chunks
+from molformer.nn import FullConvolution, SeparableConvolution, chunks, receivers
 from molformer.nn import edges as edges_module
 from molformer.nn.chunks import whole_receivers
 from molformer.so3 import turning
@@ -26,10 +26,21 @@ def in_chunks(monkeypatch):
     def limit(edges):
         for convolution in (SeparableConvolution, FullConvolution):
             monkeypatch.setattr(convolution, "min_chunk", edges)
-        monkeypatch.setitem(edges_module.CHUNK_NUMBERS, "cpu", 1)
+        monkeypatch.setattr(edges_module, "chunk_numbers", lambda device: 1)
         monkeypatch.setitem(edges_module.WHOLE_NUMBERS, "cpu", 0)
 
     return limit
+
+
+@pytest.fixture
+def in_runs(monkeypatch):
+    """Products of runs of receivers, and nodes sorted for them, however short they are."""
+
+    def allow():
+        monkeypatch.setattr(receivers, "FEWEST_NODES", 0)
+        monkeypatch.setattr(receivers, "FEWEST_ALL", 0)
+
+    return allow
 
 
 @pytest.fixture
@@ -80,6 +91,54 @@ def test_variants_of_attention_have_right_derivatives_in_chunks(convolution, siz
     expected = everything(model, graph)
     in_chunks(20)
     assert_same(everything(model, graph), expected, 1e-10)
+
+
+@CONVOLUTIONS
+@GROUPS
+@pytest.mark.parametrize(("edges", "memory"), [(1000, 0), (20, 0), (20, 1 << 20)])
+def test_runs_of_receivers_change_neither_values_nor_derivatives(
+    convolution, group, edges, memory, in_chunks, in_runs, monkeypatch
+):
+    monkeypatch.setattr(edges_module, "KEPT_BYTES", memory)
+    sizes = {"num_layers": 2, "qk_norm": True, "message_channels": 4, "input_numbers": 1, "input_vectors": 1}
+    model = moved(SE3Transformer(small_config(convolution=convolution, group=group, cutoff=2.5, **sizes))).double()
+    graph = random_graph((6, 5, 1, 7))
+    graph.features = torch.randn(19, 4, dtype=torch.float64)
+    expected = everything(model, graph)
+    in_chunks(edges)
+    in_runs()
+    order = receivers.order_for_runs(radius_edges(graph.pos, graph.ptr, 2.5)[1], 19)
+    assert order is None or set(order.tolist()) == set(range(19))
+    assert_same(everything(model, graph), expected, 1e-10)
+
+
+def test_nodes_are_sorted_by_their_number_of_edges_where_that_makes_long_runs():
+    degrees = torch.tensor([3, 2] * 50)
+    dst = torch.arange(100).repeat_interleave(degrees)
+    order = receivers.order_for_runs(dst, 100)
+    assert order.tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
+    assert receivers.order_for_runs(torch.arange(100).repeat_interleave(2), 100) is None  # one run as it is
+    assert receivers.order_for_runs(torch.arange(100).repeat_interleave(torch.arange(100)), 100) is None  # no two alike
+    assert receivers.order_for_runs(torch.tensor([0, 0, 1, 2, 2, 3]), 4) is None  # too little to be worth it
+
+
+def test_functions_of_runs_have_right_derivatives_to_second_order():
+    runs = receivers.runs_of(torch.tensor([2] * 8 + [0] * 8 + [1] * 8))
+    frames, y = torch.randn(24, 4, 4), torch.randn(24, 4, 2)
+    x = torch.randn(24, 4, 2)
+    frames, y, x = (tensor.double().requires_grad_() for tensor in (frames, y, x))
+    dst = torch.tensor([*range(8)] * 2 + [*range(16, 24)]).sort().values
+    assert torch.allclose(receivers.to_edges(frames, x, runs), frames @ x[dst])
+    expected = torch.zeros_like(x).index_add(0, dst, frames.transpose(1, 2) @ y)
+    assert torch.allclose(receivers.to_receivers(frames, y, runs), expected)
+    assert torch.allclose(receivers.outer(y, x, runs), y @ x[dst].transpose(1, 2))
+    for function, inputs in (
+        (receivers.to_edges, (frames, x)),
+        (receivers.to_receivers, (frames, y)),
+        (receivers.outer, (y, x)),
+    ):
+        assert torch.autograd.gradcheck(lambda *given, of=function: of(*given, runs), inputs, fast_mode=True)
+        assert torch.autograd.gradgradcheck(lambda *given, of=function: of(*given, runs), inputs, fast_mode=True)
 
 
 @CONVOLUTIONS
@@ -206,6 +265,7 @@ def large_pieces_kept(model, graph, size):
 @pytest.mark.parametrize(("memory", "for_each_layer"), [(0, 0), (1 << 29, 2)])
 def test_a_layer_keeps_keys_and_values_or_nothing_of_the_size_of_its_edges(memory, for_each_layer, monkeypatch):
     monkeypatch.setitem(edges_module.WHOLE_NUMBERS, "cpu", 0)
+    monkeypatch.setattr(edges_module, "chunk_numbers", lambda device: 1 << 18)
     monkeypatch.setattr(edges_module, "KEPT_BYTES", memory)
     graph = random_graph((30, 30), torch.float32, spread=1.0)
     models = [SE3Transformer(small_config(num_layers=layers, channels=32)) for layers in (1, 3)]
@@ -223,7 +283,7 @@ from molformer.data.graph import GraphBatch
 from molformer.data.structure import Structure
 from molformer.models import SE3Transformer, SE3TransformerConfig
 from molformer.nn import edges
-edges.KEPT_BYTES = 0
+edges.KEPT_BYTES, edges.chunk_numbers = 0, lambda device: 1 << 19
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 graph = GraphBatch.from_structures([Structure([6] * 36, torch.randn(36, 3).numpy()) for _ in range(10)])
 config = SE3TransformerConfig(lmax=3, channels=32, num_layers=6, cutoff=50.0)
