@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from molformer.nn.edges import Edges
 from molformer.nn.linear import DegreeLinear
+from molformer.nn.prepared import Prepared
 from molformer.nn.receive import received
 from molformer.nn.so2 import EdgeConvolution
 
@@ -36,7 +37,8 @@ def smooth_softmax(logits: Tensor, edges: Edges) -> Tensor:
     """Softmax over the edges into each node that lets an edge fade out at the cutoff.
 
     α_e = u_e exp(s_e) / (1 + Σ_e' u_e' exp(s_e')), u the envelope: with the constant in the denominator the last
-    neighbour leaves smoothly too, and a node without neighbours receives nothing.
+    neighbour leaves smoothly too, and a node without neighbours receives nothing. The largest of the terms u exp(s) is
+    subtracted, not the largest s: the sum is then at least 1, also where the edge of the largest s is about to leave.
 
     Args:
         logits: s (E, H).
@@ -45,23 +47,32 @@ def smooth_softmax(logits: Tensor, edges: Edges) -> Tensor:
     Returns:
         Weights (E, H), between 0 and 1.
     """
-    return edges.envelope[:, None] * _softmax_over_envelope(logits, edges)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return edges.envelope[:, None] * _softmax_over_envelope(logits, edges)
+    terms = logits + edges.envelope.log()[:, None]  # -∞ at the cutoff, where a derivative would be lost
+    largest = _largest(terms, edges)
+    exponential = terms.sub_(largest.index_select(0, edges.dst)).exp_()
+    return exponential.div_(_total(exponential, largest, edges))
 
 
 def _softmax_over_envelope(logits: Tensor, edges: Edges) -> Tensor:
-    """α / u, which is there for an edge at the cutoff too.
-
-    The largest of the terms u exp(s) is subtracted, not the largest s: the sum is then at least 1, also where the edge
-    of the largest s is about to leave. An edge without weight takes no part in it, and must not overflow either.
-    """
-    nodes = edges.dst[:, None].expand_as(logits)
+    """α / u, which is there for an edge at the cutoff too; one without weight must not overflow."""
     envelope = edges.envelope.detach()[:, None]
     terms = torch.where(envelope > _FAINTEST, logits.detach() + envelope.clamp(min=_FAINTEST).log(), 0)
-    largest = terms.new_zeros(edges.num_nodes, logits.shape[1])
-    largest = largest.scatter_reduce(0, nodes, terms, "amax")  # at least 0, the constant's logit
+    largest = _largest(terms, edges)
     exponential = torch.exp((logits - largest.index_select(0, edges.dst)).clamp(max=-log(_FAINTEST)))
-    total = torch.exp(-largest) + edges.sum_at_dst(edges.envelope[:, None] * exponential)
-    return exponential / total.index_select(0, edges.dst)
+    return exponential / _total(edges.envelope[:, None] * exponential, largest, edges)
+
+
+def _largest(terms: Tensor, edges: Edges) -> Tensor:
+    """Largest of the terms s + ln u (E, H) into each node, and of 0, the constant's: (N, H)."""
+    largest = terms.new_zeros(edges.num_nodes, terms.shape[1])
+    return largest.scatter_reduce(0, edges.dst[:, None].expand_as(terms), terms, "amax")
+
+
+def _total(exponential: Tensor, largest: Tensor, edges: Edges) -> Tensor:
+    """The denominator, over the exponential of the largest term, for each edge (E, H)."""
+    return (torch.exp(-largest) + edges.sum_at_dst(exponential)).index_select(0, edges.dst)
 
 
 def interpreted() -> bool:
@@ -84,6 +95,8 @@ class SE3Attention(nn.Module):
         Features (N, M, C).
     """
 
+    heads: Tensor
+
     def __init__(
         self, lmax: int, channels: int, num_heads: int, convolution: EdgeConvolution, qk_norm: bool = False
     ) -> None:
@@ -101,17 +114,36 @@ class SE3Attention(nn.Module):
         self.convolution = convolution
         self.output = DegreeLinear(lmax, convolution.out_channels, channels)
         self.self_interaction = DegreeLinear(lmax, channels, channels)
+        heads = torch.eye(num_heads).repeat_interleave(convolution.out_channels // num_heads, dim=0)
+        self.register_buffer("heads", heads, persistent=False)  # which channels a head has (C, H)
+        self._prepared = Prepared()
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
         kernel = self.convolution
         sizes = kernel.numbers_per_edge, kernel.min_chunk
-        senders, queries = self.sender(x), self.queries(x)
+        senders, queries, own = self.projections(x)
         if self.kernels == "triton" and self._can_fuse(edges):
             sums = self.attend_fused(senders, queries, edges)
         else:
             sums = received(self.attend, self.attend_backward, senders, queries, edges, kernel.tensors(), *sizes)
-        return self.output(sums) + self.self_interaction(x)
+        return own + self.output(sums)
+
+    def projections(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is made of features (N, M, C) alone, in one product: those that are sent, q_i and W_S f_i."""
+        maps = [self.query, self.self_interaction]
+        if isinstance(self.sender, DegreeLinear):
+            maps.append(self.sender)
+        weights = [layer.weight for layer in maps]
+
+        def joined() -> list[Tensor]:
+            return [torch.cat(weights, dim=-1).index_select(0, self.query.degrees)]
+
+        (weight,) = self._prepared(weights, joined)  # (M, C, Σ D)
+        y = torch.bmm(x.transpose(0, 1), weight).split([layer.shape[-1] for layer in weights], dim=-1)
+        queries, own, *senders = (part.transpose(0, 1) for part in y)
+        # What is read for each edge is faster read in the order of the memory.
+        return (senders[0] if senders else x).contiguous(), self.normalised(queries.contiguous()), own
 
     def attend_fused(self, senders: Tensor, queries: Tensor, edges: Edges) -> Tensor:
         """What `attend` gives, by the kernels of `nn.triton_attention`, from features of all nodes (N, M, C)."""
@@ -145,9 +177,8 @@ class SE3Attention(nn.Module):
         weights = self.per_channel(self.softmax(logits, edges))  # (E, 1, C)
         return edges.sum_turned_back(weights * values), keys, values
 
-    def queries(self, x: Tensor) -> Tensor:
-        """q_i (N, M, C) of features (N, M, C), normalised if keys are."""
-        queries = self.query(x)
+    def normalised(self, queries: Tensor) -> Tensor:
+        """Queries (N, M, C), normalised if keys are."""
         if self.gain is None:
             return queries
         return queries * self.per_channel(self.gain * self.inverse_size(queries))
@@ -159,7 +190,7 @@ class SE3Attention(nn.Module):
 
     def products(self, x: Tensor, y: Tensor) -> Tensor:
         """Scalar products (E, H) of each head's part of x and y (E, M, C)."""
-        return (x * y).sum(1).unflatten(-1, (self.num_heads, -1)).sum(-1)
+        return (x * y).sum(1) @ self.heads.to(x.dtype)
 
     def inverse_size(self, x: Tensor) -> Tensor:
         """One over the root mean square of each head's part of x (E, M, C): (E, H)."""
@@ -178,9 +209,9 @@ class SE3Attention(nn.Module):
 
     def weights(self, x: Tensor, edges: Edges) -> Tensor:
         """Attention weights α (E, H) from features (N, M, C), to look at."""
-        keys, _ = self.convolution(edges.turn_in(self.sender(x).index_select(0, edges.src)), edges)
-        queries = edges.turn_in_at_dst(self.queries(x))
-        return self.softmax(self.logits(queries, keys), edges)
+        senders, queries, _ = self.projections(x)
+        keys, _ = self.convolution(edges.turn_in(senders.index_select(0, edges.src)), edges)
+        return self.softmax(self.logits(edges.turn_in_at_dst(queries), keys), edges)
 
     def attend_backward(
         self,
@@ -211,8 +242,8 @@ class SE3Attention(nn.Module):
         (keys, values), pull_back = self.convolution.apply_and_pull_back(turned_x, edges.features, kernel, kept)
         turned_queries, turned_grad = edges.turn_in_at_dst(queries), edges.turn_in_at_dst(grad)
         logits = self.logits(turned_queries, keys)
-        over_envelope = _softmax_over_envelope(logits, edges)
-        weights = edges.envelope[:, None] * over_envelope
+        over_envelope = _softmax_over_envelope(logits, edges) if frames_too else None
+        weights = smooth_softmax(logits, edges) if over_envelope is None else edges.envelope[:, None] * over_envelope
 
         # y = Σ α v:  ∂v = α ∂y,  ∂α = v·∂y;  of the softmax:  ∂s = α (∂α - Σ α ∂α);  s = q·k:  ∂q = k ∂s,  ∂k = q ∂s
         grad_weights = self.products(turned_grad, values)
@@ -233,7 +264,7 @@ class SE3Attention(nn.Module):
         channel_weights = self.per_channel(weights)
         grad_x, grad_features, *grad_kernel = pull_back(grad_keys, turned_grad.mul_(channel_weights))
         to_nodes = edges.turn_back(grad_x), edges.sum_turned_back(grad_queries)
-        if not frames_too:
+        if over_envelope is None:
             return *to_nodes, grad_features, *grad_kernel
         at_dst = (grad_queries, queries), (values * channel_weights, grad)
         grad_frames = edges.frames_gradient([(grad_x, x)], at_dst)

@@ -39,12 +39,11 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to each node's features (N, M, C)."""
-        y = self.expand(x)
-        gates = self.gates(x[:, 0]).transpose(0, 1).index_select(0, self.degrees).transpose(0, 1)  # (N, M, D)
-        return self.reduce(y * gates)
+        y = self.expand.by_component(x.transpose(0, 1))  # (M, N, D)
+        return self.reduce.by_component(y * self.gates(x[:, 0]).index_select(0, self.degrees)).transpose(0, 1)
 
     def gates(self, x: Tensor) -> Tensor:
-        """Factor (N, lmax+1, D) of each degree from degree 0 (N, C); that of degree 0 makes it SiLU(y) = y σ(y)."""
+        """Factor (lmax+1, N, D) of each degree from degree 0 (N, C); that of degree 0 makes it SiLU(y) = y σ(y)."""
         assert self.expand.bias is not None
         weights: list[Tensor] = [self.expand.weight]
         biases: list[Tensor] = [self.expand.bias]
@@ -53,7 +52,9 @@ class GatedFeedForward(nn.Module):
             biases.append(self.gate.bias)
 
         def joined() -> list[Tensor]:  # the gate of degree 0 is its own expansion
-            return [torch.cat([weights[0][0].T, *weights[1:]]), torch.cat(biases)]
+            weight, bias = torch.cat([weights[0][0].T, *weights[1:]]), torch.cat(biases)
+            shape = (len(self.reduce.weight), -1)
+            return [weight.unflatten(0, shape).transpose(1, 2), bias.unflatten(0, shape)[:, None]]
 
-        gates = functional.linear(x, *self._prepared([*weights, *biases], joined))
-        return torch.sigmoid(gates).unflatten(-1, (-1, self.reduce.weight.shape[1]))
+        weight, bias = self._prepared([*weights, *biases], joined)  # (lmax+1, C, D) and (lmax+1, 1, D)
+        return torch.sigmoid(torch.baddbmm(bias, x.expand(len(weight), -1, -1), weight))

@@ -39,12 +39,15 @@ class DegreeLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (N, M, C) to (N, M, D)."""
+        return self.by_component(x.transpose(0, 1)).transpose(0, 1)
+
+    def by_component(self, x: Tensor) -> Tensor:
+        """The same with the components first, as it is computed: (M, N, C) to (M, N, D)."""
         (weight,) = self._prepared([self.weight], lambda: [self.weight.index_select(0, self.degrees)])
-        by_component = x.transpose(0, 1), weight  # (M, N, C) and (M, C, D)
         if self.bias is None:
-            return torch.bmm(*by_component).transpose(0, 1)
-        bias = functional.pad(self.bias[None, None], (0, 0, 0, 0, 0, x.shape[1] - 1))  # (M, 1, D)
-        return torch.baddbmm(bias, *by_component).transpose(0, 1)
+            return torch.bmm(x, weight)
+        bias = functional.pad(self.bias[None, None], (0, 0, 0, 0, 0, len(x) - 1))  # (M, 1, D)
+        return torch.baddbmm(bias, x, weight)
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""

@@ -33,7 +33,8 @@ def received(
 
     Args:
         function: from features of the senders (E, …), values at the receivers (N, …), the edges and the weights to
-            what each receiver receives (N, …), and two more of the shape of the first that `backward` can use.
+            what each receiver receives (N, …), and two more of the shape of the first that `backward` can use; what it
+            is to know of the senders are their features, in the order of the edges.
         backward: from the gradient of what is received, those two or nothing, and the same arguments to the gradients
             of x, at_dst, features and weights; with `frames_too` also of frames and envelopes, in the inputs' order.
         x: features (N, …) to be sent.
@@ -64,8 +65,7 @@ def received(
     of_edges = [edges.frames, edges.features, edges.envelope]
 
     def at_once() -> Tensor:
-        runs = None if torch.compiler.is_compiling() else edges.runs  # which would be compiled for them alone
-        return of_chunk(Receivers(edges.dst, runs), x.index_select(0, edges.src), at_dst, *of_edges, *weights)[0]
+        return function(x.index_select(0, edges.src), at_dst, edges, *weights)[0]
 
     if torch.compiler.is_compiling() or len(chunks := edges.chunks(numbers_per_edge, min_chunk)) == 1:
         return at_once()
@@ -85,6 +85,6 @@ def _differentiated_twice(edges: Edges) -> bool:
 
 
 def _edges(receivers: Receivers, num_nodes: int, frames: Tensor, features: Tensor, envelope: Tensor) -> Edges:
-    """The edges of a chunk; their senders' features stand in the order of the edges."""
+    """The edges of a chunk."""
     src = torch.arange(len(receivers.dst), device=receivers.dst.device)
     return Edges(src, receivers.dst, num_nodes, frames, features, envelope, receivers.runs)
