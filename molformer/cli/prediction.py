@@ -41,7 +41,7 @@ def predict(
     keep_going: Annotated[bool, typer.Option("--keep-going", help="End with status 0 even if inputs failed.")] = False,
     smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
     processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
-    batch_size: Annotated[int, typer.Option(help="Geometries that are computed together.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Geometries that are computed together.")] = 32,
     memory: Annotated[float, typer.Option(help="GiB that a batch may take; larger molecules are refused.")] = 4.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[int, typer.Option(help="GPUs that share the work; of cpu, processes.")] = 1,

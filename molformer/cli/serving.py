@@ -22,7 +22,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets others in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
     processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
-    batch_size: Annotated[int, typer.Option(help="Geometries that are computed together.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Geometries that are computed together.")] = 32,
     memory: Annotated[float, typer.Option(help="GiB that a batch may take; larger molecules are refused.")] = 4.0,
     seconds: Annotated[float, typer.Option(help="Time that a request may take.")] = 60.0,
     molecules: Annotated[int, typer.Option(help="Molecules that a request may hold.")] = 1000,

@@ -113,6 +113,9 @@ def _nearest(
 
 def _all_pairs(pos: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
     """Every pair of nodes of a graph, each with itself too, sorted by dst and then by src."""
+    if len(ptr) == 2:  # as is most often asked for, and at once
+        nodes = torch.arange(len(pos), device=pos.device)
+        return nodes.repeat(len(pos)), nodes.repeat_interleave(len(pos))
     sizes = ptr.diff()
     partners = sizes.repeat_interleave(sizes)  # candidates of each node (N,)
     first = ptr[:-1].repeat_interleave(sizes)  # first node of its graph (N,)

@@ -45,7 +45,7 @@ class Predictor:
     def __init__(
         self,
         models: PropertyModel | Sequence[PropertyModel],
-        batch_size: int = 64,
+        batch_size: int = 32,
         memory: float = 4.0,
         calibrations: Sequence[Calibration | None] = (),
     ) -> None:
@@ -66,7 +66,7 @@ class Predictor:
         cls,
         source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         device: str = "auto",
-        batch_size: int = 64,
+        batch_size: int = 32,
         memory: float = 4.0,
         devices: int = 1,
     ) -> Self:

@@ -163,7 +163,7 @@ class PropertyModel(nn.Module):
         for group in alike(heads):
             members = [heads[name] for name in group]
             together = members[0].stacked
-            if together is None or len(group) == 1:
+            if together is None:
                 values |= {name: heads[name](x, graph) for name in group}
                 continue
             tensors = [head.tensors() for head in members]

@@ -185,8 +185,11 @@ class SE3Attention(nn.Module):
 
     def logits(self, queries: Tensor, keys: Tensor) -> Tensor:
         """q_i · k_ij, scaled, (E, H) from queries and keys (E, M, C) in the edge frames."""
-        logits = self.products(queries, keys) * self.size**-0.5
-        return logits if self.gain is None else logits * self.inverse_size(keys)
+        logits = self.products(queries, keys)
+        if self.gain is None:
+            return logits * self.size**-0.5
+        # 1/√n times the inverse size of the keys, 1/√(k²/n + ε)
+        return logits * torch.rsqrt(self.products(keys, keys) + self.size * _EPSILON)
 
     def products(self, x: Tensor, y: Tensor) -> Tensor:
         """Scalar products (E, H) of each head's part of x and y (E, M, C)."""

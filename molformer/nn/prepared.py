@@ -27,6 +27,11 @@ def weights_kept() -> Iterator[None]:
         _KEEPS.reset(token)
 
 
+def are_weights_kept() -> bool:
+    """Whether what is made of weights now will be used again."""
+    return not (torch.compiler.is_compiling() or torch.is_grad_enabled()) and _KEEPS.get()
+
+
 class Prepared:
     """Tensors that are made of parameters alone, made again when one of these is another or was written to.
 
@@ -47,7 +52,7 @@ class Prepared:
 
     def __call__(self, parameters: Sequence[Tensor], make: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
         """What `make` gives, or gave for the same values of the same parameters."""
-        if torch.compiler.is_compiling() or torch.is_grad_enabled() or not _KEEPS.get():
+        if not are_weights_kept():
             return make()
         made_of, value = self._kept
         if len(made_of) == len(parameters) and all(map(_unchanged, made_of, parameters)):

@@ -20,9 +20,12 @@ from torch.nn import functional
 
 from molformer.nn.columns import join_columns, split_columns
 from molformer.nn.edges import Edges
-from molformer.nn.prepared import Prepared
+from molformer.nn.prepared import Prepared, are_weights_kept
 
 Group = Literal["SE(3)", "E(3)"]
+FEW_EDGES = 1024
+"""Up to so many edges one product for all outputs is faster, although each output's rows then lie apart."""
+
 PullBack = Callable[..., tuple[Tensor, ...]]
 """From gradients of a function's outputs to those of its arguments."""
 
@@ -137,8 +140,13 @@ class SeparableConvolution(EdgeConvolution):
         nn.init.ones_(self.scale.bias)
 
     def tensors(self) -> list[Tensor]:
-        """Weight and bias of the scales, then `matrices`."""
-        return [self.scale.weight, self.scale.bias, *self._prepared([*self.a, *self.b], self.matrices)]
+        """Weight and bias of the scales, then `matrices`; after these, where weights are kept, `woven` ones."""
+
+        def made() -> list[Tensor]:
+            matrices = self.matrices()
+            return matrices + self.woven(matrices) if are_weights_kept() else matrices
+
+        return [self.scale.weight, self.scale.bias, *self._prepared([*self.a, *self.b], made)]
 
     def matrices(self) -> list[Tensor]:
         """The weights applied from the right: each output's of m = 0, of m = 1 and so on.
@@ -156,11 +164,24 @@ class SeparableConvolution(EdgeConvolution):
             matrices += parts
         return matrices
 
+    def woven(self, matrices: Sequence[Tensor]) -> list[Tensor]:
+        """Of the `matrices` those of each |m| as one, with all outputs' columns of a component side by side."""
+        by_component = [matrix.unflatten(1, (-1, self.out_channels)) for matrix in matrices]
+        firsts = range(0, len(matrices), self.outputs)
+        return [torch.stack(by_component[first : first + self.outputs], dim=2).flatten(1) for first in firsts]
+
     def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Apply the kernel in the frames; see `EdgeConvolution.apply_to`."""
         weight, bias, *matrices = tensors
         scales = self.scales(functional.linear(features, weight, bias))
-        return self.mix([part * scale for part, scale in zip(self.orders(x), scales, strict=True)], matrices)
+        scaled = [part * scale for part, scale in zip(self.orders(x), scales, strict=True)]
+        woven = matrices[self.outputs * len(self.a) :]
+        if woven and len(x) <= FEW_EDGES and not torch.is_autocast_enabled(x.device.type):
+            together = x.new_empty(len(x), x.shape[1], self.outputs, self.out_channels)
+            for (m, row), (_, out) in zip(self.rows(scaled), self.rows(self.orders(together.flatten(2))), strict=True):
+                torch.mm(row, woven[m], out=out)
+            return together.unbind(2)
+        return self.mix(scaled, matrices)
 
     def scales(self, x: Tensor) -> list[Tensor]:
         """Scales (E, P·C) for each |m|: views (E, 1, n_m·C)."""
@@ -171,7 +192,9 @@ class SeparableConvolution(EdgeConvolution):
         """Apply the `matrices` to features by |m|, (E, r, n_m·C): O times (E, M, D)."""
         first, rows = orders[0], self.rows(orders)
         outputs = [first.new_empty(len(first), (self.lmax + 1) ** 2, self.out_channels) for _ in range(self.outputs)]
-        in_place = not (torch.is_grad_enabled() or torch.is_autocast_enabled(first.device.type))
+        in_place = not (
+            torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled(first.device.type)
+        )
         for index, output in enumerate(outputs):
             if in_place:
                 for (m, row), (_, out) in zip(rows, self.rows(self.orders(output)), strict=True):
