@@ -134,7 +134,7 @@ class SE3Attention(nn.Module):
         maps = [self.query, self.self_interaction]
         if isinstance(self.sender, DegreeLinear):
             maps.append(self.sender)
-        weights = [layer.weight for layer in maps]
+        weights: list[Tensor] = [layer.weight for layer in maps]
 
         def joined() -> list[Tensor]:
             return [torch.cat(weights, dim=-1).index_select(0, self.query.degrees)]

@@ -7,7 +7,6 @@ Letters: N nodes, M = (lmax+1)² components, C channels, D hidden channels.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from molformer.nn.linear import DegreeLinear
 from molformer.nn.prepared import Prepared

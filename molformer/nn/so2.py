@@ -24,7 +24,7 @@ from molformer.nn.prepared import Prepared, are_weights_kept
 
 Group = Literal["SE(3)", "E(3)"]
 FEW_EDGES = 1024
-"""Up to so many edges one product for all outputs is faster, although each output's rows then lie apart."""
+"""Up to so many edges fewer operations are faster than those whose outputs lie together."""
 
 PullBack = Callable[..., tuple[Tensor, ...]]
 """From gradients of a function's outputs to those of its arguments."""
@@ -146,7 +146,8 @@ class SeparableConvolution(EdgeConvolution):
             matrices = self.matrices()
             return matrices + self.woven(matrices) if are_weights_kept() else matrices
 
-        return [self.scale.weight, self.scale.bias, *self._prepared([*self.a, *self.b], made)]
+        scale = [self.scale.weight, self.scale.bias]
+        return scale + list(self._prepared([*scale, *self.a, *self.b], made))
 
     def matrices(self) -> list[Tensor]:
         """The weights applied from the right: each output's of m = 0, of m = 1 and so on.
@@ -165,23 +166,49 @@ class SeparableConvolution(EdgeConvolution):
         return matrices
 
     def woven(self, matrices: Sequence[Tensor]) -> list[Tensor]:
-        """Of the `matrices` those of each |m| as one, with all outputs' columns of a component side by side."""
+        """The weights for all components and outputs at once.
+
+        Returns:
+            Weight (M·C, F) and bias (M·C,) of the scales; then for each of `blocks` (rows·C, rows·O·D), of the
+            `matrices` of its |m| those of all outputs, whose columns of a component stand side by side.
+        """
+        runs = [(self.lmax + 1 - m) * self.in_channels for m in range(self.lmax + 1)]
+        scales = [
+            torch.cat([part for m, parts in enumerate(scale.split(runs)) for part in [parts] * (2 if m else 1)])
+            for scale in (self.scale.weight, self.scale.bias)
+        ]
         by_component = [matrix.unflatten(1, (-1, self.out_channels)) for matrix in matrices]
-        firsts = range(0, len(matrices), self.outputs)
-        return [torch.stack(by_component[first : first + self.outputs], dim=2).flatten(1) for first in firsts]
+        outputs = [by_component[m * self.outputs : (m + 1) * self.outputs] for m, _ in self.blocks]
+        return scales + [torch.stack(parts, dim=2).flatten(1) for parts in outputs]
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """|m| and number of components of each matrix product: +m and -m together, of E(3) one after the other."""
+        degrees = [(m, self.lmax + 1 - m) for m in range(self.lmax + 1)]
+        if self.group == "E(3)":
+            return [degrees[0], *(pair for pair in degrees[1:] for _ in range(2))]
+        return [degrees[0], *((m, 2 * count) for m, count in degrees[1:])]
 
     def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Apply the kernel in the frames; see `EdgeConvolution.apply_to`."""
         weight, bias, *matrices = tensors
-        scales = self.scales(functional.linear(features, weight, bias))
-        scaled = [part * scale for part, scale in zip(self.orders(x), scales, strict=True)]
         woven = matrices[self.outputs * len(self.a) :]
         if woven and len(x) <= FEW_EDGES and not torch.is_autocast_enabled(x.device.type):
-            together = x.new_empty(len(x), x.shape[1], self.outputs, self.out_channels)
-            for (m, row), (_, out) in zip(self.rows(scaled), self.rows(self.orders(together.flatten(2))), strict=True):
-                torch.mm(row, woven[m], out=out)
-            return together.unbind(2)
-        return self.mix(scaled, matrices)
+            return self.apply_woven(x, features, *woven)
+        scales = self.scales(functional.linear(features, weight, bias))
+        return self.mix([part * scale for part, scale in zip(self.orders(x), scales, strict=True)], matrices)
+
+    def apply_woven(
+        self, x: Tensor, features: Tensor, weight: Tensor, bias: Tensor, *matrices: Tensor
+    ) -> tuple[Tensor, ...]:
+        """`apply_to` with `woven` weights, in few operations; each output's rows then lie apart."""
+        scaled = x.flatten(1) * functional.linear(features, weight, bias)
+        together = x.new_empty(len(x), x.shape[1], self.outputs, self.out_channels)
+        rows = scaled.split([count * self.in_channels for _, count in self.blocks], dim=1)
+        out = together.flatten(1).split([count * self.outputs * self.out_channels for _, count in self.blocks], dim=1)
+        for row, matrix, part in zip(rows, matrices, out, strict=True):
+            torch.mm(row, matrix, out=part)
+        return together.unbind(2)
 
     def scales(self, x: Tensor) -> list[Tensor]:
         """Scales (E, P·C) for each |m|: views (E, 1, n_m·C)."""

@@ -12,6 +12,14 @@ def edges(dst, envelope, nodes=3):
     return Edges(dst, dst, nodes, nothing, nothing[:, 0], torch.tensor(envelope, dtype=torch.float64))
 
 
+@pytest.fixture(params=[True, False], ids=["gradients", "no gradients"])
+def either_way(request):
+    """Weights without gradients are computed in the logarithm."""
+    with torch.set_grad_enabled(request.param):
+        yield
+
+
+@pytest.mark.usefixtures("either_way")
 def test_weights_are_the_softmax_with_a_constant_in_the_denominator():
     logits = torch.tensor([[1.0], [2.0], [-1.0]], dtype=torch.float64)
     weights = smooth_softmax(logits, edges([0, 0, 1], [1.0, 0.5, 1.0]))
@@ -24,10 +32,13 @@ def test_large_logits_do_not_overflow():
     logits = torch.tensor([[1e4], [-1e4]], requires_grad=True)
     weights = smooth_softmax(logits, edges([0, 0], [1.0, 1.0]))
     weights.sum().backward()
+    with torch.no_grad():
+        assert torch.equal(smooth_softmax(logits, edges([0, 0], [1.0, 1.0])), weights)
     assert torch.allclose(weights.detach(), torch.tensor([[1.0], [0.0]], dtype=weights.dtype))
     assert logits.grad.isfinite().all()
 
 
+@pytest.mark.usefixtures("either_way")
 def test_an_edge_at_the_cutoff_has_no_weight_and_no_influence():
     logits = torch.tensor([[1.0], [50.0]], dtype=torch.float64)
     alone = smooth_softmax(logits[:1], edges([0], [1.0]))
@@ -45,6 +56,8 @@ def test_a_leaving_edge_of_large_logit_leaves_gradients_finite(logit, weight):
     given = Edges(given.src, given.dst, given.num_nodes, given.frames, given.features, envelope)
     weights = smooth_softmax(logits, given)
     weights.square().sum().backward()
+    with torch.no_grad():
+        assert torch.allclose(smooth_softmax(logits, given), weights, rtol=1e-4)
     exact = torch.tensor([[weight * math.exp(min(logit, 100))], [math.exp(-1)]], dtype=torch.float64)
     assert torch.allclose(weights.detach().double(), exact / (1 + exact.sum()), rtol=1e-4)
     assert logits.grad.isfinite().all()

@@ -4,7 +4,8 @@ from math import sqrt
 import pytest
 import torch
 
-from molformer.nn import FullConvolution, SeparableConvolution
+from molformer.nn import FullConvolution, SeparableConvolution, so2
+from molformer.nn.prepared import weights_kept
 from molformer.so3 import edge_frames, kernel_to_frame, num_components, spherical_harmonics, wigner_3j
 from molformer.so3.components import degree_slice
 from tests.helpers import embedded_edges, moved, random_graph
@@ -99,3 +100,21 @@ def test_group_e3_has_no_mixing_weights():
 
 def test_a_frame_is_made_for_each_edge():
     assert edge_frames(torch.eye(3), 2).shape == (3, 9, 9)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("group", ["SE(3)", "E(3)"])
+def test_kept_weights_give_the_same_in_fewer_operations(group, monkeypatch):
+    kernel = moved(SeparableConvolution(LMAX, IN, OUT, FEATURES, group, outputs=2))
+    x, features = torch.randn(20, num_components(LMAX), IN), torch.randn(20, FEATURES)
+    plain = kernel.apply_to(x, features, *kernel.tensors())
+    with torch.no_grad(), weights_kept():
+        woven = kernel.apply_to(x, features, *kernel.tensors())
+        kernel.scale.bias.add_(1)  # is noticed
+        changed = kernel.apply_to(x, features, *kernel.tensors())
+        monkeypatch.setattr(kernel, "apply_woven", None)
+        monkeypatch.setattr(so2, "FEW_EDGES", 19)
+        many = kernel.apply_to(x, features, *kernel.tensors())
+    for other, of_one in ((woven, plain), (changed, many)):
+        assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(other, of_one, strict=True))
+    assert not torch.allclose(changed[0], woven[0], atol=1e-3)
