@@ -32,8 +32,11 @@ then keeps all, and nothing is computed again."""
 L2_CACHE = 1 << 20
 """Bytes for each core where the processor does not say."""
 
-KEPT_BYTES = 1 << 30
-"""Memory that the layers of one forward may use to keep what is quicker read than computed again."""
+KEPT_BYTES = 1 << 28
+"""Memory that the layers of one forward may use to keep what is a little quicker read than computed again."""
+
+KEPT_BYTES_TWICE = 1 << 30
+"""The same where positions have gradients: to train forces is to compute again three times what is not kept."""
 
 
 def chunk_numbers(device: str) -> int:
@@ -232,6 +235,7 @@ class EdgeEmbedding(nn.Module):
             features=self.mix(self.from_basis(basis) + ends),
             envelope=self.envelope(length).masked_fill(zero, 0.0),
             runs=runs_of(degrees(dst, len(numbers))) if by_runs(dst, len(numbers)) else None,
+            memory=Memory(KEPT_BYTES_TWICE if frames.requires_grad else KEPT_BYTES),
         )
 
 

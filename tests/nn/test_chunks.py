@@ -51,6 +51,12 @@ def threads():
     torch.set_num_threads(before)
 
 
+def may_keep(number, monkeypatch):
+    """Let the layers of a forward keep so many bytes for the backward."""
+    monkeypatch.setattr(edges_module, "KEPT_BYTES", number)
+    monkeypatch.setattr(edges_module, "KEPT_BYTES_TWICE", number)
+
+
 def everything(model, graph):
     """Energy, forces, gradients of the energy and of a loss on forces with respect to all weights and positions."""
     pos = graph.pos.detach().requires_grad_()
@@ -72,7 +78,7 @@ def assert_same(found, expected, tolerance):
 @GROUPS
 @pytest.mark.parametrize(("edges", "memory"), [(1, 0), (20, 0), (20, 1 << 20), (40, 1 << 20)])
 def test_chunks_change_neither_values_nor_derivatives(convolution, group, edges, memory, in_chunks, monkeypatch):
-    monkeypatch.setattr(edges_module, "KEPT_BYTES", memory)  # for keys and values, or to compute them again
+    may_keep(memory, monkeypatch)  # for keys and values, or to compute them again
     model = moved(SE3Transformer(small_config(convolution=convolution, group=group, num_layers=2))).double()
     graph = random_graph((6, 5, 1, 7))
     expected = everything(model, graph)
@@ -85,7 +91,7 @@ def test_chunks_change_neither_values_nor_derivatives(convolution, group, edges,
     "sizes", [{"qk_norm": True}, {"message_channels": 4}, {"qk_norm": True, "message_channels": 4}]
 )
 def test_variants_of_attention_have_right_derivatives_in_chunks(convolution, sizes, in_chunks, monkeypatch):
-    monkeypatch.setattr(edges_module, "KEPT_BYTES", 0)
+    may_keep(0, monkeypatch)
     model = moved(SE3Transformer(small_config(convolution=convolution, num_layers=2, **sizes))).double()
     graph = random_graph((6, 5, 1, 7))
     expected = everything(model, graph)
@@ -99,7 +105,7 @@ def test_variants_of_attention_have_right_derivatives_in_chunks(convolution, siz
 def test_runs_of_receivers_change_neither_values_nor_derivatives(
     convolution, group, edges, memory, in_chunks, in_runs, monkeypatch
 ):
-    monkeypatch.setattr(edges_module, "KEPT_BYTES", memory)
+    may_keep(memory, monkeypatch)
     sizes = {"num_layers": 2, "qk_norm": True, "message_channels": 4, "input_numbers": 1, "input_vectors": 1}
     model = moved(SE3Transformer(small_config(convolution=convolution, group=group, cutoff=2.5, **sizes))).double()
     graph = random_graph((6, 5, 1, 7))
@@ -143,7 +149,7 @@ def test_functions_of_runs_have_right_derivatives_to_second_order():
 
 @CONVOLUTIONS
 def test_frames_as_blocks_change_neither_values_nor_derivatives(convolution, in_chunks, monkeypatch):
-    monkeypatch.setattr(edges_module, "KEPT_BYTES", 0)
+    may_keep(0, monkeypatch)
     model = moved(SE3Transformer(small_config(convolution=convolution, num_layers=2))).double()
     graph = random_graph((6, 5, 1, 7))
     expected = everything(model, graph)
@@ -209,7 +215,7 @@ def test_forces_alone_need_no_gradients_of_weights(in_chunks, monkeypatch):
         chunks._Work, "run", lambda work, x: asked.append([to.over for to in work.outputs]) or run(work, x)
     )
     in_chunks(20)
-    monkeypatch.setattr(edges_module, "KEPT_BYTES", 0)
+    may_keep(0, monkeypatch)
     torch.autograd.grad(model(graph).square().sum(), pos, retain_graph=True)
     assert chunks.Over.ALL not in asked[-1]
     model(graph).square().sum().backward()
@@ -242,7 +248,7 @@ def test_layers_that_are_differentiated_twice_keep_all_edges_while_memory_lasts(
     in_chunks(20)
     layer = 44 * len(model.embed_edges(graph).src) * 9 * model.config.channels * 8
     for budget, in_pieces in ((0, 3), (layer, 2), (2.5 * layer, 1), (3 * layer, 0)):
-        monkeypatch.setattr(edges_module, "KEPT_BYTES", budget)
+        may_keep(budget, monkeypatch)
         runs.clear()
         model(graph)
         assert len(runs) == in_pieces
@@ -266,7 +272,7 @@ def large_pieces_kept(model, graph, size):
 def test_a_layer_keeps_keys_and_values_or_nothing_of_the_size_of_its_edges(memory, for_each_layer, monkeypatch):
     monkeypatch.setitem(edges_module.WHOLE_NUMBERS, "cpu", 0)
     monkeypatch.setattr(edges_module, "chunk_numbers", lambda device: 1 << 18)
-    monkeypatch.setattr(edges_module, "KEPT_BYTES", memory)
+    may_keep(memory, monkeypatch)
     graph = random_graph((30, 30), torch.float32, spread=1.0)
     models = [SE3Transformer(small_config(num_layers=layers, channels=32)) for layers in (1, 3)]
     num_edges = len(models[0].embed_edges(graph).src)
