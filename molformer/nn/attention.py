@@ -160,7 +160,9 @@ class SE3Attention(nn.Module):
         few = len(edges.dst) * self.convolution.numbers_per_edge <= FUSED_NUMBERS
         return there and dense and few and not edges.frames.requires_grad and not torch.compiler.is_compiling()
 
-    def attend(self, x: Tensor, queries: Tensor, edges: Edges, *kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def attend(
+        self, x: Tensor, queries: Tensor, edges: Edges, *kernel: Tensor, kept: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Equation 10 without the self-interaction.
 
         Args:
@@ -168,11 +170,12 @@ class SE3Attention(nn.Module):
             queries: q_i (N, M, C).
             edges: E edges into N nodes.
             kernel: what `EdgeConvolution.tensors` gives.
+            kept: where keys and values may be written.
 
         Returns:
             Σ_j α_ij v_ij (N, M, C), and the keys and values (E, M, C) in the edge frames.
         """
-        keys, values = self.convolution.apply_to(edges.turn_in(x), edges.features, *kernel)
+        keys, values = self.convolution.apply_to(edges.turn_in(x), edges.features, *kernel, out=kept)
         logits = self.logits(edges.turn_in_at_dst(queries), keys)
         weights = self.per_channel(self.softmax(logits, edges))  # (E, 1, C)
         return edges.sum_turned_back(weights * values), keys, values

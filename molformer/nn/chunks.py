@@ -52,10 +52,14 @@ class Chunk(NamedTuple):
 
 
 class Receivers(NamedTuple):
-    """Receiver of each edge of a chunk (e,), counted from its first node, and the runs of these."""
+    """Receiver of each edge of a chunk (e,), counted from its first node, and the runs of these.
+
+    `kept` is where the outputs that are kept may be written, if there are any; what is returned elsewhere is copied.
+    """
 
     dst: Tensor
     runs: Sequence[Run] | None
+    kept: Sequence[Tensor] = ()
 
 
 EdgeFunction = Callable[..., tuple[Tensor, ...]]
@@ -111,7 +115,8 @@ def by_chunks(
         The outputs, put together from those of the chunks.
     """
     tensors, rows = zip(*inputs, strict=True)
-    return _ByChunks.apply(_Work(function, backward, chunks, src, dst, rows, (*outputs, *kept)), len(outputs), *tensors)
+    work = _Work(function, backward, chunks, src, dst, rows, (*outputs, *kept), len(kept))
+    return _ByChunks.apply(work, len(outputs), *tensors)
 
 
 class _Work(NamedTuple):
@@ -122,6 +127,7 @@ class _Work(NamedTuple):
     dst: Tensor
     rows: tuple[Over, ...]
     outputs: tuple[Like, ...]
+    num_kept: int
 
     def run(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """All chunks, one after the other; the threads of torch share each."""
@@ -142,7 +148,8 @@ class _Work(NamedTuple):
                 parts.append(tensor)
             else:
                 parts.append(tensor[nodes if over is Over.RECEIVERS else edges])
-        results = self.function(Receivers(self.dst[edges] - chunk.first_node, chunk.runs), *parts)
+        kept = [total[edges] for total in totals[len(totals) - self.num_kept :]]
+        results = self.function(Receivers(self.dst[edges] - chunk.first_node, chunk.runs, kept), *parts)
         for (total, like), result in zip(
             zip(totals, self.outputs, strict=True), results, strict=False
         ):  # no more than is wanted
@@ -150,7 +157,7 @@ class _Work(NamedTuple):
                 total.index_add_(0, src, result)
             elif like.over is Over.ALL:
                 total += result
-            else:
+            elif not any(result is place for place in kept):
                 total[nodes if like.over is Over.RECEIVERS else edges] = result
 
     def _empty(self, over: Over, like: Tensor) -> Tensor:
@@ -202,6 +209,7 @@ class _ByChunks(torch.autograd.Function):
             + tuple(work.outputs[index].over for index in given)
             + tuple(like.over for like in work.outputs[ctx.num_outputs :]),
             outputs=tuple(Like(work.rows[index], index) for index in wanted),
+            num_kept=0,
         )
         with ctx.precision.again():
             found = _ByChunks.apply(pulled, len(wanted), *inputs, *(grads[index] for index in given), *kept)

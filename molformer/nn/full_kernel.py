@@ -60,8 +60,8 @@ class FullConvolution(EdgeConvolution):
             matrices += [a + b.flatten(0, 1), b.flatten(0, 1) - a]
         return matrices
 
-    def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Apply the kernel in the frames; see `EdgeConvolution.apply_to`."""
+    def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor, out: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
+        """Apply the kernel in the frames; see `EdgeConvolution.apply_to`. `out` is of no use here."""
         return self._apply_to(x, features, tensors, compute=True)
 
     def apply_and_pull_back(

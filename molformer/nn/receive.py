@@ -34,7 +34,8 @@ def received(
     Args:
         function: from features of the senders (E, …), values at the receivers (N, …), the edges and the weights to
             what each receiver receives (N, …), and two more of the shape of the first that `backward` can use; what it
-            is to know of the senders are their features, in the order of the edges.
+            is to know of the senders are their features, in the order of the edges. As `kept` it may be given tensors
+            for those two, to be returned as they are.
         backward: from the gradient of what is received, those two or nothing, and the same arguments to the gradients
             of x, at_dst, features and weights; with `frames_too` also of frames and envelopes, in the inputs' order.
         x: features (N, …) to be sent.
@@ -51,7 +52,7 @@ def received(
 
     def of_chunk(receivers: Receivers, *inputs: Tensor) -> tuple[Tensor, ...]:
         x, at_dst, *of_edges = inputs[:_WEIGHTS]
-        return function(x, at_dst, _edges(receivers, len(at_dst), *of_edges), *inputs[_WEIGHTS:])
+        return function(x, at_dst, _edges(receivers, len(at_dst), *of_edges), *inputs[_WEIGHTS:], kept=receivers.kept)
 
     def backward_of_chunk(wanted: Sequence[int], receivers: Receivers, *tensors: Tensor) -> tuple[Tensor, ...]:
         x, at_dst, *of_edges = tensors[:_WEIGHTS]

@@ -80,13 +80,14 @@ class EdgeConvolution(nn.Module, ABC):
         """The weights as `apply_to` takes them, put together once for all edges."""
 
     @abstractmethod
-    def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor, out: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
         """Apply the kernel in the frames.
 
         Args:
             x: features (E, M, C).
             features: of the edges (E, F).
             tensors: what `tensors` gives.
+            out: tensors that may be written to and returned, where no gradient is wanted.
 
         Returns:
             O times (E, M, D).
@@ -189,14 +190,14 @@ class SeparableConvolution(EdgeConvolution):
             return [degrees[0], *(pair for pair in degrees[1:] for _ in range(2))]
         return [degrees[0], *((m, 2 * count) for m, count in degrees[1:])]
 
-    def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor, out: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
         """Apply the kernel in the frames; see `EdgeConvolution.apply_to`."""
         weight, bias, *matrices = tensors
         woven = matrices[self.outputs * len(self.a) :]
         if woven and len(x) <= FEW_EDGES and not torch.is_autocast_enabled(x.device.type):
             return self.apply_woven(x, features, *woven)
         scales = self.scales(functional.linear(features, weight, bias))
-        return self.mix([part * scale for part, scale in zip(self.orders(x), scales, strict=True)], matrices)
+        return self.mix([part * scale for part, scale in zip(self.orders(x), scales, strict=True)], matrices, out)
 
     def apply_woven(
         self, x: Tensor, features: Tensor, weight: Tensor, bias: Tensor, *matrices: Tensor
@@ -215,20 +216,23 @@ class SeparableConvolution(EdgeConvolution):
         parts = split_columns(x, [(self.lmax + 1 - m) * self.in_channels for m in range(self.lmax + 1)])
         return [part.unsqueeze(1) for part in parts]
 
-    def mix(self, orders: Sequence[Tensor], matrices: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Apply the `matrices` to features by |m|, (E, r, n_m·C): O times (E, M, D)."""
+    def mix(
+        self, orders: Sequence[Tensor], matrices: Sequence[Tensor], out: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, ...]:
+        """Apply the `matrices` to features by |m|, (E, r, n_m·C): O times (E, M, D), in `out` if that is possible."""
         first, rows = orders[0], self.rows(orders)
-        outputs = [first.new_empty(len(first), (self.lmax + 1) ** 2, self.out_channels) for _ in range(self.outputs)]
+        shape = len(first), (self.lmax + 1) ** 2, self.out_channels
+        outputs = list(out) or [first.new_empty(shape) for _ in range(self.outputs)]
         in_place = not (
             torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled(first.device.type)
         )
         for index, output in enumerate(outputs):
             if in_place:
-                for (m, row), (_, out) in zip(rows, self.rows(self.orders(output)), strict=True):
-                    torch.mm(row, matrices[m * self.outputs + index], out=out)
+                for (m, row), (_, part) in zip(rows, self.rows(self.orders(output)), strict=True):
+                    torch.mm(row, matrices[m * self.outputs + index], out=part)
             else:
                 mixed = [row @ matrices[m * self.outputs + index] for m, row in rows]
-                outputs[index] = join_columns(mixed).view_as(output)
+                outputs[index] = join_columns(mixed).view(shape)
         return tuple(outputs)
 
     def rows(self, orders: Sequence[Tensor]) -> list[tuple[int, Tensor]]:
