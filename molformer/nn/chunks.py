@@ -84,7 +84,8 @@ def whole_receivers(degrees: Tensor, most: int) -> list[Chunk]:
     while node < num_nodes:
         last = int(torch.searchsorted(ends, edge + most, right=True))
         last = min(max(last, node + 1), num_nodes)
-        chunks.append(Chunk(edge, int(ends[last - 1]), node, last, runs_of(degrees[node:last])))
+        runs = runs_of(degrees[node:last]) if degrees.device.type == "cpu" else None
+        chunks.append(Chunk(edge, int(ends[last - 1]), node, last, runs))
         node, edge = last, chunks[-1].last_edge
     return chunks
 

@@ -25,6 +25,9 @@ ZERO_LENGTH = 1e-6
 CHUNK_NUMBERS_ELSEWHERE = 1 << 25
 """Numbers that the largest tensor of a chunk may have on a GPU."""
 
+MOST_CHUNK_NUMBERS = 1 << 23
+"""The same on a processor, however large its caches are: a chunk makes a dozen such tensors."""
+
 WHOLE_NUMBERS = {"cpu": 1 << 22}
 """Up to so many numbers in the largest tensor of all edges, these are one chunk where gradients are wanted: autograd
 then keeps all, and nothing is computed again."""
@@ -47,7 +50,7 @@ def chunk_numbers(device: str) -> int:
     """
     if device != "cpu":
         return CHUNK_NUMBERS_ELSEWHERE
-    return torch.get_num_threads() * _l2_cache() * 2 // 4
+    return min(torch.get_num_threads() * _l2_cache() * 2 // 4, MOST_CHUNK_NUMBERS)
 
 
 @cache

@@ -128,6 +128,22 @@ def test_nodes_are_sorted_by_their_number_of_edges_where_that_makes_long_runs():
     assert receivers.order_for_runs(torch.tensor([0, 0, 1, 2, 2, 3]), 4) is None  # too little to be worth it
 
 
+def test_nodes_without_edges_are_a_run_too(in_runs):
+    model = moved(SE3Transformer(small_config(num_layers=1))).double()
+    graph = random_graph((1,) * 4 + (2, 2))
+    expected = everything(model, graph)
+    in_runs()
+    assert_same(everything(model, graph), expected, 1e-10)
+
+
+def test_chunks_grow_with_the_threads_up_to_a_limit(threads):
+    of_two = edges_module.chunk_numbers("cpu")
+    torch.set_num_threads(1)
+    assert of_two == min(2 * edges_module.chunk_numbers("cpu"), edges_module.MOST_CHUNK_NUMBERS)
+    torch.set_num_threads(64)
+    assert edges_module.chunk_numbers("cpu") == edges_module.MOST_CHUNK_NUMBERS
+
+
 def test_functions_of_runs_have_right_derivatives_to_second_order():
     runs = receivers.runs_of(torch.tensor([2] * 8 + [0] * 8 + [1] * 8))
     frames, y = torch.randn(24, 4, 4), torch.randn(24, 4, 2)
