@@ -25,7 +25,7 @@ from molformer.data.graph import GraphBatch
 from molformer.data.sampling import farthest
 from molformer.errors import ModelError
 from molformer.inference.features import invariant_features
-from molformer.inference.forward import run_graph
+from molformer.inference.forward import run_graph, threads
 from molformer.models.property import PropertyModel
 
 FILE = "reference.safetensors"
@@ -70,12 +70,18 @@ class Calibration:
     def distance(self, features: np.ndarray) -> np.ndarray:
         """Distance (B,) of molecules with features (B, F) to the nearest reference."""
         standard = (features - self.mean) / self.scale
-        nearest = np.argmin(self._squares - 2 * standard @ self.references.T, axis=1)
+        references, squares = self._single
+        # Waking other threads for one molecule would take longer than the model does.
+        with threads(1 if len(features) == 1 else torch.get_num_threads()):
+            rows = torch.from_numpy(standard.astype(np.float32))
+            nearest = torch.addmm(squares, rows, references.T, alpha=-2).argmin(1).numpy()
         return np.linalg.norm(standard - self.references[nearest], axis=1)
 
     @cached_property
-    def _squares(self) -> np.ndarray:
-        return np.square(self.references).sum(1)
+    def _single(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The references and their squares in single precision, which tells which is the nearest."""
+        references = torch.from_numpy(self.references.astype(np.float32))
+        return references, references.square().sum(1)
 
     def percentile(self, distance: float) -> float | None:
         """Share of the validation molecules, in %, that are at most so far; None if they are too few to say."""

@@ -41,8 +41,8 @@ def run(model: PropertyModel, structures: Sequence[Structure], targets: Sequence
     graph = GraphBatch.from_structures(bare, parameter.dtype).to(parameter.device)
     with threads(1 if len(graph.pos) <= FEW_ATOMS else torch.get_num_threads()):
         raw, x = run_graph(model, graph, targets)
+        features = invariant_features(x).cpu().numpy()
     values = {name: value.cpu().numpy() for name, value in raw.items()}
-    features = invariant_features(x).cpu().numpy()
     ends = np.cumsum([len(structure) for structure in structures])
     outputs = []
     for index, (structure, end) in enumerate(zip(structures, ends.tolist(), strict=True)):
