@@ -9,6 +9,7 @@ from molformer.data.structure import Label, Structure
 from molformer.errors import MolformerError, TooLargeError
 from molformer.inference.domain import lacks_inputs, unsupported
 from molformer.inference.forward import Output, run
+from molformer.inference.memory import keep_freed_memory
 from molformer.inference.sizes import count_edges, edge_bytes
 from molformer.models.property import PropertyModel
 
@@ -49,6 +50,7 @@ class Work:
         self.edge_bytes = max(edge_bytes(model) for model in self.models)
         self.cutoff = max(model.config.cutoff for model in self.models)
         self.most_edges = int(memory * 2**30 / self.edge_bytes)
+        keep_freed_memory()
 
     def job(self, entry: Entry) -> Job:
         """The geometries of an entry that the models can take, or the reason why there are none."""
