@@ -12,8 +12,9 @@ from molformer.inference.memory import keep_freed_memory
 {first}
 torch.set_num_threads(1)
 def batch():
-    pieces = [torch.ones(1 << 20) for _ in range(8)]
-batch()
+    pieces = [torch.ones(1 << 18) for _ in range(24)]
+for _ in range(3):
+    batch()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
     batch()
@@ -28,4 +29,4 @@ def faults(first):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other habits")
 def test_batches_after_the_first_cause_no_page_faults():
-    assert faults("") > 20 * faults("keep_freed_memory()")
+    assert faults("") > 10_000 > 100 * faults("keep_freed_memory()")
