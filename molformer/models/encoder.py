@@ -81,26 +81,18 @@ class SE3Transformer(Encoder):
         if x is not None:
             features = features + x
         src, dst, edge_vec = self.edge_vectors(graph)
-        order = order_for_runs(dst, len(graph.numbers))
-        if order is None:
-            return self._attended(features, self.edges(graph.numbers, src, dst, edge_vec, self.given(graph)), graph)
-        place = torch.argsort(order)
-        given = self.given(graph)
-        edges = self.edges(
-            graph.numbers[order],
-            place[src],
-            place[dst],
-            edge_vec,
-            None if given is None else (given[0][order], given[1][order]),
-        )
-        features = self._attended(features[order], edges, replace(graph, batch=graph.batch[order]))
-        return features.index_select(0, place)
-
-    def _attended(self, x: Tensor, edges: Edges, graph: GraphBatch) -> Tensor:
-        """The blocks; of the graph only `batch` counts, which is in the order of the features."""
-        for block in self.blocks:
-            x = block(x, edges, graph)
-        return self.norm(x)
+        numbers, given, place = graph.numbers, self.given(graph), None
+        order = order_for_runs(dst, len(numbers))
+        if order is not None:  # the nodes stand in it until the end
+            place = torch.argsort(order)
+            src, dst = place[src], place[dst]
+            numbers, features, graph = numbers[order], features[order], replace(graph, batch=graph.batch[order])
+            given = None if given is None else (given[0][order], given[1][order])
+        edges = self.edges(numbers, src, dst, edge_vec, given)
+        for block in self.blocks:  # of the graph they take `batch` alone
+            features = block(features, edges, graph)
+        features = self.norm(features)
+        return features if place is None else features.index_select(0, place)
 
     def embed_edges(self, graph: GraphBatch) -> Edges:
         """Frames, radial features and envelopes of all edges."""

@@ -8,7 +8,7 @@ product; the three functions here are each other's derivatives, to every order.
 Letters: N nodes, E edges sorted by receiver, M = (lmax+1)² components, C channels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -67,17 +67,17 @@ def order_for_runs(dst: Tensor, num_nodes: int) -> Tensor | None:
 
 def to_edges(frames: Tensor, x: Tensor, runs: Sequence[Run]) -> Tensor:
     """Features of the receivers (N, M, C) in the frames (E, M, M) of their edges: (E, M, C)."""
-    return _ToEdges.apply(frames, x, runs) if torch.is_grad_enabled() else _to_edges(frames, x, runs)
+    return _bilinear(_TO_EDGES, frames, x, runs)
 
 
 def to_receivers(frames: Tensor, y: Tensor, runs: Sequence[Run]) -> Tensor:
     """Sums over the edges into each node of y (E, M, C), turned back from the frames (E, M, M): (N, M, C)."""
-    return _ToReceivers.apply(frames, y, runs) if torch.is_grad_enabled() else _to_receivers(frames, y, runs)
+    return _bilinear(_TO_RECEIVERS, frames, y, runs)
 
 
 def outer(y: Tensor, x: Tensor, runs: Sequence[Run]) -> Tensor:
     """y_e x_iᵀ (E, M, M) of y (E, M, C) at the edges and x (N, M, C) at their receivers."""
-    return _Outer.apply(y, x, runs) if torch.is_grad_enabled() else _outer(y, x, runs)
+    return _bilinear(_OUTER, y, x, runs)
 
 
 def _to_edges(frames: Tensor, x: Tensor, runs: Sequence[Run]) -> Tensor:
@@ -113,55 +113,54 @@ def _by_run(runs: Sequence[Run], of_edges: Sequence[Tensor], x: Tensor) -> Itera
         node, edge = node + nodes, edge + nodes * edges
 
 
-class _ToEdges(torch.autograd.Function):
+_Product = Callable[[Tensor, Tensor, Sequence[Run]], Tensor]
+
+
+class _Bilinear(NamedTuple):
+    """A product of two tensors, and the gradients of both from that of the product and the other one."""
+
+    product: _Product
+    of_first: _Product
+    of_second: _Product
+
+
+_TO_EDGES = _Bilinear(
+    _to_edges,
+    of_first=lambda grad, x, runs: outer(grad, x, runs),
+    of_second=lambda grad, frames, runs: to_receivers(frames, grad, runs),
+)
+_TO_RECEIVERS = _Bilinear(
+    _to_receivers,
+    of_first=lambda grad, y, runs: outer(y, grad, runs),
+    of_second=lambda grad, frames, runs: to_edges(frames, grad, runs),
+)
+_OUTER = _Bilinear(
+    _outer,
+    of_first=lambda grad, x, runs: to_edges(grad, x, runs),
+    of_second=lambda grad, y, runs: to_receivers(grad, y, runs),
+)
+
+
+def _bilinear(kind: _Bilinear, first: Tensor, second: Tensor, runs: Sequence[Run]) -> Tensor:
+    if torch.is_grad_enabled():
+        return _Differentiable.apply(kind, first, second, runs)
+    return kind.product(first, second, runs)
+
+
+class _Differentiable(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, frames: Tensor, x: Tensor, runs: Sequence[Run]) -> Tensor:
-        ctx.save_for_backward(frames, x)
-        ctx.runs = runs
-        return _to_edges(frames, x, runs)
+    def forward(ctx: Any, kind: _Bilinear, first: Tensor, second: Tensor, runs: Sequence[Run]) -> Tensor:
+        ctx.save_for_backward(first, second)
+        ctx.kind, ctx.runs = kind, runs
+        return kind.product(first, second, runs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        frames, x = ctx.saved_tensors
-        of_frames, of_x, _ = ctx.needs_input_grad
+        first, second = ctx.saved_tensors
+        _, first_wanted, second_wanted, _ = ctx.needs_input_grad
         return (
-            outer(grad, x, ctx.runs) if of_frames else None,
-            to_receivers(frames, grad, ctx.runs) if of_x else None,
             None,
-        )
-
-
-class _ToReceivers(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, frames: Tensor, y: Tensor, runs: Sequence[Run]) -> Tensor:
-        ctx.save_for_backward(frames, y)
-        ctx.runs = runs
-        return _to_receivers(frames, y, runs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        frames, y = ctx.saved_tensors
-        of_frames, of_y, _ = ctx.needs_input_grad
-        return (
-            outer(y, grad, ctx.runs) if of_frames else None,
-            to_edges(frames, grad, ctx.runs) if of_y else None,
-            None,
-        )
-
-
-class _Outer(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, x: Tensor, runs: Sequence[Run]) -> Tensor:
-        ctx.save_for_backward(y, x)
-        ctx.runs = runs
-        return _outer(y, x, runs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        y, x = ctx.saved_tensors
-        of_y, of_x, _ = ctx.needs_input_grad
-        return (
-            to_edges(grad, x, ctx.runs) if of_y else None,
-            to_receivers(grad, y, ctx.runs) if of_x else None,
+            ctx.kind.of_first(grad, second, ctx.runs) if first_wanted else None,
+            ctx.kind.of_second(grad, first, ctx.runs) if second_wanted else None,
             None,
         )
