@@ -1,9 +1,10 @@
 """Speed and memory on a GPU: `python -m benchmarks.gpu [--quick]`.
 
 The common size of `benchmarks.speed`, 240 molecules of 18 atoms, all pairs: in float32, TF32 and bfloat16, by plain
-operations, by torch.compile and by the fused kernels of Triton. `floor/time` is as in `benchmarks.floor`, with what the
-card reaches in a large product of that precision and in a large copy. Memory is the most that torch had allocated.
-Before the table stands by what share features and gradients of the fused kernels differ from the plain ones.
+operations, by torch.compile, by the fused kernels of Triton, and by these in a CUDA graph that is replayed. `floor/time`
+is as in `benchmarks.floor`, with what the card reaches in a large product of that precision and in a large copy. Memory
+is the most that torch had allocated. Before the table stands by what share features and gradients of the fused kernels
+differ from the plain ones.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -24,9 +25,10 @@ from benchmarks.peers.protocol import Mode, Request
 from benchmarks.speed import COMMON, MODES, NARROW
 from molformer.data.graph import GraphBatch
 from molformer.models import PropertyModel, SE3TransformerConfig
+from molformer.training.step_graphs import StepGraphs
 
 Precision = Literal["float32", "TF32", "bfloat16"]
-By = Literal["plain", "compile", "triton"]
+By = Literal["plain", "compile", "triton", "triton, replayed"]
 
 CONFIGS = {
     "separable SE(3)": SE3TransformerConfig(**COMMON, group="SE(3)"),
@@ -48,14 +50,18 @@ class Row:
 
 
 def rows(quick: bool) -> list[Row]:
-    """All that go together: forces have neither fused kernels nor torch.compile."""
+    """All that go together: forces have neither fused kernels nor torch.compile, and a replay is a training step."""
+    first, *others = CONFIGS
     return [
         Row(name, mode, precision, by)
-        for name in (list(CONFIGS)[:1] if quick else CONFIGS)
+        for name in ([first] if quick else [first, *others])
         for mode in MODES
         for precision in get_args(Precision)
         for by in get_args(By)
-        if mode != "forces" or (by == "plain" and precision != "bfloat16")
+        if (precision != "bfloat16" or name == first)
+        and (mode != "forces" or (by == "plain" and precision != "bfloat16"))
+        and (by != "triton, replayed" or mode == "training")
+        and (by != "compile" or (name == first and precision == "TF32" and not quick))
     ]
 
 
@@ -99,7 +105,7 @@ def network(config: SE3TransformerConfig, mode: Mode, by: By, device: str) -> Pr
     """With the same weights for the same config."""
     torch.manual_seed(0)
     model = PropertyModel(config, [ENERGY, FORCES] if mode == "forces" else [ENERGY]).to(device)
-    if by == "triton":
+    if by.startswith("triton"):
         model.encoder.use_kernels("triton")
     if by == "compile":
         for block in model.encoder.blocks:
@@ -107,8 +113,11 @@ def network(config: SE3TransformerConfig, mode: Mode, by: By, device: str) -> Pr
     return model.train(mode != "forward")
 
 
-def step_of(model: PropertyModel, graph: GraphBatch, mode: Mode) -> Callable[[], None]:
+def step_of(model: PropertyModel, graph: GraphBatch, mode: Mode, by: By) -> Callable[[], None]:
     """What is timed."""
+
+    def losses(graph: GraphBatch) -> Tensor:
+        return torch.stack([(value - 1).square().mean() for value in model(graph).values()]).sum()[None]
 
     def forward() -> None:
         with torch.no_grad():
@@ -116,8 +125,17 @@ def step_of(model: PropertyModel, graph: GraphBatch, mode: Mode) -> Callable[[],
 
     def training() -> None:
         model.zero_grad(set_to_none=True)
-        sum((value - 1).square().mean() for value in model(graph).values()).backward()  # type: ignore[union-attr]
+        losses(graph).backward()
 
+    if by == "triton, replayed":
+        graphs = StepGraphs(losses, list(model.parameters()))
+
+        def replayed() -> None:
+            model.zero_grad(set_to_none=True)
+            src, dst, _ = model.encoder.find_edges(graph)
+            graphs(replace(graph, src=src, dst=dst)).backward()
+
+        return replayed
     return forward if mode == "forward" else training
 
 
@@ -144,7 +162,7 @@ def measure(row: Row, graph: GraphBatch, request: Request, reached: machine.Reac
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         with in_precision(row.precision, device):
-            seconds = seconds_of(step_of(model, graph, row.mode), device, request.repeats)
+            seconds = seconds_of(step_of(model, graph, row.mode, row.by), device, request.repeats)
     except Exception as error:  # a row that fails must not cost the others
         return [*start, f"not measured: {str(error).strip().splitlines()[0][:60]}", "", "", ""]
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -149,9 +149,13 @@ class SE3Attention(nn.Module):
         """What `attend` gives, by the kernels of `nn.triton_attention`, from features of all nodes (N, M, C)."""
         from molformer.nn.triton_attention import attended, turned_in
 
-        keys, values = self.convolution(turned_in(senders, edges), edges)
+        def turned(scales: Tensor | None) -> Tensor:
+            return turned_in(senders, edges, scales, getattr(self.convolution, "pairs", None))
+
         eps = None if self.gain is None else _EPSILON
-        return attended(queries, keys, values, edges, self.num_heads, self.size**-0.5, eps)
+        return attended(
+            queries, self.convolution.stacked(turned, edges), edges, self.num_heads, self.size**-0.5, eps
+        )
 
     def _can_fuse(self, edges: Edges) -> bool:
         """Whether the fused kernels have all that is needed: they give no gradient of the frames, as forces need it."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from molformer.nn.precision import Autocast
 from molformer.nn.receivers import Run, runs_of
 
 
@@ -168,28 +169,12 @@ class _Work(NamedTuple):
         return make(rows[over], *like.shape[1:])
 
 
-class _Precision(NamedTuple):
-    """Autocast as it was in the forward."""
-
-    device: str
-    enabled: bool
-    dtype: torch.dtype
-
-    @classmethod
-    def now(cls, device: str) -> "_Precision":
-        return cls(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
-
-    def again(self) -> torch.autocast:
-        """The same; what is cast is not kept, so that no gradient is lost in it."""
-        return torch.autocast(self.device, dtype=self.dtype, enabled=self.enabled, cache_enabled=False)
-
-
 class _ByChunks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, work: _Work, num_outputs: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         results = work.run(tensors)
         ctx.work, ctx.num_inputs, ctx.num_outputs = work, len(tensors), num_outputs
-        ctx.precision = _Precision.now(work.src.device.type)
+        ctx.precision = Autocast.now(work.src.device.type)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *results[num_outputs:])
         return results[:num_outputs]

@@ -10,6 +10,7 @@ from functools import cache, cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from molformer.elements import MAX_NUMBER
 from molformer.nn.chunks import Chunk, whole_receivers
@@ -22,7 +23,7 @@ from molformer.so3 import edge_frames, frame_blocks, turning
 ZERO_LENGTH = 1e-6
 """Å. A shorter edge has no direction; it carries no message."""
 
-CHUNK_NUMBERS_ELSEWHERE = 1 << 25
+CHUNK_NUMBERS_ELSEWHERE = 1 << 27
 """Numbers that the largest tensor of a chunk may have on a GPU."""
 
 MOST_CHUNK_NUMBERS = 1 << 23
@@ -219,7 +220,7 @@ class EdgeEmbedding(nn.Module):
             edge_vec: pos[dst] - pos[src] (E, 3), Å.
             inputs: vectors (N, V, 3) and numbers (N, S) of the nodes, if there are any.
         """
-        if bool((dst[1:] < dst[:-1]).any()):
+        if not is_recorded(dst) and bool((dst[1:] < dst[:-1]).any()):
             order = torch.argsort(dst, stable=True)
             src, dst, edge_vec = src[order], dst[order], edge_vec[order]
         length, direction, zero = _polar(edge_vec)
@@ -276,12 +277,17 @@ class LengthEmbedding(nn.Module):
         return Edges(src[order], dst[order], num_nodes, frames, features, envelope)
 
 
+def is_recorded(x: Tensor) -> bool:
+    """Whether a CUDA graph is being made, in which no value can be looked at; what it computes has been tried before."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
 def _polar(edge_vec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Lengths (E,) and directions (E, 3), those of a unit vector where an edge has no length, and where it has none."""
     square = edge_vec.square().sum(-1)
     zero = square < ZERO_LENGTH**2
     # The replacement is chosen before the root, so that no gradient passes through a root of zero.
-    axis = torch.tensor([0.0, 1.0, 0.0], dtype=edge_vec.dtype, device=edge_vec.device)
+    axis = functional.pad(edge_vec.new_ones(1), (1, 1))
     length = torch.where(zero, 1.0, square).sqrt()
     return length, torch.where(zero[:, None], axis, edge_vec / length[:, None]), zero
 

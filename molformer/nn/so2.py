@@ -10,12 +10,13 @@ n_m = lmax+1-m degrees that have order m, P = (lmax+1)(lmax+2)/2 pairs (l, |m|),
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from molformer.nn.columns import join_columns, split_columns
@@ -75,6 +76,18 @@ class EdgeConvolution(nn.Module, ABC):
         """Apply the kernel in the frames: (E, M, C) → O times (E, M, D)."""
         return self.apply_to(x, edges.features, *self.tensors())
 
+    def stacked(self, turned_in: Callable[[Tensor | None], Tensor], edges: Edges) -> Tensor:
+        """`forward` with its outputs side by side, (E, M, O, D), and its derivative written out; it has no second one.
+
+        Args:
+            turned_in: from factors of the turned features, one for each pair (l, |m|) and channel (E, P·C), or None
+                to the features in the frames of their edges (E, M, C).
+            edges: with the edge features.
+        """
+        tensors, precision = _in_autocast([turned_in(None), edges.features, *self.tensors()])
+        with precision:
+            return torch.stack(_WrittenOut.apply(self, *tensors), dim=2)
+
     @abstractmethod
     def tensors(self) -> list[Tensor]:
         """The weights as `apply_to` takes them, put together once for all edges."""
@@ -120,6 +133,61 @@ class EdgeConvolution(nn.Module, ABC):
         return f"lmax={self.lmax}, {self.in_channels} → {self.out_channels}, group={self.group}"
 
 
+def _in_autocast(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], torch.autocast]:
+    """Tensors as autocast has them in a product, and a context without it, for what does not know of it."""
+    device = tensors[0].device.type
+    if torch.is_autocast_enabled(device):
+        tensors = [tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors]
+    return tensors, torch.autocast(device, enabled=False)
+
+
+class _WrittenOut(torch.autograd.Function):
+    """A kernel with the derivative that `apply_and_pull_back` gives."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, convolution: EdgeConvolution, x: Tensor, features: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.convolution = convolution
+        ctx.save_for_backward(x, features, *tensors)
+        return convolution.apply_to(x, features, *tensors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, features, *tensors = ctx.saved_tensors
+        outputs = [x.new_empty(0)] * len(grads)  # they are not wanted
+        _, pull_back = ctx.convolution.apply_and_pull_back(x, features, tensors, outputs)
+        return None, *pull_back(*grads)
+
+
+class _Products(torch.autograd.Function):
+    """Consecutive columns of x (E, …), each times a matrix of its own, side by side."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *matrices: Tensor) -> Tensor:
+        ctx.save_for_backward(x, *matrices)
+        y = x.new_empty(len(x), sum(matrix.shape[1] for matrix in matrices))
+        for part, matrix, out in _columns(x, y, matrices):
+            torch.mm(part, matrix, out=out)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        x, *matrices = ctx.saved_tensors
+        grad, grad_x = grad.contiguous(), torch.empty_like(x)
+        for out, matrix, part in _columns(grad_x, grad, matrices):
+            torch.mm(part, matrix.T, out=out)
+        return grad_x, *[part.T @ given for part, _, given in _columns(x, grad, matrices)]
+
+
+def _columns(x: Tensor, y: Tensor, matrices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The columns of x that a matrix takes, the matrix, and the columns of y that it gives: views."""
+    rows, columns = zip(*(matrix.shape for matrix in matrices), strict=True)
+    return zip(x.split(rows, dim=1), matrices, y.split(columns, dim=1), strict=True)
+
+
 class SeparableConvolution(EdgeConvolution):
     """Edge features scale the inputs per (l, |m|, channel); one map for all edges mixes degrees and channels.
 
@@ -131,6 +199,8 @@ class SeparableConvolution(EdgeConvolution):
         ...
     """
 
+    pairs: Tensor
+
     def __init__(
         self, lmax: int, in_channels: int, out_channels: int, edge_features: int, group: Group, outputs: int = 1
     ) -> None:
@@ -139,13 +209,24 @@ class SeparableConvolution(EdgeConvolution):
         self.scale = nn.Linear(edge_features, pairs * in_channels)
         nn.init.normal_(self.scale.weight, std=1 / sqrt(edge_features))
         nn.init.ones_(self.scale.bias)
+        signs = [m for m in range(lmax + 1) for _ in range(2 if m else 1)]
+        starts = [sum(lmax + 1 - k for k in range(m)) for m in range(lmax + 1)]
+        pairs_of = [starts[m] + degree for m in signs for degree in range(lmax + 1 - m)]
+        self.register_buffer("pairs", torch.tensor(pairs_of), persistent=False)  # (l, |m|) of each component (M,)
+
+    def stacked(self, turned_in: Callable[[Tensor | None], Tensor], edges: Edges) -> Tensor:
+        """See `EdgeConvolution.stacked`; the factors are the scales."""
+        tensors, precision = _in_autocast([turned_in(self.scale(edges.features)), *self.products()])
+        with precision:
+            y = _Products.apply(tensors[0].flatten(1), *tensors[1:])
+        return y.unflatten(1, (-1, self.outputs, self.out_channels))
 
     def tensors(self) -> list[Tensor]:
         """Weight and bias of the scales, then `matrices`; after these, where weights are kept, `woven` ones."""
 
         def made() -> list[Tensor]:
             matrices = self.matrices()
-            return matrices + self.woven(matrices) if are_weights_kept() else matrices
+            return matrices + self.woven() if are_weights_kept() else matrices
 
         scale = [self.scale.weight, self.scale.bias]
         return scale + list(self._prepared([*scale, *self.a, *self.b], made))
@@ -166,21 +247,31 @@ class SeparableConvolution(EdgeConvolution):
             matrices += parts
         return matrices
 
-    def woven(self, matrices: Sequence[Tensor]) -> list[Tensor]:
+    def woven(self) -> list[Tensor]:
         """The weights for all components and outputs at once.
 
         Returns:
-            Weight (M·C, F) and bias (M·C,) of the scales; then for each of `blocks` (rows·C, rows·O·D), of the
-            `matrices` of its |m| those of all outputs, whose columns of a component stand side by side.
+            Weight (M·C, F) and bias (M·C,) of the scales, then `products`.
         """
-        runs = [(self.lmax + 1 - m) * self.in_channels for m in range(self.lmax + 1)]
-        scales = [
-            torch.cat([part for m, parts in enumerate(scale.split(runs)) for part in [parts] * (2 if m else 1)])
-            for scale in (self.scale.weight, self.scale.bias)
-        ]
-        by_component = [matrix.unflatten(1, (-1, self.out_channels)) for matrix in matrices]
-        outputs = [by_component[m * self.outputs : (m + 1) * self.outputs] for m, _ in self.blocks]
-        return scales + [torch.stack(parts, dim=2).flatten(1) for parts in outputs]
+        return [scale.unflatten(0, (-1, self.in_channels)).index_select(0, self.pairs).flatten(0, 1)
+                for scale in (self.scale.weight, self.scale.bias)] + self.products()
+
+    def products(self) -> list[Tensor]:
+        """For each of `blocks` the `matrices` of all outputs, whose columns of a component stand side by side.
+
+        Returns:
+            (rows·C, rows·O·D), of E(3) the same for +m and -m.
+        """
+        sizes = [(self.outputs, self.lmax + 1 - m, self.out_channels) for m in range(self.lmax + 1)]
+        a, b = (
+            [weight[0].unflatten(1, size).transpose(1, 2) for weight, size in zip(weights, those, strict=True)]
+            for weights, those in ((self.a, sizes), (self.b, sizes[1:] if len(self.b) else []))
+        )
+        if self.group == "SE(3)":
+            for m, (plus, cross) in enumerate(zip(a[1:], b, strict=True), start=1):
+                a[m] = torch.cat([torch.cat([plus, cross], dim=1), torch.cat([-cross, plus], dim=1)])
+        flat = [matrix.flatten(1) for matrix in a]
+        return [flat[m] for m, _ in self.blocks]
 
     @property
     def blocks(self) -> list[tuple[int, int]]:

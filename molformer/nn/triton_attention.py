@@ -25,55 +25,56 @@ from molformer.nn.edges import Edges
 _FAINTEST: tl.constexpr = tl.constexpr(1e-30)
 
 
-def turned_in(x: Tensor, edges: Edges) -> Tensor:
+def turned_in(x: Tensor, edges: Edges, scales: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:
     """Features of the senders in the frames of their edges: (N, M, C) to (E, M, C).
 
     Args:
         x: features of the nodes.
         edges: with frames (E, M, M) that need no gradient.
+        scales: factors of the turned features, one for each pair (l, |m|) and channel (E, P·C).
+        pairs: the pair of each component (M,), where there are scales.
     """
-    y: Tensor = _TurnIn.apply(x, edges.frames, edges.src)
+    y: Tensor = _TurnIn.apply(x, scales, edges.frames, edges.src, pairs)
     return y
 
 
-def attended(
-    queries: Tensor, keys: Tensor, values: Tensor, edges: Edges, num_heads: int, scale: float, eps: float | None
-) -> Tensor:
+def attended(queries: Tensor, sent: Tensor, edges: Edges, num_heads: int, scale: float, eps: float | None) -> Tensor:
     """What the nodes receive: (N, M, C).
 
     Args:
         queries: (N, M, C), in the common frame.
-        keys: (E, M, C), in the frames.
-        values: (E, M, C), in the frames.
+        sent: keys and values (E, M, 2, C), in the frames.
         edges: sorted by receiver; frames and envelopes need no gradient.
         num_heads: H.
         scale: factor of the logits.
         eps: with it, each head's part of a key is divided by the root of its mean square and this; None does not.
     """
-    sums: Tensor = _Attend.apply(
-        queries, keys, values, edges.frames, edges.envelope, edges.starts, num_heads, scale, eps
-    )
+    sums: Tensor = _Attend.apply(queries, sent, edges.frames, edges.envelope, edges.starts, num_heads, scale, eps)
     return sums
 
 
 class _TurnIn(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, frames: Tensor, src: Tensor) -> Tensor:
-        ctx.save_for_backward(frames, src)
-        ctx.num_nodes = len(x)
+    def forward(
+        ctx: Any, x: Tensor, scales: Tensor | None, frames: Tensor, src: Tensor, pairs: Tensor | None
+    ) -> Tensor:
+        x, scales = x.contiguous(), None if scales is None else scales.contiguous()
+        ctx.save_for_backward(x, scales, frames, src, pairs)
         y = x.new_empty(len(src), *x.shape[1:])
         if len(src):
-            _turn_in[(len(src),)](x.contiguous(), frames, src, y, **_sizes(x))
+            _turn_in[(len(src),)](x, scales, frames, src, pairs, y, P=_count(scales, x), **_sizes(x))
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        frames, src = ctx.saved_tensors
-        sums = torch.zeros(ctx.num_nodes, *grad.shape[1:], dtype=_summed_in(grad), device=grad.device)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, scales, frames, src, pairs = ctx.saved_tensors
+        sums = torch.zeros(x.shape, dtype=_summed_in(grad), device=grad.device)
+        scale_grads = None if scales is None else torch.empty_like(scales)
         if len(src):
-            _turn_back_to_senders[(len(src),)](grad.contiguous(), frames, src, sums, **_sizes(grad))
-        return sums.to(grad.dtype), None, None
+            given = grad.contiguous(), x, scales, frames, src, pairs
+            _turn_back_to_senders[(len(src),)](*given, sums, scale_grads, P=_count(scales, x), **_sizes(grad))
+        return sums.to(grad.dtype), scale_grads, None, None, None
 
 
 class _Attend(torch.autograd.Function):
@@ -81,8 +82,7 @@ class _Attend(torch.autograd.Function):
     def forward(
         ctx: Any,
         queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
+        sent: Tensor,
         frames: Tensor,
         envelope: Tensor,
         starts: Tensor,
@@ -90,13 +90,13 @@ class _Attend(torch.autograd.Function):
         scale: float,
         eps: float | None,
     ) -> Tensor:
-        queries, keys, values = queries.contiguous(), keys.contiguous(), values.contiguous()
+        queries, sent = queries.contiguous(), sent.contiguous()
         sums = torch.empty_like(queries)
         logs = torch.empty(len(queries), num_heads, dtype=_summed_in(queries), device=queries.device)
-        ctx.sizes = _sizes(queries) | {"H": num_heads, "HP": triton.next_power_of_2(num_heads), "NORM": eps is not None}
-        ctx.scale, ctx.eps = scale, eps or 0.0
-        given = queries, keys, values, frames, envelope, starts
-        _attend[(len(queries),)](*given, sums, logs, scale, ctx.eps, **ctx.sizes)
+        heads = {"H": num_heads, "HP": triton.next_power_of_2(num_heads)}
+        ctx.sizes = _sizes(queries) | heads | {"SCALE": scale, "NORM": eps is not None, "EPS": eps or 0.0}
+        given = queries, sent, frames, envelope, starts
+        _attend[(len(queries),)](*given, sums, logs, **ctx.sizes)
         ctx.save_for_backward(*given, sums, logs)
         return sums
 
@@ -104,9 +104,14 @@ class _Attend(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        grads = [torch.empty_like(tensor) for tensor in saved[:3]]
-        _attend_backward[(len(grad),)](*saved, grad.contiguous(), *grads, ctx.scale, ctx.eps, **ctx.sizes)
+        grads = [torch.empty_like(tensor) for tensor in saved[:2]]
+        _attend_backward[(len(grad),)](*saved, grad.contiguous(), *grads, **ctx.sizes)
         return *grads, *[None] * 6
+
+
+def _count(scales: Tensor | None, x: Tensor) -> int:
+    """P, the number of pairs that have a scale, 0 without."""
+    return 0 if scales is None else scales.shape[1] // x.shape[2]
 
 
 def _summed_in(x: Tensor) -> torch.dtype:
@@ -117,43 +122,100 @@ def _sizes(x: Tensor) -> dict[str, Any]:
     """Sizes of features (…, M, C) as they are and as the kernels take them, and the type in which these compute."""
     components, channels = x.shape[1:]
     accumulated = tl.float64 if x.dtype == torch.float64 else tl.float32
-    return {"M": components, "C": channels, "CP": max(16, triton.next_power_of_2(channels)), "ACC": accumulated}
+    padded = max(16, triton.next_power_of_2(channels))
+    warps = max(1, padded // 32)  # one was fastest for 32 channels: then no sum goes through shared memory
+    return {"M": components, "C": channels, "CP": padded, "ACC": accumulated, "num_warps": warps}
 
 
 @triton.jit
-def _load(pointer, row, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CP: tl.constexpr, ACC: tl.constexpr):
-    """A matrix (ROWS, COLUMNS), one of many, with zeros around it: (16, CP)."""
+def _places(row, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CP: tl.constexpr, OF: tl.constexpr = 1):
+    """Where the numbers (16, CP) of a matrix (ROWS, COLUMNS), one of many, stand, and which of them there are.
+
+    OF such matrices stand with their rows side by side.
+    """
     rows, columns = tl.arange(0, 16)[:, None], tl.arange(0, CP)[None, :]
-    inside = (rows < ROWS) & (columns < COLUMNS)
-    start = pointer + row * ROWS * COLUMNS
-    return tl.load(start + rows * COLUMNS + columns, mask=inside, other=0.0).to(ACC)
+    return (row * ROWS + rows) * OF * COLUMNS + columns, (rows < ROWS) & (columns < COLUMNS)
 
 
 @triton.jit
-def _places(row, M: tl.constexpr, C: tl.constexpr, CP: tl.constexpr):
-    """Where the numbers (16, CP) of a row of features (M, C) stand, and which of them there are."""
-    rows, columns = tl.arange(0, 16)[:, None], tl.arange(0, CP)[None, :]
-    return row * M * C + rows * C + columns, (rows < M) & (columns < C)
+def _load(
+    pointer,
+    row,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    CP: tl.constexpr,
+    ACC: tl.constexpr,
+    OF: tl.constexpr = 1,
+):
+    """A matrix of those that `_places` finds, with zeros around it: (16, CP)."""
+    places, inside = _places(row, ROWS, COLUMNS, CP, OF)
+    return tl.load(pointer + places, mask=inside, other=0.0).to(ACC)
 
 
 @triton.jit
-def _turn_in(x, frames, src, y, M: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, ACC: tl.constexpr):
+def _load_scales(
+    scales, edge, pairs, M: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, ACC: tl.constexpr
+):
+    """The scale of each number of an edge's features (16, CP)."""
+    rows, columns = tl.arange(0, 16), tl.arange(0, CP)[None, :]
+    pair = tl.load(pairs + rows, mask=rows < M, other=0)[:, None]
+    inside = (rows[:, None] < M) & (columns < C)
+    return tl.load(scales + (edge * P + pair) * C + columns, mask=inside, other=0.0).to(ACC)
+
+
+@triton.jit
+def _turn_in(
+    x,
+    scales,
+    frames,
+    src,
+    pairs,
+    y,
+    M: tl.constexpr,
+    C: tl.constexpr,
+    CP: tl.constexpr,
+    P: tl.constexpr,
+    ACC: tl.constexpr,
+):
     edge = tl.program_id(0).to(tl.int64)
     frame = _load(frames, edge, M, M, 16, ACC)
-    sent = _load(x, tl.load(src + edge), M, C, CP, ACC)
+    turned = tl.dot(frame, _load(x, tl.load(src + edge), M, C, CP, ACC), input_precision="ieee")
+    if P > 0:
+        turned *= _load_scales(scales, edge, pairs, M, C, CP, P, ACC)
     places, inside = _places(edge, M, C, CP)
-    tl.store(y + places, tl.dot(frame, sent, input_precision="ieee"), mask=inside)
+    tl.store(y + places, turned, mask=inside)
 
 
 @triton.jit
 def _turn_back_to_senders(
-    grad, frames, src, sums, M: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, ACC: tl.constexpr
+    grad,
+    x,
+    scales,
+    frames,
+    src,
+    pairs,
+    sums,
+    scale_grads,
+    M: tl.constexpr,
+    C: tl.constexpr,
+    CP: tl.constexpr,
+    P: tl.constexpr,
+    ACC: tl.constexpr,
 ):
     edge = tl.program_id(0).to(tl.int64)
+    sender = tl.load(src + edge)
     frame = _load(frames, edge, M, M, 16, ACC)
-    turned = tl.dot(tl.trans(frame), _load(grad, edge, M, C, CP, ACC), input_precision="ieee")
-    places, inside = _places(tl.load(src + edge), M, C, CP)
-    tl.atomic_add(sums + places, turned, mask=inside)
+    given = _load(grad, edge, M, C, CP, ACC)
+    if P > 0:  # of y = s t, t = D x:  ∂s = Σ t ∂y over the components of a pair,  ∂t = s ∂y
+        turned = tl.dot(frame, _load(x, sender, M, C, CP, ACC), input_precision="ieee")
+        rows = tl.arange(0, 16)
+        pair = tl.load(pairs + rows, mask=rows < M, other=-1)
+        belongs = (pair[None, :] == rows[:, None]).to(ACC)
+        scale_places, there = _places(edge, P, C, CP)
+        tl.store(scale_grads + scale_places, tl.dot(belongs, turned * given, input_precision="ieee"), mask=there)
+        given *= _load_scales(scales, edge, pairs, M, C, CP, P, ACC)
+    places, inside = _places(sender, M, C, CP)
+    tl.atomic_add(sums + places, tl.dot(tl.trans(frame), given, input_precision="ieee"), mask=inside)
 
 
 @triton.jit
@@ -176,10 +238,10 @@ def _by_channel(x, heads):
 
 
 @triton.jit
-def _inverse_sizes(key, heads, eps, NUMBERS: tl.constexpr, NORM: tl.constexpr):
+def _inverse_sizes(key, heads, NUMBERS: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr):
     """One over the root mean square of each head's part of a key, NUMBERS of them, (HP,); 1 without NORM."""
     squares = _by_head(key, key, heads)
-    return 1 / tl.sqrt(squares / NUMBERS + eps) if NORM else squares * 0 + 1
+    return 1 / tl.sqrt(squares / NUMBERS + EPS) if NORM else squares * 0 + 1
 
 
 @triton.jit
@@ -191,21 +253,20 @@ def _term(logit, envelope):
 @triton.jit
 def _attend(
     queries,
-    keys,
-    values,
+    sent,
     frames,
     envelopes,
     starts,
     sums,
     logs,
-    scale,
-    eps,
     M: tl.constexpr,
     C: tl.constexpr,
     H: tl.constexpr,
     CP: tl.constexpr,
     HP: tl.constexpr,
+    SCALE: tl.constexpr,
     NORM: tl.constexpr,
+    EPS: tl.constexpr,
     ACC: tl.constexpr,
 ):
     node = tl.program_id(0).to(tl.int64)
@@ -216,14 +277,14 @@ def _attend(
     received = tl.zeros((16, CP), dtype=ACC)
     for edge in range(tl.load(starts + node), tl.load(starts + node + 1)):
         frame = _load(frames, edge, M, M, 16, ACC)
-        key = _load(keys, edge, M, C, CP, ACC)
-        inverse = _inverse_sizes(key, heads, eps, M * C // H, NORM)
-        logit = _by_head(tl.dot(frame, query, input_precision="ieee"), key, heads) * scale * inverse
+        key = _load(sent, edge, M, C, CP, ACC, 2)
+        inverse = _inverse_sizes(key, heads, M * C // H, NORM, EPS)
+        logit = _by_head(tl.dot(frame, query, input_precision="ieee"), key, heads) * SCALE * inverse
         term = _term(logit, tl.load(envelopes + edge).to(ACC))
         larger = tl.maximum(largest, term)
         shrinks, weight = tl.exp(largest - larger), tl.exp(term - larger)
         total = total * shrinks + weight
-        weighted = _load(values, edge, M, C, CP, ACC) * _by_channel(weight, heads)
+        weighted = _load(sent + C, edge, M, C, CP, ACC, 2) * _by_channel(weight, heads)
         turned = tl.dot(tl.trans(frame), weighted, input_precision="ieee")
         received = received * _by_channel(shrinks, heads) + turned
         largest = larger
@@ -236,8 +297,7 @@ def _attend(
 @triton.jit
 def _attend_backward(
     queries,
-    keys,
-    values,
+    sent,
     frames,
     envelopes,
     starts,
@@ -245,16 +305,15 @@ def _attend_backward(
     logs,
     grads,
     query_grads,
-    key_grads,
-    value_grads,
-    scale,
-    eps,
+    sent_grads,
     M: tl.constexpr,
     C: tl.constexpr,
     H: tl.constexpr,
     CP: tl.constexpr,
     HP: tl.constexpr,
+    SCALE: tl.constexpr,
     NORM: tl.constexpr,
+    EPS: tl.constexpr,
     ACC: tl.constexpr,
 ):
     # y = Σ α v:  ∂v = α ∂y,  ∂α = v·∂y;  ∂s = α (∂α - Σ α ∂α), and Σ α ∂α = y·∂y;  of s = q·k: ∂q = k ∂s,  ∂k = q ∂s
@@ -268,21 +327,21 @@ def _attend_backward(
     query_grad = tl.zeros((16, CP), dtype=ACC)
     for edge in range(tl.load(starts + node), tl.load(starts + node + 1)):
         frame = _load(frames, edge, M, M, 16, ACC)
-        key = _load(keys, edge, M, C, CP, ACC)
+        key = _load(sent, edge, M, C, CP, ACC, 2)
         turned_query = tl.dot(frame, query, input_precision="ieee")
         turned_grad = tl.dot(frame, grad, input_precision="ieee")
-        inverse = _inverse_sizes(key, heads, eps, M * C // H, NORM)
-        logit = _by_head(turned_query, key, heads) * scale * inverse
+        inverse = _inverse_sizes(key, heads, M * C // H, NORM, EPS)
+        logit = _by_head(turned_query, key, heads) * SCALE * inverse
         weight = tl.exp(_term(logit, tl.load(envelopes + edge).to(ACC)) - log)
-        value = _load(values, edge, M, C, CP, ACC)
+        value = _load(sent + C, edge, M, C, CP, ACC, 2)
         logit_grad = weight * (_by_head(turned_grad, value, heads) - mean)
-        scaled = _by_channel(logit_grad * scale * inverse, heads)
+        scaled = _by_channel(logit_grad * SCALE * inverse, heads)
         key_grad = turned_query * scaled
         if NORM:  # r = 1/√(ε + k²/n) of s = q·k r too:  ∂k = q r ∂s - k s r² ∂s/n
             key_grad -= key * _by_channel(logit_grad * logit * inverse * inverse / (M * C // H), heads)
-        places, inside = _places(edge, M, C, CP)
-        tl.store(key_grads + places, key_grad, mask=inside)
-        tl.store(value_grads + places, turned_grad * _by_channel(weight, heads), mask=inside)
+        places, inside = _places(edge, M, C, CP, 2)
+        tl.store(sent_grads + places, key_grad, mask=inside)
+        tl.store(sent_grads + C + places, turned_grad * _by_channel(weight, heads), mask=inside)
         query_grad += tl.dot(tl.trans(frame), key * scaled, input_precision="ieee")
     places, inside = _places(node, M, C, CP)
     tl.store(query_grads + places, query_grad, mask=inside)

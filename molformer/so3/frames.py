@@ -9,6 +9,7 @@ edge, under which the layers that use frames are invariant.
 Letters: E edges, M = (lmax+1)² components, K monomials of degree 2·lmax in (q_w, q_x, q_z).
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -45,12 +46,12 @@ def edge_frames(direction: Tensor, lmax: int) -> Tensor:
     """
     if lmax == 0:
         return torch.ones_like(direction[:, :1, None])
-    exponents, table = _polynomial_table(lmax)
+    exponents, table = _on_device(_polynomial_table, lmax, direction.device, direction.dtype)
     flipped = direction[:, 1] < 0
     monomials = _monomials(_quaternion(direction), exponents, 2 * lmax)
     halves = torch.cat([monomials * ~flipped[:, None], monomials * flipped[:, None]], dim=-1)
     size = num_components(lmax)
-    return (halves @ table.to(direction)).view(-1, size, size)
+    return (halves @ table).view(-1, size, size)
 
 
 def frame_blocks(direction: Tensor, lmax: int) -> Tensor:
@@ -67,10 +68,10 @@ def frame_blocks(direction: Tensor, lmax: int) -> Tensor:
     quaternion = _quaternion(direction)
     blocks = []
     for degree in range(1, lmax + 1):
-        exponents, table = _block_table(degree)
+        exponents, table = _on_device(_block_table, degree, direction.device, direction.dtype)
         monomials = _monomials(quaternion, exponents, 2 * degree)
         halves = torch.cat([monomials * ~flipped, monomials * flipped], dim=-1)
-        blocks.append(halves @ table.to(direction))
+        blocks.append(halves @ table)
     return torch.cat(blocks, dim=1)
 
 
@@ -88,8 +89,18 @@ def _monomials(quaternion: Tensor, exponents: Tensor, degree: int) -> Tensor:
     for _ in range(degree):
         powers.append(powers[-1] * quaternion)
     stacked = torch.stack(powers, dim=-1)  # (E, 3, degree + 1)
-    w, x, z = (stacked[:, axis].index_select(-1, exponents[:, axis].to(quaternion.device)) for axis in range(3))
+    w, x, z = (stacked[:, axis].index_select(-1, exponents[:, axis]) for axis in range(3))
     return w * x * z
+
+
+_Table = Callable[[int], tuple[Tensor, Tensor]]
+
+
+@cache
+def _on_device(table: _Table, degree: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """One of the two tables, where it does not need to be copied for each batch."""
+    exponents, coefficients = table(degree)
+    return exponents.to(device), coefficients.to(device, dtype)
 
 
 @cache

@@ -85,6 +85,9 @@ class TrainingConfig:
         compile: let torch.compile make the layers; not for conservative forces.
         kernels: `plain` operations of torch, or `triton`: fused kernels for the attention on a GPU, with the same
             results; conservative forces are computed by the plain ones all the same.
+        cuda_graphs: record a training step once and replay it, which on a GPU saves most of the time of small batches;
+            batches are padded by a few percent. Not for noise, stochastic depth, derived targets such as conservative
+            forces, compile, periodic structures, or several devices.
         device: `auto`, `cpu` or `cuda`.
         devices: how many of them, each with a process of its own.
         nodes: machines of `devices` devices each.
@@ -136,6 +139,7 @@ class TrainingConfig:
     precision: Precision = "32"
     compile: bool = False
     kernels: Kernels = "plain"
+    cuda_graphs: bool = False
     device: str = "auto"
     devices: int = 1
     nodes: int = 1
@@ -168,6 +172,8 @@ class TrainingConfig:
             raise ConfigError("geometry_repeats are for molecules, not for point clouds")
         if self.points and len(self.targets) != 1:
             raise ConfigError("a run on point clouds has one target, the class")
+        if self.cuda_graphs and (self.noise or self.compile or self.devices * self.nodes > 1):
+            raise ConfigError("cuda_graphs is not for noise, compile or several devices: turn one of them off")
         if self.freeze and not self.initial:
             raise ConfigError("freeze is for a run that starts from a trained model: set `initial`")
         self.split_policy()

@@ -54,7 +54,8 @@ class Monitor(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Note the norm of the gradient, before it is clipped."""
-        gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
+        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         self._norms.append(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
 
     def on_train_batch_end(

@@ -235,6 +235,8 @@ def new_task(
     if training.precision == "64":
         task.double()  # before the average of the weights is made from it
     task.model.encoder.use_kernels(training.kernels)
+    if training.cuda_graphs and (task.model.derived or encoder.stochastic_depth):
+        raise ConfigError("cuda_graphs is not for conservative forces, stress or stochastic_depth: turn it off")
     if training.compile:
         if task.model.derived:
             raise ConfigError(

@@ -27,9 +27,13 @@ from molformer.training.config import TrainingConfig
 from molformer.training.distributed import summed, world
 from molformer.training.losses import class_loss_sum, masked_loss_sum, mean
 from molformer.training.optimizer import freeze, layer_rates, parameter_groups, rate_of_step
+from molformer.training.step_graphs import StepGraphs
 
 DENOISING = "denoising"
 """Name of the auxiliary loss among those of the targets."""
+
+STEPS_BETWEEN_CHECKS = 16
+"""Steps after which it is looked at whether the loss is finite."""
 
 
 class PropertyTask(LightningModule):
@@ -66,19 +70,46 @@ class PropertyTask(LightningModule):
         self.denoise = AtomVectorHead(self.model.encoder.out_channels) if self.training_config.noise else None
         self.metrics = nn.ModuleList(_metrics(target) for target in self.model.targets)
         self._sums: dict[str, Tensor] = {}
+        self._trained: tuple[Tensor, int] | None = None  # sum of the losses over the epoch's graphs, and their number
+        self._step_graphs: StepGraphs | None = None
 
-    def training_step(self, graph: GraphBatch, _index: int) -> Tensor:
+    def training_step(self, graph: GraphBatch, index: int) -> Tensor:
         """Weighted sum of the targets' losses."""
+        losses = self._replayed_losses(graph) if self.training_config.cuda_graphs else None
+        if losses is None:
+            losses = self._all_losses(graph)
+        so_far, count = self._trained or (torch.zeros_like(losses, dtype=torch.float64), 0)
+        self._trained = so_far + graph.num_graphs * losses.detach(), count + graph.num_graphs
+        if index % STEPS_BETWEEN_CHECKS == 0 or self.trainer.is_last_batch:
+            self._check(self._trained[0])
+        return losses[0]
+
+    def _all_losses(self, graph: GraphBatch) -> Tensor:
+        """The weighted sum, and the losses it is of (L,)."""
         losses = self._training_losses(graph)
-        total = self._weighted(losses)
-        if not torch.isfinite(total):
+        return torch.stack([self._weighted(losses), *losses.values()])
+
+    def _replayed_losses(self, graph: GraphBatch) -> Tensor | None:
+        """The same by a CUDA graph, None where there can be none."""
+        if not graph.pos.is_cuda or graph.cell is not None or graph.num_graphs == len(graph.pos):
+            return None
+        if self._step_graphs is None:
+            learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]
+            self._step_graphs = StepGraphs(self._all_losses, learnt)
+        src, dst, _ = self.model.encoder.find_edges(graph)
+        return self._step_graphs(replace(graph, src=src, dst=dst))
+
+    def on_train_epoch_start(self) -> None:
+        """Start new sums of the losses."""
+        self._trained = None
+
+    def _check(self, sums: Tensor) -> None:
+        """Seldom, because a GPU has to be waited for; what is no longer finite stays so in a sum."""
+        if not torch.isfinite(sums).all():
             raise TrainingError(
-                f"the loss is {total.item()} in epoch {self.current_epoch + 1}: lower learning_rate or gradient_clip; "
-                "the run folder keeps the best model and the state after the last good epoch"
+                f"the loss is {sums[0].item()} in epoch {self.current_epoch + 1}: lower learning_rate or "
+                "gradient_clip; the run folder keeps the best model and the state after the last good epoch"
             )
-        values = {"train/loss": total.detach()} | {f"train/{name}": loss.detach() for name, loss in losses.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=graph.num_graphs, sync_dist=True)
-        return total
 
     def on_validation_epoch_start(self) -> None:
         """Start new sums: of the loss and of the rows, for each target."""
@@ -101,6 +132,11 @@ class PropertyTask(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log losses, and errors in the targets' units."""
         values = {f"val/{name}": value.float() for name, value in self.validation_losses().items()}
+        if self._trained is not None:  # logged here, in time for the callbacks at the end of the epoch
+            sums, count = self._trained
+            means = summed(sums) / summed(sums.new_tensor(count))
+            names = ["loss", *[target.name for target in self.model.targets], *[DENOISING] * bool(self.denoise)]
+            values |= {f"train/{name}": mean.float() for name, mean in zip(names, means.unbind(), strict=True)}
         for target, metrics in zip(self.model.targets, self.metrics, strict=True):
             assert isinstance(metrics, MetricCollection)
             if summed(self._sums[target.name])[1] > 0:
@@ -116,7 +152,9 @@ class PropertyTask(LightningModule):
             rates = layer_rates(self, config.encoder_rate, config.freeze)
             freeze(self, rates)
         optimizer = AdamW(
-            parameter_groups(self, config.weight_decay, config.learning_rate, rates), lr=config.learning_rate
+            parameter_groups(self, config.weight_decay, config.learning_rate, rates),
+            lr=config.learning_rate,
+            fused=self.device.type == "cuda" and config.precision != "bf16-mixed",  # Lightning cannot clip there then
         )
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         rate = partial(rate_of_step, steps=steps, warmup=config.warmup, cooldown=config.cooldown)

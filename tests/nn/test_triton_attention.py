@@ -102,11 +102,12 @@ from triton.language import float32
 from molformer.nn import triton_attention as kernels
 
 sizes = {"M": 9, "C": 12, "CP": 16, "ACC": float32}
-heads = {**sizes, "H": 3, "HP": 4, "NORM": True}
-given = {"_turn_in": sizes, "_turn_back_to_senders": sizes, "_attend": heads, "_attend_backward": heads}
+heads = {**sizes, "H": 3, "HP": 4, "SCALE": 0.5, "NORM": True, "EPS": 1e-6}
+pairs = {**sizes, "P": 6}
+given = {"_turn_in": pairs, "_turn_back_to_senders": pairs, "_attend": heads, "_attend_backward": heads}
 for name, constants in given.items():
     kernel = getattr(kernels, name)
-    types = {"src": "*i64", "starts": "*i64", "scale": "fp32", "eps": "fp32"} | dict.fromkeys(constants, "constexpr")
+    types = {"src": "*i64", "starts": "*i64", "pairs": "*i64"} | dict.fromkeys(constants, "constexpr")
     signature = {argument: types.get(argument, "*fp32") for argument in kernel.arg_names}
     values = {(kernel.arg_names.index(argument),): value for argument, value in constants.items()}
     source = ASTSource(fn=kernel, signature=signature, constexprs=values)
