@@ -3,7 +3,6 @@
 Letters: N nodes, E edges, M = (lmax+1)² components, C channels, V input vectors, S input numbers.
 """
 
-import importlib.util
 from abc import ABC, abstractmethod
 
 import torch
@@ -15,7 +14,7 @@ from molformer.data.neighbours import knn_edges, radius_edges
 from molformer.elements import MAX_NUMBER
 from molformer.errors import ConfigError, InputError
 from molformer.models.config import SE3TransformerConfig
-from molformer.nn.attention import Kernels, SE3Attention, interpreted
+from molformer.nn.attention import Kernels, SE3Attention, has_triton, interpreted
 from molformer.nn.edges import Edges
 from molformer.nn.inputs import NodeInputs
 from molformer.so3 import num_components
@@ -98,16 +97,17 @@ class Encoder(nn.Module, ABC):
         """Compute the attention by operations of torch, `plain`, or by fused kernels of a GPU, `triton`.
 
         Weights and results are the same. Where a fused kernel cannot be had, as for gradients with respect to
-        positions, degrees beyond 3 or more edges than one pass takes, the plain operations stand in.
+        positions, degrees beyond 3 or more edges than one pass takes, the plain operations stand in. `auto`, which
+        holds until something else is asked for, fuses where it is possible.
 
         Raises:
-            ConfigError: Triton or a GPU is missing, or this network has no such kernels.
+            ConfigError: `triton` is asked for, and Triton or a GPU is missing, or this network has no such kernels.
         """
         layers = [module for module in self.modules() if isinstance(module, SE3Attention)]
         if kernels == "triton":
             if not layers:
                 raise ConfigError(f"a network of architecture '{self.config.architecture}' has no Triton kernels")
-            if importlib.util.find_spec("triton") is None:
+            if not has_triton():
                 raise ConfigError("kernels: triton needs the package triton, which a torch build with CUDA brings")
             if not (torch.cuda.is_available() or interpreted()):
                 raise ConfigError("kernels: triton needs a GPU, and torch finds none here")

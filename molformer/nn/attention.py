@@ -9,8 +9,10 @@ the logits stay bounded however fast the weights grow.
 Letters: N nodes, E edges, M = (lmax+1)² components, C channels, H heads.
 """
 
+import importlib.util
 import os
 from collections.abc import Sequence
+from functools import cache
 from math import log
 from typing import Literal
 
@@ -23,10 +25,11 @@ from molformer.nn.prepared import Prepared
 from molformer.nn.receive import received
 from molformer.nn.so2 import EdgeConvolution
 
-Kernels = Literal["plain", "triton"]
-"""Operations of torch, or fused ones of a GPU: the same weights, the same results."""
+Kernels = Literal["auto", "plain", "triton"]
+"""Operations of torch, or fused ones of a GPU: the same weights, the same results. `auto` takes the fused ones where
+they can be had; `triton` does so in Triton's interpreter too."""
 
-FUSED_NUMBERS = 1 << 29
+FUSED_NUMBERS = 1 << 28
 """Numbers of the largest tensor of all edges up to which the fused kernels, which know no chunks, are used."""
 
 _FAINTEST = 1e-30
@@ -75,6 +78,12 @@ def _total(exponential: Tensor, largest: Tensor, edges: Edges) -> Tensor:
     return (torch.exp(-largest) + edges.sum_at_dst(exponential)).index_select(0, edges.dst)
 
 
+@cache
+def has_triton() -> bool:
+    """Whether Triton is installed, as it is with a torch build for CUDA."""
+    return importlib.util.find_spec("triton") is not None
+
+
 def interpreted() -> bool:
     """Whether Triton's kernels run in its interpreter, which needs no GPU; for tests."""
     return os.environ.get("TRITON_INTERPRET") == "1"
@@ -101,7 +110,7 @@ class SE3Attention(nn.Module):
         self, lmax: int, channels: int, num_heads: int, convolution: EdgeConvolution, qk_norm: bool = False
     ) -> None:
         super().__init__()
-        self.kernels: Kernels = "plain"
+        self.kernels: Kernels = "auto"
         self.num_heads = num_heads
         self.size = (lmax + 1) ** 2 * convolution.out_channels // num_heads
         self.gain = nn.Parameter(torch.ones(num_heads)) if qk_norm else None
@@ -123,7 +132,7 @@ class SE3Attention(nn.Module):
         kernel = self.convolution
         sizes = kernel.numbers_per_edge, kernel.min_chunk
         senders, queries, own = self.projections(x)
-        if self.kernels == "triton" and self._can_fuse(edges):
+        if self._can_fuse(edges):
             sums = self.attend_fused(senders, queries, edges)
         else:
             sums = received(self.attend, self.attend_backward, senders, queries, edges, kernel.tensors(), *sizes)
@@ -159,7 +168,8 @@ class SE3Attention(nn.Module):
 
     def _can_fuse(self, edges: Edges) -> bool:
         """Whether the fused kernels have all that is needed: they give no gradient of the frames, as forces need it."""
-        there = edges.dst.is_cuda or interpreted()
+        on_gpu = edges.dst.is_cuda and self.kernels != "plain" and has_triton()
+        there = on_gpu or (self.kernels == "triton" and interpreted())
         dense = edges.frames.ndim == 3
         few = len(edges.dst) * self.convolution.numbers_per_edge <= FUSED_NUMBERS
         return there and dense and few and not edges.frames.requires_grad and not torch.compiler.is_compiling()

@@ -87,11 +87,32 @@ class MovingAverage(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        def average(averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor) -> None:
-            n = float(count)
-            torch._foreach_lerp_(list(averages), list(weights), 1 - min(decay, (1 + n) / (10 + n)))
+        super().__init__(use_buffers=False)
+        self.decay = decay
+        self._pairs: tuple[list[Tensor], list[Tensor]] | None = None  # averages and weights
+        self._count = 0
 
-        super().__init__(use_buffers=False, multi_avg_fn=average)
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the average when a fit begins."""
+        super().setup(trainer, pl_module, stage)
+        self._pairs = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Average after a step, in one operation: that of `AveragedModel` waits for a GPU several times."""
+        if trainer.global_step <= self._latest_update_step:
+            return
+        self._latest_update_step = trainer.global_step
+        average = self._average_model
+        assert average is not None
+        if self._pairs is None:  # a checkpoint has been read by now
+            averages, weights = ([p.detach() for p in module.parameters()] for module in (average.module, pl_module))
+            self._pairs, self._count = (averages, weights), int(average.n_averaged)
+        decay = min(self.decay, (1 + self._count) / (10 + self._count)) if self._count else 0.0
+        torch._foreach_lerp_(*self._pairs, 1 - decay)
+        self._count += 1
+        average.n_averaged += 1
 
 
 class StepSeed(Callback):

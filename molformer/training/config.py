@@ -83,8 +83,8 @@ class TrainingConfig:
         dropout: largest share of points left out of a training cloud; 0 to 0.5.
         precision: `32`, `64`, `tf32` (on a GPU) or `bf16-mixed`; the last two keep frames and readouts in float32.
         compile: let torch.compile make the layers; not for conservative forces.
-        kernels: `plain` operations of torch, or `triton`: fused kernels for the attention on a GPU, with the same
-            results; conservative forces are computed by the plain ones all the same.
+        kernels: of the attention: `plain` operations of torch, `triton`, fused ones of a GPU with the same results, or
+            `auto`: fused where there is a GPU; conservative forces are computed by the plain ones all the same.
         cuda_graphs: record a training step once and replay it, which on a GPU saves most of the time of small batches;
             batches are padded by a few percent. Not for noise, stochastic depth, derived targets such as conservative
             forces, compile, periodic structures, or several devices.
@@ -138,7 +138,7 @@ class TrainingConfig:
     dropout: float = 0.0
     precision: Precision = "32"
     compile: bool = False
-    kernels: Kernels = "plain"
+    kernels: Kernels = "auto"
     cuda_graphs: bool = False
     device: str = "auto"
     devices: int = 1

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import Parameter
+from torch.func import functional_call
 
 from molformer.data.graph import GraphBatch
 from molformer.nn.precision import Autocast
@@ -97,14 +97,14 @@ class StepGraphs:
     """Replays losses and gradients of batches on a GPU.
 
     Args:
-        losses: computed without regard to the values of any tensor, that is, without waiting for the GPU; without
-            random numbers; and the same when they are computed again.
-        parameters: those that are learnt; they must stay where they are in memory.
+        module: what is learnt; its parameters must stay where they are in memory.
+        losses: of a batch, computed with the module without regard to the values of any tensor, that is, without
+            waiting for the GPU; and without random numbers.
     """
 
-    def __init__(self, losses: Losses, parameters: Sequence[Parameter]) -> None:
-        self.losses = losses
-        self.parameters = parameters
+    def __init__(self, module: nn.Module, losses: Losses) -> None:
+        self.parameters = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+        self._function = _Function(module, losses)
         self._recorded: dict[tuple[int, ...], _Recorded] = {}
         self._pool: Any = None
 
@@ -118,19 +118,23 @@ class StepGraphs:
         shape = graph.num_graphs, padded_size(len(graph.pos)), padded_size(len(graph.dst))
         if shape not in self._recorded:
             if len(self._recorded) >= MOST_GRAPHS:
-                return self.losses(graph)
+                return self._function.losses(graph)
             self._recorded[shape] = self._record(padded(graph, *shape[1:]))
         recorded = self._recorded[shape]
         write(graph, recorded.graph)
         recorded.replay()
-        losses: Tensor = _Replayed.apply(recorded, *self.parameters)
+        losses: Tensor = _Replayed.apply(recorded, *self.parameters.values())
         return losses
 
     def _record(self, graph: GraphBatch) -> _Recorded:
+        # Aliases of the parameters: what autograd has of these is of the stream on which it was first used.
+        aliases = {name: weight.detach().requires_grad_() for name, weight in self.parameters.items()}
+        given = {f"module.{name}": alias for name, alias in aliases.items()}
+
         def step() -> tuple[Tensor, Sequence[Tensor | None]]:
             with Autocast.now("cuda").again():  # a weight that was cast for an earlier step is not that of the next
-                losses = self.losses(graph)
-            return losses.detach(), torch.autograd.grad(losses[0], self.parameters, allow_unused=True)
+                losses = functional_call(self._function, given, (graph,))
+            return losses.detach(), torch.autograd.grad(losses[0], list(aliases.values()), allow_unused=True)
 
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -140,9 +144,21 @@ class StepGraphs:
         torch.cuda.current_stream().wait_stream(stream)
         recording = torch.cuda.CUDAGraph()
         self._pool = self._pool or torch.cuda.graph_pool_handle()
-        with torch.cuda.graph(recording, pool=self._pool):
+        with torch.cuda.graph(recording, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             losses, gradients = step()
         return _Recorded(recording.replay, graph, losses, gradients)
+
+
+class _Function(nn.Module):
+    """A function that computes with a module, as a module whose parameters can be replaced for a call."""
+
+    def __init__(self, module: nn.Module, losses: Losses) -> None:
+        super().__init__()
+        self.module = module
+        self.losses = losses
+
+    def forward(self, graph: GraphBatch) -> Tensor:
+        return self.losses(graph)
 
 
 class _Replayed(torch.autograd.Function):

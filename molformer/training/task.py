@@ -94,8 +94,7 @@ class PropertyTask(LightningModule):
         if not graph.pos.is_cuda or graph.cell is not None or graph.num_graphs == len(graph.pos):
             return None
         if self._step_graphs is None:
-            learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]
-            self._step_graphs = StepGraphs(self._all_losses, learnt)
+            self._step_graphs = StepGraphs(self, self._all_losses)
         src, dst, _ = self.model.encoder.find_edges(graph)
         return self._step_graphs(replace(graph, src=src, dst=dst))
 

@@ -1,6 +1,5 @@
 """The fused kernels against the plain path: on a GPU if there is one, and else in Triton's fused_kernels."""
 
-import importlib
 import os
 import subprocess
 import sys
@@ -140,12 +139,20 @@ def test_forces_take_the_plain_path(monkeypatch):
     assert values["forces"].isfinite().all()
 
 
+@pytest.mark.parametrize("kernels", ["auto", "plain"])
+def test_a_processor_needs_no_fused_kernels(monkeypatch, kernels):
+    monkeypatch.setattr(fused_kernels, "turned_in", lambda *args: pytest.fail("there is no GPU"))
+    network = encoder().cpu()
+    network.use_kernels(kernels)
+    assert network(graph_of((6, 3)).to("cpu")).isfinite().all()
+
+
 def test_a_network_without_such_kernels_says_so():
     with pytest.raises(ConfigError, match="no Triton kernels"):
         PaperTransformer(preset("paper")).use_kernels("triton")
 
 
 def test_without_triton_one_is_told_what_is_needed(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("molformer.models.base.has_triton", lambda: False)
     with pytest.raises(ConfigError, match="needs the package triton"):
         encoder().use_kernels("triton")

@@ -7,12 +7,16 @@ import torch
 
 from molformer.data.datamodule import MoleculeDataModule
 from molformer.errors import ConfigError
+from molformer.training.config import TrainingConfig
 from molformer.training.run import new_task
 from molformer.training.step_graphs import StepGraphs, padded, padded_size, write
 from tests.helpers import small_config
-from tests.training.test_run import training
 
 TARGETS = ["gap", "energy", "charges", "dipole"]
+
+
+def training(store, **settings):
+    return TrainingConfig(data=str(store), wandb="off", **settings)
 
 
 def with_edges(task, graph):
@@ -23,7 +27,7 @@ def with_edges(task, graph):
 @pytest.fixture
 def given(store):
     """A task in float64 and two batches with edges, some of whose labels are missing."""
-    settings = training(store, "unused", targets=TARGETS, precision="64")
+    settings = training(store, targets=TARGETS, precision="64")
     data = MoleculeDataModule(store, TARGETS, batch_size=6)
     task = new_task(small_config(num_layers=2, qk_norm=True), settings, data)
     batches = []
@@ -74,8 +78,8 @@ def test_a_padded_size_is_larger_by_a_few_percent_at_most(count):
 
 def test_what_a_cuda_graph_cannot_replay_is_refused(store):
     with pytest.raises(ConfigError, match="cuda_graphs is not for noise"):
-        training(store, "unused", targets=["gap"], noise=0.1, cuda_graphs=True)
-    settings = training(store, "unused", targets=["energy", "forces"], cuda_graphs=True)
+        training(store, targets=["gap"], noise=0.1, cuda_graphs=True)
+    settings = training(store, targets=["energy", "forces"], cuda_graphs=True)
     data = MoleculeDataModule(store, ["energy", "forces"], batch_size=6)
     with pytest.raises(ConfigError, match="not for conservative forces"):
         new_task(small_config(num_layers=1), settings, data)
@@ -87,7 +91,7 @@ def test_a_replay_gives_losses_and_gradients(given, kernels):
     task, batches = given
     task.cuda()
     task.model.encoder.use_kernels(kernels)
-    replayed = StepGraphs(task._all_losses, list(task.parameters()))
+    replayed = StepGraphs(task, task._all_losses)
     for graph in [*batches, batches[0]]:
         graph = graph.to("cuda")
         assert_the_same(task, task._all_losses(graph), replayed(graph), 1e-10)

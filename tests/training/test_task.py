@@ -1,8 +1,10 @@
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from molformer.data.datamodule import MoleculeDataModule
 from molformer.data.store import write_store
@@ -89,14 +91,26 @@ def test_target_weights_multiply_the_losses(data, store):
     assert heavy._weighted(heavy._training_losses(graph)).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def averages_of(decay, steps, count=0):
+    """The average of a weight that starts at 0 and takes these values, before which `count` steps have been averaged."""
+    module = torch.nn.Linear(1, 1, bias=False)
+    module.weight.data.zero_()
+    average, trainer = MovingAverage(decay), SimpleNamespace(global_step=count)
+    average._average_model = AveragedModel(module)
+    average._average_model.n_averaged += count
+    for value in steps:
+        module.weight.data.fill_(value)
+        trainer.global_step += 1
+        average.on_train_batch_end(trainer, module, None, None, 0)
+        average.on_train_batch_end(trainer, module, None, None, 0)  # as with accumulated gradients: no step between
+    assert average._average_model.n_averaged == count + len(steps)
+    return average._average_model.module.weight.item()
+
+
 def test_the_average_follows_a_short_run_and_has_its_decay_in_a_long_one():
-    average = MovingAverage(0.99)._kwargs["multi_avg_fn"]
-    weights = [torch.zeros(1)]
-    for step in range(1, 30):
-        average(weights, [torch.ones(1)], torch.tensor(step))
-    assert weights[0] > 0.99  # a plain 0.99 would be at 0.25
-    average(weights, [torch.zeros(1)], torch.tensor(10_000))
-    assert weights[0].item() == pytest.approx(0.99, rel=1e-2)
+    assert averages_of(0.99, [1.0]) == 1.0
+    assert averages_of(0.99, [0.0, *[1.0] * 29]) > 0.99  # a plain 0.99 would be at 0.25
+    assert averages_of(0.99, [1.0], count=10_000) == pytest.approx(0.01, rel=1e-2)
 
 
 def test_preflight_measures_and_changes_nothing(data, store):
