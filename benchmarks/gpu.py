@@ -1,10 +1,10 @@
 """Speed and memory on a GPU: `python -m benchmarks.gpu [--quick]`.
 
 The common size of `benchmarks.speed`, 240 molecules of 18 atoms, all pairs: in float32, TF32 and bfloat16, by plain
-operations, by torch.compile, by the fused kernels of Triton, and by these in a CUDA graph that is replayed. `floor/time`
-is as in `benchmarks.floor`, with what the card reaches in a large product of that precision and in a large copy. Memory
-is the most that torch had allocated. Before the table stands by what share features and gradients of the fused kernels
-differ from the plain ones.
+operations, by the fused kernels of Triton, by these in a CUDA graph that is replayed, and if wanted by torch.compile.
+`floor/time` is as in `benchmarks.floor`, with what the card reaches in a large product of that precision and in a large
+copy. Memory is the most that torch had allocated. Before the table stands by what share features and gradients of the
+fused kernels differ from the plain ones.
 """
 
 import argparse

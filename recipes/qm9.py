@@ -1,12 +1,9 @@
 """The pretrained model `qm9`, from the raw data to the folder that ships: `python -m recipes.qm9 QM9.npz -o runs/qm9`.
 
-1. Two stores: QM9 with its DFT geometries; and with a force-field geometry of each SMILES as well, the kind that a
+1. A store: QM9 with its DFT geometries, and with a force-field geometry of each SMILES as well, the kind that a
    prediction from a SMILES is made for. Both geometries of a molecule are on one side of every split.
-2. `configs/qm9_small.yaml` on the first: many passes at a constant rate. It can be stopped and resumed at any time,
-   and made longer by `--epochs`.
-3. `configs/qm9_geometries.yaml` on the second: from there, the rate falls to zero on both kinds of geometry, DFT
-   geometries twice as often.
-4. Errors on the test molecules, of each kind of geometry, and the folder that ships: `OUTPUT/qm9`.
+2. `configs/qm9_geometries.yaml` on it, DFT geometries twice as often.
+3. Errors on the test molecules, of each kind of geometry, and the folder that ships: `OUTPUT/qm9`.
 
 Steps that are finished are not done again.
 """
@@ -30,7 +27,7 @@ from molformer.data.splits import SplitPolicy
 from molformer.data.store import StructureStore, write_store
 from molformer.data.structure import Label, Structure
 from molformer.models.property import load_model
-from molformer.training.arguments import read_configs, read_run
+from molformer.training.arguments import read_configs
 from molformer.training.evaluation import TargetErrors, evaluate, predict_batches
 from molformer.training.run import train
 
@@ -142,10 +139,8 @@ def ship(model: Path, errors: str, folder: Path) -> None:
 def main(
     data: Annotated[Path, typer.Argument(help="NPZ file of QM9")],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder for stores, runs and the model")],
-    epochs: Annotated[int, typer.Option(help="epochs of 20,000 molecules at the constant rate")] = 30,
-    last_epochs: Annotated[int, typer.Option(help="epochs of 50,000 geometries in which the rate falls")] = 8,
     processes: Annotated[int, typer.Option(help="processes for the force field")] = 2,
-    overrides: Annotated[list[str] | None, typer.Argument(help="further keys of the first run, as --key=value")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="further keys of the run, as --key=value")] = None,
 ) -> None:
     """Make the pretrained model of QM9."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -153,21 +148,15 @@ def main(
     store, both = output / "qm9.safetensors", output / "qm9_geometries.safetensors"
     if not store.exists():
         write_store(store, track(molecules(data), "reading", 120_744), LABELS, source="QM9, doi 10.1038/sdata.2014.22")
-    first = output / "constant_rate"
-    if (first / "config.yaml").exists():
-        train(*read_run(str(first), [f"--epochs={epochs}"]), resume=True)
-    else:
-        config = ["--data", str(store), "--run", str(first), f"--epochs={epochs}", *(overrides or [])]
-        train(*read_configs("configs/qm9_small.yaml", config))
     if not both.exists():
         molecules_and_copies = with_force_field(StructureStore(store), output / "geometries", processes)
         write_store(both, molecules_and_copies, LABELS, source="QM9, doi 10.1038/sdata.2014.22, and RDKit geometries")
-    last = output / "run"
-    config = ["--data", str(both), "--run", str(last), f"--epochs={last_epochs}", "--initial", str(first)]
-    train(*read_configs("configs/qm9_geometries.yaml", config), resume=(last / "config.yaml").exists())
-    errors = table_of(errors_by_geometry(last, StructureStore(both)))
+    run = output / "run"
+    config = ["--data", str(both), "--run", str(run), *(overrides or [])]
+    train(*read_configs("configs/qm9_geometries.yaml", config), resume=(run / "config.yaml").exists())
+    errors = table_of(errors_by_geometry(run, StructureStore(both)))
     print(errors)
-    ship(last / "model", errors, output / "qm9")
+    ship(run / "model", errors, output / "qm9")
 
 
 if __name__ == "__main__":

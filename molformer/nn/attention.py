@@ -162,9 +162,7 @@ class SE3Attention(nn.Module):
             return turned_in(senders, edges, scales, getattr(self.convolution, "pairs", None))
 
         eps = None if self.gain is None else _EPSILON
-        return attended(
-            queries, self.convolution.stacked(turned, edges), edges, self.num_heads, self.size**-0.5, eps
-        )
+        return attended(queries, self.convolution.stacked(turned, edges), edges, self.num_heads, self.size**-0.5, eps)
 
     def _can_fuse(self, edges: Edges) -> bool:
         """Whether the fused kernels have all that is needed: they give no gradient of the frames, as forces need it."""

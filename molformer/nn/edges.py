@@ -278,7 +278,7 @@ class LengthEmbedding(nn.Module):
 
 
 def is_recorded(x: Tensor) -> bool:
-    """Whether a CUDA graph is being made, in which no value can be looked at; what it computes has been tried before."""
+    """Whether a CUDA graph is being made, which may look at no value; what it computes has been tried before."""
     return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 

@@ -253,8 +253,10 @@ class SeparableConvolution(EdgeConvolution):
         Returns:
             Weight (M·C, F) and bias (M·C,) of the scales, then `products`.
         """
-        return [scale.unflatten(0, (-1, self.in_channels)).index_select(0, self.pairs).flatten(0, 1)
-                for scale in (self.scale.weight, self.scale.bias)] + self.products()
+        return [
+            scale.unflatten(0, (-1, self.in_channels)).index_select(0, self.pairs).flatten(0, 1)
+            for scale in (self.scale.weight, self.scale.bias)
+        ] + self.products()
 
     def products(self) -> list[Tensor]:
         """For each of `blocks` the `matrices` of all outputs, whose columns of a component stand side by side.

@@ -1,7 +1,6 @@
 """Callbacks that decide what a run keeps: the best model, the last state, averaged weights, and its random numbers."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 

@@ -1,14 +1,10 @@
 """The README.md of a model folder: what the model is, what it was trained on and how far it errs."""
 
 import math
-import platform
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from molformer.data.datamodule import StoreDataModule
 from molformer.elements import SYMBOLS
@@ -17,6 +13,7 @@ from molformer.models.property import PropertyModel
 from molformer.training.bootstrap import Interval
 from molformer.training.config import TrainingConfig
 from molformer.training.evaluation import TargetErrors
+from molformer.training.monitor import Monitor
 from molformer.version import __version__
 
 
@@ -28,7 +25,8 @@ def write_model_card(
     covered: Mapping[str, Coverage],
     equivariance: Mapping[str, Mapping[str, float]],
     epochs: int,
-    seconds: float,
+    monitor: Monitor,
+    command: str,
     folder: Path,
 ) -> None:
     """Write the model card of a trained model into its folder.
@@ -41,7 +39,8 @@ def write_model_card(
         covered: how often the intervals held the truth there, by target name.
         equivariance: by number format, the measured error of each target as a share of its scale.
         epochs: that were trained.
-        seconds: that this took.
+        monitor: which knows how long this took, and where.
+        command: that the run was started with.
         folder: the model folder.
     """
     text = [
@@ -50,7 +49,7 @@ def write_model_card(
         *_errors(errors),
         *_intervals(model, covered),
         *_equivariance(model, equivariance),
-        *_training(model, training, epochs, seconds),
+        *_training(training, epochs, monitor, command),
     ]
     (folder / "README.md").write_text("\n".join(text) + "\n", encoding="utf-8")
 
@@ -168,26 +167,17 @@ def _equivariance(model: PropertyModel, measured: Mapping[str, Mapping[str, floa
     return [*lines, ""]
 
 
-def _training(model: PropertyModel, training: TrainingConfig, epochs: int, seconds: float) -> list[str]:
-    device = torch.cuda.get_device_name() if next(model.parameters()).is_cuda else f"{platform.machine()} CPU"
+def _training(training: TrainingConfig, epochs: int, monitor: Monitor, command: str) -> list[str]:
     return [
         "## Training",
         "",
-        f"{epochs} epochs in {seconds:.0f} s on {device} with {torch.get_num_threads()} threads, "
-        f"{training.devices * training.nodes} process(es); molformer {__version__}, torch {torch.__version__}. "
-        "Every setting stands in `config.yaml` of the run folder.",
+        f"{epochs} epochs in {monitor.seconds:.0f} s on {monitor.machine}, {training.devices * training.nodes} "
+        f"process(es); molformer {__version__}. Every setting stands in `config.yaml` of the run folder.",
         "",
         "```sh",
-        command_line(),
+        command,
         "```",
     ]
-
-
-def command_line() -> str:
-    """The command that this process was started with, as a shell takes it."""
-    program = Path(sys.argv[0])
-    name = "molformer" if program.name in ("molformer", "__main__.py") else program.name
-    return shlex.join([name, *sys.argv[1:]])
 
 
 def _number(value: float) -> str:

@@ -7,6 +7,7 @@ second, seconds of training and the peak memory.
 import csv
 import logging
 import os
+import platform
 import resource
 import sys
 import time
@@ -32,11 +33,13 @@ class Monitor(Callback):
 
     Attributes:
         seconds: of training so far, over all parts of a run that was resumed.
+        machine: that the last of these ran on, and the version of torch.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.seconds = 0.0
+        self.machine = ""
         self._molecules = 0
         self._norms: list[torch.Tensor] = []
         self._start = self._epoch_start = 0.0
@@ -44,6 +47,7 @@ class Monitor(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take out what a resumed run will write again."""
         self._start = time.perf_counter() - self.seconds
+        self.machine = _machine(pl_module.device)
         if trainer.is_global_zero and self.path.is_file():
             rows = [row for row in read_metrics(self.path) if row["epoch"] < trainer.current_epoch]
             self._write(rows)
@@ -90,11 +94,12 @@ class Monitor(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs."""
-        return {"seconds": self.seconds}
+        return {"seconds": self.seconds, "machine": self.machine}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.seconds = state_dict["seconds"]
+        self.machine = state_dict.get("machine", "a machine that an older version did not note")
 
     def _write(self, rows: list[dict[str, float]]) -> None:
         columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -117,6 +122,11 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 def _number(text: str) -> float:
     return int(text) if text.isdigit() else float(text)
+
+
+def _machine(device: torch.device) -> str:
+    cpu = f"{platform.machine()} CPU with {torch.get_num_threads()} threads"
+    return f"{torch.cuda.get_device_name(device) if device.type == 'cuda' else cpu}, torch {torch.__version__}"
 
 
 def peak_memory(device: torch.device) -> float:

@@ -32,7 +32,7 @@ from molformer.training.model_card import write_model_card
 from molformer.training.monitor import Monitor
 from molformer.training.preflight import out_of_memory_advice, preflight
 from molformer.training.report import write_plots, write_predictions
-from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder
+from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder, started_by
 from molformer.training.task import PropertyTask
 from molformer.training.tracking import log_report
 from molformer.training.trainer import make_trainer, quiet_lightning
@@ -137,7 +137,7 @@ def _run(
             shutil.rmtree(folder, ignore_errors=True)
     if best.epoch < 0:
         raise TrainingError("no epoch ended with a finite validation loss: lower learning_rate")
-    return _finish(folder, task, training, data, trainer, monitor.seconds)
+    return _finish(folder, task, training, data, trainer, monitor)
 
 
 def _finish(
@@ -146,7 +146,7 @@ def _finish(
     training: TrainingConfig,
     data: StoreDataModule,
     trainer: lightning.Trainer,
-    seconds: float,
+    monitor: Monitor,
 ) -> TrainingResult:
     """Test the best model and write what a run leaves."""
     model = PropertyModel.load(folder / "model").to(task.device)
@@ -163,13 +163,12 @@ def _finish(
         calibration = calibrate_run(model, data)
         calibration.save(folder / "model")
         covered = coverage(calibration, predicted.values)
-        write_model_card(
-            model, data, training, errors, covered, symmetry, trainer.current_epoch, seconds, folder / "model"
-        )
+        done, command = trainer.current_epoch, started_by(folder)
+        write_model_card(model, data, training, errors, covered, symmetry, done, monitor, command, folder / "model")
         for log in trainer.loggers:
             if isinstance(log, WandbLogger):
                 log_report(log, folder / "model", plots, errors, predicted, data.store, data.split.test)
-    return TrainingResult(folder, folder / "model", errors, trainer.current_epoch, seconds)
+    return TrainingResult(folder, folder / "model", errors, trainer.current_epoch, monitor.seconds)
 
 
 def data_module(training: TrainingConfig, split_file: Path | None = None) -> StoreDataModule:

@@ -8,6 +8,8 @@ weights and model card), `last.ckpt` (from which the run goes on), `metrics.csv`
 import json
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,7 +24,6 @@ from molformer.errors import ConfigError
 from molformer.models.config import SE3TransformerConfig
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import writes_files
-from molformer.training.model_card import command_line
 from molformer.training.monitor import EPOCHS_LOG
 from molformer.version import __version__
 
@@ -62,7 +63,7 @@ def start_folder(folder: Path, encoder: SE3TransformerConfig, training: Training
         "data_sha256": data.store.manifest["sha256"],
         "molformer": __version__,
         "torch": str(torch.__version__),
-        "command": command_line(),
+        "command": _command_line(),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,6 +73,19 @@ def start_folder(folder: Path, encoder: SE3TransformerConfig, training: Training
         (folder / "config.yaml").write_text(settings, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write the run folder '{folder}': {error.strerror}") from None
+
+
+def started_by(folder: Path) -> str:
+    """The command that a run was started with."""
+    command: str = json.loads((folder / "run.json").read_text(encoding="utf-8"))["command"]
+    return command
+
+
+def _command_line() -> str:
+    """The command that this process was started with, as a shell takes it."""
+    program = Path(sys.argv[0])
+    name = "molformer" if program.name in ("molformer", "__main__.py") else program.name
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def check_folder(folder: Path, data: StoreDataModule) -> None:

@@ -7,6 +7,7 @@ few sizes by a graph without labels, in which no edge carries a message; what is
 Letters: N nodes, E edges, B graphs.
 """
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -73,7 +74,14 @@ def padded(graph: GraphBatch, nodes: int, edges: int) -> GraphBatch:
 def write(graph: GraphBatch, larger: GraphBatch) -> None:
     """Fill a batch that `padded` has made with another one, padded to the same size."""
     last = len(larger.pos) - 1
-    padding = {"numbers": 1, "pos": 0, "ptr": last + 1, "batch": graph.num_graphs, "charge": 0, "features": 0}
+    padding: dict[str, float] = {
+        "numbers": 1,
+        "pos": 0,
+        "ptr": last + 1,
+        "batch": graph.num_graphs,
+        "charge": 0,
+        "features": 0,
+    }
     padding |= {"src": last, "dst": last}
     pairs = [(getattr(graph, name), getattr(larger, name), value) for name, value in padding.items()]
     pairs += [(label, larger.labels[name], torch.nan) for name, label in graph.labels.items()]
@@ -144,8 +152,13 @@ class StepGraphs:
         torch.cuda.current_stream().wait_stream(stream)
         recording = torch.cuda.CUDAGraph()
         self._pool = self._pool or torch.cuda.graph_pool_handle()
-        with torch.cuda.graph(recording, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
-            losses, gradients = step()
+        gc.collect()
+        gc.disable()  # to free what a GPU holds, such as an older graph, ends a recording
+        try:
+            with torch.cuda.graph(recording, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+                losses, gradients = step()
+        finally:
+            gc.enable()
         return _Recorded(recording.replay, graph, losses, gradients)
 
 

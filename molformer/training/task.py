@@ -153,7 +153,7 @@ class PropertyTask(LightningModule):
         optimizer = AdamW(
             parameter_groups(self, config.weight_decay, config.learning_rate, rates),
             lr=config.learning_rate,
-            fused=self.device.type == "cuda" and config.precision != "bf16-mixed",  # Lightning cannot clip there then
+            fused=config.precision != "bf16-mixed",  # of a fused one Lightning does not clip the gradient there
         )
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         rate = partial(rate_of_step, steps=steps, warmup=config.warmup, cooldown=config.cooldown)

@@ -92,7 +92,7 @@ def test_target_weights_multiply_the_losses(data, store):
 
 
 def averages_of(decay, steps, count=0):
-    """The average of a weight that starts at 0 and takes these values, before which `count` steps have been averaged."""
+    """The average of a weight that starts at 0 and takes these values, `count` steps having been averaged before."""
     module = torch.nn.Linear(1, 1, bias=False)
     module.weight.data.zero_()
     average, trainer = MovingAverage(decay), SimpleNamespace(global_step=count)
