@@ -52,7 +52,7 @@ def smooth_softmax(logits: Tensor, edges: Edges) -> Tensor:
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return edges.envelope[:, None] * _softmax_over_envelope(logits, edges)
-    terms = logits + edges.envelope.log()[:, None]  # -∞ at the cutoff, where a derivative would be lost
+    terms = logits + edges.log_envelope  # -∞ at the cutoff, where a derivative would be lost
     largest = _largest(terms, edges)
     exponential = terms.sub_(largest.index_select(0, edges.dst)).exp_()
     return exponential.div_(_total(exponential, largest, edges))

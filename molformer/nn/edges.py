@@ -105,6 +105,11 @@ class Edges:
         """First edge of each receiver, and the number of edges at the end (N+1,)."""
         return torch.searchsorted(self.dst, torch.arange(self.num_nodes + 1, device=self.dst.device))
 
+    @cached_property
+    def log_envelope(self) -> Tensor:
+        """Logarithm of the envelope (E, 1)."""
+        return self.envelope.log()[:, None]
+
     def turn_in(self, x: Tensor) -> Tensor:
         """Features (E, M, C) into the frames of their edges."""
         return turning.turn_in(self.frames, x)

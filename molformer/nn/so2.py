@@ -209,6 +209,7 @@ class SeparableConvolution(EdgeConvolution):
         self.scale = nn.Linear(edge_features, pairs * in_channels)
         nn.init.normal_(self.scale.weight, std=1 / sqrt(edge_features))
         nn.init.ones_(self.scale.bias)
+        self._prepared_products = Prepared()
         signs = [m for m in range(lmax + 1) for _ in range(2 if m else 1)]
         starts = [sum(lmax + 1 - k for k in range(m)) for m in range(lmax + 1)]
         pairs_of = [starts[m] + degree for m in signs for degree in range(lmax + 1 - m)]
@@ -216,7 +217,8 @@ class SeparableConvolution(EdgeConvolution):
 
     def stacked(self, turned_in: Callable[[Tensor | None], Tensor], edges: Edges) -> Tensor:
         """See `EdgeConvolution.stacked`; the factors are the scales."""
-        tensors, precision = _in_autocast([turned_in(self.scale(edges.features)), *self.products()])
+        matrices = self._prepared_products([*self.a, *self.b], self.products)
+        tensors, precision = _in_autocast([turned_in(self.scale(edges.features)), *matrices])
         with precision:
             y = _Products.apply(tensors[0].flatten(1), *tensors[1:])
         return y.unflatten(1, (-1, self.outputs, self.out_channels))
