@@ -12,7 +12,7 @@ Letters: N nodes, E edges, M = (lmax+1)² components, C channels, H heads.
 import importlib.util
 import os
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from math import log
 from typing import Literal
 
@@ -26,11 +26,14 @@ from molformer.nn.receive import received
 from molformer.nn.so2 import EdgeConvolution
 
 Kernels = Literal["auto", "plain", "triton"]
-"""Operations of torch, or fused ones of a GPU: the same weights, the same results. `auto` takes the fused ones where
-they can be had; `triton` does so in Triton's interpreter too."""
+"""Operations of torch, or fused ones of a GPU: the same weights, the same results. `auto` takes the fused ones on a GPU
+where they are worth it; `triton` wherever they can be had, in Triton's interpreter too."""
 
 FUSED_NUMBERS = 1 << 28
 """Numbers of the largest tensor of all edges up to which the fused kernels, which know no chunks, are used."""
+
+LEAST_EDGES_FUSED = 1 << 12
+"""Edges from which on `auto` fuses a prediction: at their first use the kernels are compiled, which takes seconds."""
 
 _FAINTEST = 1e-30
 _EPSILON = 1e-6
@@ -158,16 +161,17 @@ class SE3Attention(nn.Module):
         """What `attend` gives, by the kernels of `nn.triton_attention`, from features of all nodes (N, M, C)."""
         from molformer.nn.triton_attention import attended, turned_in
 
-        def turned(scales: Tensor | None) -> Tensor:
-            return turned_in(senders, edges, scales, getattr(self.convolution, "pairs", None))
-
+        sent = self.convolution.stacked(partial(turned_in, senders, edges), edges)
         eps = None if self.gain is None else _EPSILON
-        return attended(queries, self.convolution.stacked(turned, edges), edges, self.num_heads, self.size**-0.5, eps)
+        return attended(queries, sent, edges, self.num_heads, self.size**-0.5, eps)
 
     def _can_fuse(self, edges: Edges) -> bool:
         """Whether the fused kernels have all that is needed: they give no gradient of the frames, as forces need it."""
-        on_gpu = edges.dst.is_cuda and self.kernels != "plain" and has_triton()
-        there = on_gpu or (self.kernels == "triton" and interpreted())
+        if self.kernels == "auto":
+            worth = torch.is_grad_enabled() or len(edges.dst) >= LEAST_EDGES_FUSED
+            there = edges.dst.is_cuda and worth and has_triton()
+        else:
+            there = self.kernels == "triton" and (edges.dst.is_cuda or interpreted())
         dense = edges.frames.ndim == 3
         few = len(edges.dst) * self.convolution.numbers_per_edge <= FUSED_NUMBERS
         return there and dense and few and not edges.frames.requires_grad and not torch.compiler.is_compiling()

@@ -76,15 +76,15 @@ class EdgeConvolution(nn.Module, ABC):
         """Apply the kernel in the frames: (E, M, C) → O times (E, M, D)."""
         return self.apply_to(x, edges.features, *self.tensors())
 
-    def stacked(self, turned_in: Callable[[Tensor | None], Tensor], edges: Edges) -> Tensor:
+    def stacked(self, turned_in: Callable[..., Tensor], edges: Edges) -> Tensor:
         """`forward` with its outputs side by side, (E, M, O, D), and its derivative written out; it has no second one.
 
         Args:
-            turned_in: from factors of the turned features, one for each pair (l, |m|) and channel (E, P·C), or None
-                to the features in the frames of their edges (E, M, C).
+            turned_in: gives the features in the frames of their edges (E, M, C); with factors, one for each pair
+                (l, |m|) and channel (E, P·C), and the pair of each component (M,), times these.
             edges: with the edge features.
         """
-        tensors, precision = _in_autocast([turned_in(None), edges.features, *self.tensors()])
+        tensors, precision = _in_autocast([turned_in(), edges.features, *self.tensors()])
         with precision:
             return torch.stack(_WrittenOut.apply(self, *tensors), dim=2)
 
@@ -215,10 +215,10 @@ class SeparableConvolution(EdgeConvolution):
         pairs_of = [starts[m] + degree for m in signs for degree in range(lmax + 1 - m)]
         self.register_buffer("pairs", torch.tensor(pairs_of), persistent=False)  # (l, |m|) of each component (M,)
 
-    def stacked(self, turned_in: Callable[[Tensor | None], Tensor], edges: Edges) -> Tensor:
+    def stacked(self, turned_in: Callable[..., Tensor], edges: Edges) -> Tensor:
         """See `EdgeConvolution.stacked`; the factors are the scales."""
         matrices = self._prepared_products([*self.a, *self.b], self.products)
-        tensors, precision = _in_autocast([turned_in(self.scale(edges.features)), *matrices])
+        tensors, precision = _in_autocast([turned_in(self.scale(edges.features), self.pairs), *matrices])
         with precision:
             y = _Products.apply(tensors[0].flatten(1), *tensors[1:])
         return y.unflatten(1, (-1, self.outputs, self.out_channels))

@@ -81,13 +81,15 @@ class TrainingConfig:
         sampling: how they are chosen, `random`, `farthest` or `all`.
         jitter: noise of the training clouds' points, as a share of the radius; 0 to 0.03.
         dropout: largest share of points left out of a training cloud; 0 to 0.5.
-        precision: `32`, `64`, `tf32` (on a GPU) or `bf16-mixed`; the last two keep frames and readouts in float32.
+        precision: `32`, `64`, `tf32` (on a GPU; a processor has 32) or `bf16-mixed`; the last two keep frames and
+            readouts in float32.
         compile: let torch.compile make the layers; not for conservative forces.
         kernels: of the attention: `plain` operations of torch, `triton`, fused ones of a GPU with the same results, or
             `auto`: fused where there is a GPU; conservative forces are computed by the plain ones all the same.
         cuda_graphs: record a training step once and replay it, which on a GPU saves most of the time of small batches;
-            batches are padded by a few percent. Not for noise, stochastic depth, derived targets such as conservative
-            forces, compile, periodic structures, or several devices.
+            batches, which must have equally many molecules, are padded by a few percent. Not for noise, stochastic
+            depth, derived targets such as conservative forces, compile, or several devices; periodic structures do
+            without.
         device: `auto`, `cpu` or `cuda`.
         devices: how many of them, each with a process of its own.
         nodes: machines of `devices` devices each.
@@ -174,6 +176,8 @@ class TrainingConfig:
             raise ConfigError("a run on point clouds has one target, the class")
         if self.cuda_graphs and (self.noise or self.compile or self.devices * self.nodes > 1):
             raise ConfigError("cuda_graphs is not for noise, compile or several devices: turn one of them off")
+        if self.cuda_graphs and (self.batch_atoms or self.batch_edges):
+            raise ConfigError("cuda_graphs wants batches of equally many molecules: not batch_atoms or batch_edges")
         if self.freeze and not self.initial:
             raise ConfigError("freeze is for a run that starts from a trained model: set `initial`")
         self.split_policy()

@@ -32,6 +32,7 @@ class Preflight:
         edges: edges of such a step.
         memory_gb: peak memory of the process or of the GPU; the average of the weights comes on top.
         epoch_seconds: of an epoch's training, without validation.
+        replayed: whether steps will be replayed by CUDA graphs, and so be faster than those measured.
     """
 
     parameters: int
@@ -40,12 +41,13 @@ class Preflight:
     edges: float
     memory_gb: float
     epoch_seconds: float
+    replayed: bool = False
 
     def __str__(self) -> str:
         return (
             f"{self.parameters:,} parameters; {self.molecules:.0f} molecules, {self.atoms:,.0f} atoms and "
             f"{self.edges:,.0f} edges a step; about {self.memory_gb:.1f} GB and "
-            f"{_duration(self.epoch_seconds)} an epoch"
+            f"{'at most ' * self.replayed}{_duration(self.epoch_seconds)} an epoch"
         )
 
 
@@ -86,6 +88,7 @@ def preflight(
         edges=sum(edges) / count,
         memory_gb=peak_memory(device),
         epoch_seconds=len(loader) * sum(timed) / len(timed),
+        replayed=task.training_config.cuda_graphs and device.type == "cuda",
     )
 
 

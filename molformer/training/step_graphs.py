@@ -47,7 +47,7 @@ def padded(graph: GraphBatch, nodes: int, edges: int) -> GraphBatch:
     Its labels are missing, and its edges have no length, so that they carry no message.
 
     Args:
-        graph: B graphs that are not periodic, not all of a single node, with edges sorted by receiver.
+        graph: B graphs that are not periodic, of more than B+1 nodes, with edges sorted by receiver.
         nodes: N, more than the batch has.
         edges: E, at least as many as the batch has.
     """

@@ -91,7 +91,7 @@ class PropertyTask(LightningModule):
 
     def _replayed_losses(self, graph: GraphBatch) -> Tensor | None:
         """The same by a CUDA graph, None where there can be none."""
-        if not graph.pos.is_cuda or graph.cell is not None or graph.num_graphs == len(graph.pos):
+        if not graph.pos.is_cuda or graph.cell is not None or len(graph.pos) <= graph.num_graphs + 1:
             return None
         if self._step_graphs is None:
             self._step_graphs = StepGraphs(self, self._all_losses)

@@ -59,10 +59,10 @@ def make_trainer(
         callbacks.append(MovingAverage(training.ema_decay))
     if progress is not None:
         callbacks.append(progress)
-    torch.set_float32_matmul_precision("high" if training.precision == "tf32" else "highest")
     wandb = wandb_logger(folder, training.wandb, settings) if writes_files() else None
     alone = training.devices == training.nodes == 1
     on_cpu = training.device == "cpu" or not torch.cuda.is_available()
+    torch.set_float32_matmul_precision("high" if training.precision == "tf32" and not on_cpu else "highest")
     return lightning.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[training.device],
         devices=training.devices,

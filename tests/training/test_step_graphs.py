@@ -79,6 +79,8 @@ def test_a_padded_size_is_larger_by_a_few_percent_at_most(count):
 def test_what_a_cuda_graph_cannot_replay_is_refused(store):
     with pytest.raises(ConfigError, match="cuda_graphs is not for noise"):
         training(store, targets=["gap"], noise=0.1, cuda_graphs=True)
+    with pytest.raises(ConfigError, match="equally many molecules"):
+        training(store, targets=["gap"], batch_atoms=100, cuda_graphs=True)
     settings = training(store, targets=["energy", "forces"], cuda_graphs=True)
     data = MoleculeDataModule(store, ["energy", "forces"], batch_size=6)
     with pytest.raises(ConfigError, match="not for conservative forces"):

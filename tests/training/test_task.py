@@ -12,6 +12,7 @@ from molformer.data.structure import Label, Structure
 from molformer.training.callbacks import MovingAverage
 from molformer.training.preflight import Preflight, out_of_memory_advice, preflight
 from molformer.training.task import DENOISING, PropertyTask
+from molformer.training.trainer import make_trainer
 from tests.helpers import small_config
 from tests.training.test_run import TARGETS, training
 
@@ -111,6 +112,12 @@ def test_the_average_follows_a_short_run_and_has_its_decay_in_a_long_one():
     assert averages_of(0.99, [1.0]) == 1.0
     assert averages_of(0.99, [0.0, *[1.0] * 29]) > 0.99  # a plain 0.99 would be at 0.25
     assert averages_of(0.99, [1.0], count=10_000) == pytest.approx(0.01, rel=1e-2)
+
+
+def test_a_processor_has_full_precision_where_tf32_is_asked_for(store, tmp_path):
+    torch.set_float32_matmul_precision("high")
+    make_trainer(tmp_path, training(store, tmp_path, precision="tf32", device="cpu"), [], None, {})
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_preflight_measures_and_changes_nothing(data, store):
