@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from molformer.data.graph import GraphBatch
+from molformer.errors import ConfigError
 from molformer.nn.precision import Autocast
 
 MOST_GRAPHS = 32
@@ -121,6 +122,9 @@ class StepGraphs:
 
         Args:
             graph: as `padded` takes it, on the GPU.
+
+        Raises:
+            ConfigError: a step cannot be recorded, because it waits for the GPU.
         """
         assert graph.dst is not None
         shape = graph.num_graphs, padded_size(len(graph.pos)), padded_size(len(graph.dst))
@@ -157,6 +161,13 @@ class StepGraphs:
         try:
             with torch.cuda.graph(recording, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
                 losses, gradients = step()
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"a step of this model cannot be recorded ({reason}): set cuda_graphs to false"
+            ) from error
         finally:
             gc.enable()
         return _Recorded(recording.replay, graph, losses, gradients)
