@@ -10,18 +10,18 @@ n_m = lmax+1-m degrees that have order m, P = (lmax+1)(lmax+2)/2 pairs (l, |m|),
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import sqrt
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from molformer.nn.columns import join_columns, split_columns
 from molformer.nn.edges import Edges
 from molformer.nn.prepared import Prepared, are_weights_kept
+from molformer.nn.written_out import convolved, products
 
 Group = Literal["SE(3)", "E(3)"]
 FEW_EDGES = 1024
@@ -84,9 +84,7 @@ class EdgeConvolution(nn.Module, ABC):
                 (l, |m|) and channel (E, P·C), and the pair of each component (M,), times these.
             edges: with the edge features.
         """
-        tensors, precision = _in_autocast([turned_in(), edges.features, *self.tensors()])
-        with precision:
-            return torch.stack(_WrittenOut.apply(self, *tensors), dim=2)
+        return torch.stack(convolved(self, turned_in(), edges.features), dim=2)
 
     @abstractmethod
     def tensors(self) -> list[Tensor]:
@@ -133,61 +131,6 @@ class EdgeConvolution(nn.Module, ABC):
         return f"lmax={self.lmax}, {self.in_channels} → {self.out_channels}, group={self.group}"
 
 
-def _in_autocast(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], torch.autocast]:
-    """Tensors as autocast has them in a product, and a context without it, for what does not know of it."""
-    device = tensors[0].device.type
-    if torch.is_autocast_enabled(device):
-        tensors = [tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors]
-    return tensors, torch.autocast(device, enabled=False)
-
-
-class _WrittenOut(torch.autograd.Function):
-    """A kernel with the derivative that `apply_and_pull_back` gives."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, convolution: EdgeConvolution, x: Tensor, features: Tensor, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.convolution = convolution
-        ctx.save_for_backward(x, features, *tensors)
-        return convolution.apply_to(x, features, *tensors)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, features, *tensors = ctx.saved_tensors
-        outputs = [x.new_empty(0)] * len(grads)  # they are not wanted
-        _, pull_back = ctx.convolution.apply_and_pull_back(x, features, tensors, outputs)
-        return None, *pull_back(*grads)
-
-
-class _Products(torch.autograd.Function):
-    """Consecutive columns of x (E, …), each times a matrix of its own, side by side."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, *matrices: Tensor) -> Tensor:
-        ctx.save_for_backward(x, *matrices)
-        y = x.new_empty(len(x), sum(matrix.shape[1] for matrix in matrices))
-        for part, matrix, out in _columns(x, y, matrices):
-            torch.mm(part, matrix, out=out)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        x, *matrices = ctx.saved_tensors
-        grad, grad_x = grad.contiguous(), torch.empty_like(x)
-        for out, matrix, part in _columns(grad_x, grad, matrices):
-            torch.mm(part, matrix.T, out=out)
-        return grad_x, *[part.T @ given for part, _, given in _columns(x, grad, matrices)]
-
-
-def _columns(x: Tensor, y: Tensor, matrices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The columns of x that a matrix takes, the matrix, and the columns of y that it gives: views."""
-    rows, columns = zip(*(matrix.shape for matrix in matrices), strict=True)
-    return zip(x.split(rows, dim=1), matrices, y.split(columns, dim=1), strict=True)
-
-
 class SeparableConvolution(EdgeConvolution):
     """Edge features scale the inputs per (l, |m|, channel); one map for all edges mixes degrees and channels.
 
@@ -218,9 +161,7 @@ class SeparableConvolution(EdgeConvolution):
     def stacked(self, turned_in: Callable[..., Tensor], edges: Edges) -> Tensor:
         """See `EdgeConvolution.stacked`; the factors are the scales."""
         matrices = self._prepared_products([*self.a, *self.b], self.products)
-        tensors, precision = _in_autocast([turned_in(self.scale(edges.features), self.pairs), *matrices])
-        with precision:
-            y = _Products.apply(tensors[0].flatten(1), *tensors[1:])
+        y = products(turned_in(self.scale(edges.features), self.pairs).flatten(1), matrices)
         return y.unflatten(1, (-1, self.outputs, self.out_channels))
 
     def tensors(self) -> list[Tensor]:

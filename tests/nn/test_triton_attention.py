@@ -81,6 +81,17 @@ def test_single_precision_and_large_logits():
     assert torch.allclose(plain_gradients["x"] / scale, gradients["x"] / scale, atol=1e-4)
 
 
+@pytest.mark.parametrize("convolution", ["separable", "full"])
+def test_autocast_is_near_full_precision(convolution):
+    network, graph = encoder(torch.float32, convolution=convolution), graph_of((6, 3), torch.float32)
+    x = torch.randn(9, 9, 8, device=DEVICE)
+    exact, exact_gradients = features_and_gradients(network, graph, "plain", x)
+    with torch.autocast(DEVICE, torch.bfloat16):
+        fused, gradients = features_and_gradients(network, graph, "triton", x)
+    assert 0 < (exact - fused).abs().max() < 0.05 * exact.abs().max()
+    assert (exact_gradients["x"] - gradients["x"]).abs().max() < 0.05 * exact_gradients["x"].abs().max()
+
+
 def test_edges_at_the_cutoff_and_nodes_without_neighbours():
     network, graph = encoder(), graph_of((3,))
     pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 5.0 - 1e-9, 0.0], [0.0, 0.0, 50.0]], dtype=torch.float64)
