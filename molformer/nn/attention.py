@@ -168,7 +168,8 @@ class SE3Attention(nn.Module):
     def _can_fuse(self, edges: Edges) -> bool:
         """Whether the fused kernels have all that is needed: they give no gradient of the frames, as forces need it."""
         if self.kernels == "auto":
-            worth = torch.is_grad_enabled() or len(edges.dst) >= LEAST_EDGES_FUSED
+            many = len(edges.dst) >= LEAST_EDGES_FUSED and not torch.is_autocast_enabled("cuda")  # which was no faster
+            worth = torch.is_grad_enabled() or many
             there = edges.dst.is_cuda and worth and has_triton()
         else:
             there = self.kernels == "triton" and (edges.dst.is_cuda or interpreted())
