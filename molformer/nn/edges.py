@@ -225,7 +225,7 @@ class EdgeEmbedding(nn.Module):
             edge_vec: pos[dst] - pos[src] (E, 3), Å.
             inputs: vectors (N, V, 3) and numbers (N, S) of the nodes, if there are any.
         """
-        if not is_recorded(dst) and bool((dst[1:] < dst[:-1]).any()):
+        if not _is_recorded(dst) and bool((dst[1:] < dst[:-1]).any()):
             order = torch.argsort(dst, stable=True)
             src, dst, edge_vec = src[order], dst[order], edge_vec[order]
         length, direction, zero = _polar(edge_vec)
@@ -282,7 +282,7 @@ class LengthEmbedding(nn.Module):
         return Edges(src[order], dst[order], num_nodes, frames, features, envelope)
 
 
-def is_recorded(x: Tensor) -> bool:
+def _is_recorded(x: Tensor) -> bool:
     """Whether a CUDA graph is being made, which may look at no value; what it computes has been tried before."""
     return x.is_cuda and torch.cuda.is_current_stream_capturing()
 

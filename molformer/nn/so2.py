@@ -152,7 +152,7 @@ class SeparableConvolution(EdgeConvolution):
         self.scale = nn.Linear(edge_features, pairs * in_channels)
         nn.init.normal_(self.scale.weight, std=1 / sqrt(edge_features))
         nn.init.ones_(self.scale.bias)
-        self._prepared_products = Prepared()
+        self._prepared_side_by_side = Prepared()
         signs = [m for m in range(lmax + 1) for _ in range(2 if m else 1)]
         starts = [sum(lmax + 1 - k for k in range(m)) for m in range(lmax + 1)]
         pairs_of = [starts[m] + degree for m in signs for degree in range(lmax + 1 - m)]
@@ -160,7 +160,7 @@ class SeparableConvolution(EdgeConvolution):
 
     def stacked(self, turned_in: Callable[..., Tensor], edges: Edges) -> Tensor:
         """See `EdgeConvolution.stacked`; the factors are the scales."""
-        matrices = self._prepared_products([*self.a, *self.b], self.products)
+        matrices = self._prepared_side_by_side([*self.a, *self.b], self.side_by_side)
         y = products(turned_in(self.scale(edges.features), self.pairs).flatten(1), matrices)
         return y.unflatten(1, (-1, self.outputs, self.out_channels))
 
@@ -194,14 +194,14 @@ class SeparableConvolution(EdgeConvolution):
         """The weights for all components and outputs at once.
 
         Returns:
-            Weight (M·C, F) and bias (M·C,) of the scales, then `products`.
+            Weight (M·C, F) and bias (M·C,) of the scales, then those `side_by_side`.
         """
         return [
             scale.unflatten(0, (-1, self.in_channels)).index_select(0, self.pairs).flatten(0, 1)
             for scale in (self.scale.weight, self.scale.bias)
-        ] + self.products()
+        ] + self.side_by_side()
 
-    def products(self) -> list[Tensor]:
+    def side_by_side(self) -> list[Tensor]:
         """For each of `blocks` the `matrices` of all outputs, whose columns of a component stand side by side.
 
         Returns:

@@ -81,7 +81,7 @@ class PropertyTask(LightningModule):
         so_far, count = self._trained or (torch.zeros_like(losses, dtype=torch.float64), 0)
         self._trained = so_far + graph.num_graphs * losses.detach(), count + graph.num_graphs
         if index % STEPS_BETWEEN_CHECKS == 0 or self.trainer.is_last_batch:
-            self._check(self._trained[0])
+            self._refuse_unless_finite(self._trained[0])
         return losses[0]
 
     def _all_losses(self, graph: GraphBatch) -> Tensor:
@@ -102,8 +102,8 @@ class PropertyTask(LightningModule):
         """Start new sums of the losses."""
         self._trained = None
 
-    def _check(self, sums: Tensor) -> None:
-        """Seldom, because a GPU has to be waited for; what is no longer finite stays so in a sum."""
+    def _refuse_unless_finite(self, sums: Tensor) -> None:
+        """Whether sums are finite; looked at seldom, since a GPU has to be waited for, and a sum forgets nothing."""
         if not torch.isfinite(sums).all():
             raise TrainingError(
                 f"the loss is {sums[0].item()} in epoch {self.current_epoch + 1}: lower learning_rate or "

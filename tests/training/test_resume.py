@@ -71,6 +71,27 @@ def test_a_killed_run_goes_on_with_the_same_numbers_bit_for_bit(killed, store, t
     )
 
 
+def test_the_card_of_a_run_that_is_finished_elsewhere_tells_where_and_how_it_was_trained(store, tmp_path):
+    folder = tmp_path / "run"
+    result = train(small_config(num_layers=1), training(store, folder, targets=["gap"], epochs=1))
+    assert f"CPU with {torch.get_num_threads()} threads, torch {torch.__version__}" in card_of(result)
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    checkpoint["callbacks"]["Monitor"]["machine"] = "a card of another machine"
+    torch.save(checkpoint, folder / "last.ckpt")
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(about | {"command": "molformer train first.yaml"}))
+    card = card_of(train(*read_run(str(folder)), resume=True))
+    assert "on a card of another machine, 1 process(es)" in card
+    assert "```sh\nmolformer train first.yaml\n```" in card
+    del checkpoint["callbacks"]["Monitor"]["machine"]  # as an older version wrote it
+    torch.save(checkpoint, folder / "last.ckpt")
+    assert "an older version did not note" in card_of(train(*read_run(str(folder)), resume=True))
+
+
+def card_of(result):
+    return (result.model / "README.md").read_text()
+
+
 def test_a_finished_run_can_be_made_longer(store, tmp_path):
     settings = training(store, tmp_path / "run", targets=["gap"], epochs=1)
     train(small_config(num_layers=1), settings)
