@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from molformer.nn.all_pairs import AllPairs
 from molformer.nn.edges import Edges
 from molformer.nn.linear import DegreeLinear
 from molformer.nn.prepared import Prepared
@@ -129,12 +130,17 @@ class SE3Attention(nn.Module):
         heads = torch.eye(num_heads).repeat_interleave(convolution.out_channels // num_heads, dim=0)
         self.register_buffer("heads", heads, persistent=False)  # which channels a head has (C, H)
         self._prepared = Prepared()
+        self._prepared_heads = Prepared()
 
-    def forward(self, x: Tensor, edges: Edges) -> Tensor:
+    def forward(self, x: Tensor, edges: Edges | AllPairs) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
         kernel = self.convolution
         sizes = kernel.numbers_per_edge, kernel.min_chunk
         senders, queries, own = self.projections(x)
+        if isinstance(edges, AllPairs):
+            return own + self.output(self.attend_all(senders, queries, edges))
+        # What is read for each edge is faster read in the order of the memory.
+        senders, queries = senders.contiguous(), self.normalised(queries.contiguous())
         if self._can_fuse(edges):
             sums = self.attend_fused(senders, queries, edges)
         else:
@@ -154,8 +160,26 @@ class SE3Attention(nn.Module):
         (weight,) = self._prepared(weights, joined)  # (M, C, Σ D)
         y = torch.bmm(x.transpose(0, 1), weight).split([layer.shape[-1] for layer in weights], dim=-1)
         queries, own, *senders = (part.transpose(0, 1) for part in y)
-        # What is read for each edge is faster read in the order of the memory.
-        return (senders[0] if senders else x).contiguous(), self.normalised(queries.contiguous()), own
+        return (senders[0] if senders else x), queries, own
+
+    def attend_all(self, senders: Tensor, queries: Tensor, pairs: AllPairs) -> Tensor:
+        """What `attend` gives, for all pairs of few nodes and without gradients, from features (N, M, C)."""
+        kernel = self.convolution
+        keys, values = kernel.apply_to(pairs.turn_in(senders), pairs.features, *kernel.tensors())
+        parameters = [self.query.weight] if self.gain is None else [self.query.weight, self.gain]
+        heads, scale, eps = self._prepared_heads(parameters, self._of_heads)
+        logits = (pairs.turn_in_at_dst(queries) * keys).flatten(1) @ heads
+        if self.gain is not None:  # queries and keys over their sizes
+            logits.mul_(torch.addmm(eps, (keys * keys).flatten(1), heads).rsqrt_())
+            scale = torch.addmm(eps, (queries * queries).flatten(1), heads).rsqrt_().mul_(scale)[:, None]
+        weights = pairs.softmax(logits.view(len(queries), len(queries), -1).mul_(scale))
+        return pairs.sum_turned_back((weights @ self.heads.T)[:, None] * values)
+
+    def _of_heads(self) -> list[Tensor]:
+        """Which numbers of a row belong to a head (M·C, H), the factor of logits and n ε of n numbers."""
+        components = self.size * self.num_heads // len(self.heads)
+        scale = self.heads.new_tensor([self.size**-0.5]) if self.gain is None else self.gain * self.size**0.5
+        return [self.heads.repeat(components, 1), scale, self.heads.new_tensor([self.size * _EPSILON])]
 
     def attend_fused(self, senders: Tensor, queries: Tensor, edges: Edges) -> Tensor:
         """What `attend` gives, by the kernels of `nn.triton_attention`, from features of all nodes (N, M, C)."""
@@ -234,7 +258,7 @@ class SE3Attention(nn.Module):
         """Attention weights α (E, H) from features (N, M, C), to look at."""
         senders, queries, _ = self.projections(x)
         keys, _ = self.convolution(edges.turn_in(senders.index_select(0, edges.src)), edges)
-        return self.softmax(self.logits(edges.turn_in_at_dst(queries), keys), edges)
+        return self.softmax(self.logits(edges.turn_in_at_dst(self.normalised(queries)), keys), edges)
 
     def attend_backward(
         self,

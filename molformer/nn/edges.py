@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from molformer.elements import MAX_NUMBER
+from molformer.nn.all_pairs import AllPairs
 from molformer.nn.chunks import Chunk, whole_receivers
 from molformer.nn.inputs import EdgeInputs
 from molformer.nn.precision import full_precision
@@ -245,6 +246,21 @@ class EdgeEmbedding(nn.Module):
             envelope=self.envelope(length).masked_fill(zero, 0.0),
             runs=runs_of(degrees(dst, len(numbers))) if by_runs(dst, len(numbers)) else None,
             memory=Memory(KEPT_BYTES_TWICE if frames.requires_grad else KEPT_BYTES),
+        )
+
+    def all_pairs(self, numbers: Tensor, pos: Tensor) -> AllPairs:
+        """Embed all pairs of the nodes of one graph, without gradients.
+
+        Args:
+            numbers: species (N,).
+            pos: positions (N, 3), Å.
+        """
+        length, direction, zero = _polar((pos[:, None] - pos).flatten(0, 1))
+        ends = self.from_src(numbers) + self.from_dst(numbers)[:, None]
+        return AllPairs.of(
+            frames=_frames(direction, self.lmax),
+            features=self.mix(self.from_basis(self.basis(length)) + ends.flatten(0, 1)),
+            envelope=self.envelope(length).masked_fill(zero, 0.0),
         )
 
 

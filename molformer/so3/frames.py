@@ -9,7 +9,7 @@ edge, under which the layers that use frames are invariant.
 Letters: E edges, M = (lmax+1)² components, K monomials of degree 2·lmax in (q_w, q_x, q_z).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
@@ -46,12 +46,10 @@ def edge_frames(direction: Tensor, lmax: int) -> Tensor:
     """
     if lmax == 0:
         return torch.ones_like(direction[:, :1, None])
-    exponents, table = _on_device(_polynomial_table, lmax, direction.device, direction.dtype)
-    flipped = direction[:, 1] < 0
-    monomials = _monomials(_quaternion(direction), exponents, 2 * lmax)
-    halves = torch.cat([monomials * ~flipped[:, None], monomials * flipped[:, None]], dim=-1)
+    table = _on_device(_polynomial_table, lmax, direction.device, direction.dtype)
+    *_, monomials = _monomials(direction, lmax)
     size = num_components(lmax)
-    return (halves @ table).view(-1, size, size)
+    return (monomials.T @ table).view(-1, size, size)
 
 
 def frame_blocks(direction: Tensor, lmax: int) -> Tensor:
@@ -64,68 +62,81 @@ def frame_blocks(direction: Tensor, lmax: int) -> Tensor:
     Returns:
         (E, Σ (2l+1)²): the blocks (2l+1, 2l+1) of l = 1 … lmax, rows and columns in the usual order; see `so3.turning`.
     """
-    flipped = (direction[:, 1] < 0)[:, None]
-    quaternion = _quaternion(direction)
     blocks = []
-    for degree in range(1, lmax + 1):
-        exponents, table = _on_device(_block_table, degree, direction.device, direction.dtype)
-        monomials = _monomials(quaternion, exponents, 2 * degree)
-        halves = torch.cat([monomials * ~flipped, monomials * flipped], dim=-1)
-        blocks.append(halves @ table)
+    for degree, monomials in enumerate(_monomials(direction, lmax), start=1):
+        blocks.append(monomials.T @ _on_device(_block_table, degree, direction.device, direction.dtype))
     return torch.cat(blocks, dim=1)
 
 
+def _monomials(direction: Tensor, lmax: int) -> Iterator[Tensor]:
+    """Monomials of degree 2, 4 … 2·lmax of the quaternion in the order of `_exponents`: (2K, E) each.
+
+    The first K of an edge are 0 if y < 0, the last K else.
+    """
+    down = (direction[:, 1] < 0).to(direction.dtype)
+    up = 1 - down
+    monomials = squares = quaternion = _quaternion(direction)
+    for degree in range(1, lmax + 1):
+        left, right = _factors(degree, direction.device)
+        monomials = monomials.index_select(0, left) * squares.index_select(0, right)
+        squares = squares if degree > 1 else monomials
+        yield torch.cat([monomials * up, monomials * down])
+
+
 def _quaternion(direction: Tensor) -> Tensor:
-    """(w, x, z) of the shortest rotation onto +y (E, 3), after the half turn where y < 0."""
+    """(w, x, z) of the shortest rotation onto +y, after the half turn where y < 0: (3, E)."""
     x, y, z = direction.unbind(-1)
     sign = torch.where(y < 0, -1.0, 1.0).to(direction)
     cosine = 1 + sign * y
-    return torch.stack([cosine, -sign * z, x], dim=-1) * (2 * cosine).rsqrt()[:, None]
-
-
-def _monomials(quaternion: Tensor, exponents: Tensor, degree: int) -> Tensor:
-    """w^a x^b z^c for each row (a, b, c) of exponents: (E, 3) to (E, K)."""
-    powers = [torch.ones_like(quaternion)]
-    for _ in range(degree):
-        powers.append(powers[-1] * quaternion)
-    stacked = torch.stack(powers, dim=-1)  # (E, 3, degree + 1)
-    w, x, z = (stacked[:, axis].index_select(-1, exponents[:, axis]) for axis in range(3))
-    return w * x * z
-
-
-_Table = Callable[[int], tuple[Tensor, Tensor]]
+    return torch.stack([cosine, -sign * z, x]) * (2 * cosine).rsqrt()
 
 
 @cache
-def _on_device(table: _Table, degree: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _factors(degree: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of each monomial of degree 2·degree, which one of the degree before it is the product of, and with which of 2.
+
+    Those of degree 2 are products of two numbers of the quaternion.
+    """
+    before, by = (_exponents(2 * degree - 2), _exponents(2)) if degree > 1 else (_exponents(1), _exponents(1))
+    pairs = {(a + d, b + e, c + f): (i, j) for i, (a, b, c) in enumerate(before) for j, (d, e, f) in enumerate(by)}
+    left, right = zip(*(pairs[exponent] for exponent in _exponents(2 * degree)), strict=True)
+    return torch.tensor(left, device=device), torch.tensor(right, device=device)
+
+
+def _exponents(degree: int) -> list[tuple[int, int, int]]:
+    """Exponents of w, x and z in all monomials of a degree."""
+    return [(a, b, degree - a - b) for a in range(degree, -1, -1) for b in range(degree - a, -1, -1)]
+
+
+_Table = Callable[[int], np.ndarray]
+
+
+@cache
+def _on_device(table: _Table, degree: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """One of the two tables, where it does not need to be copied for each batch."""
-    exponents, coefficients = table(degree)
-    return exponents.to(device), coefficients.to(device, dtype)
+    return torch.as_tensor(table(degree)).to(device, dtype)
 
 
 @cache
-def _polynomial_table(lmax: int) -> tuple[Tensor, Tensor]:
-    """Exponents (K, 3), and coefficients (2K, M·M) of D(R_e): first K for y ≥ 0, last K for y < 0."""
-    total = 2 * lmax
-    exponents = [(a, b, total - a - b) for a in range(total, -1, -1) for b in range(total - a, -1, -1)]
-    size = num_components(lmax)
+def _polynomial_table(lmax: int) -> np.ndarray:
+    """Coefficients (2K, M·M) of D(R_e) in the monomials of degree 2·lmax: first K for y ≥ 0, last K for y < 0."""
+    exponents, size = _exponents(2 * lmax), num_components(lmax)
     dense = np.zeros((len(exponents), size, size))
     for degree, block in enumerate(_block_polynomials(lmax)):
         part = degree_slice(degree)
         for exponent, coefficients in _homogenised(block, lmax - degree).items():
             dense[exponents.index(exponent), part, part] = coefficients
     dense = dense[:, frame_order(lmax)]
-    table = np.concatenate([dense, dense * _half_turn(lmax)]).reshape(2 * len(exponents), size * size)
-    return torch.tensor(exponents), torch.as_tensor(table)
+    return np.concatenate([dense, dense * _half_turn(lmax)]).reshape(-1, size * size)
 
 
 @cache
-def _block_table(degree: int) -> tuple[Tensor, Tensor]:
-    """As `_polynomial_table`, of one degree: exponents (K, 3), and coefficients (2K, (2l+1)²)."""
+def _block_table(degree: int) -> np.ndarray:
+    """As `_polynomial_table`, of one degree: (2K, (2l+1)²)."""
     block, part = _block_polynomials(degree)[degree], degree_slice(degree)
-    dense = np.stack(list(block.values()))
-    table = np.concatenate([dense, dense * _half_turn(degree)[part]]).reshape(2 * len(block), -1)
-    return torch.tensor(list(block)), torch.as_tensor(table)
+    zeros = np.zeros((2 * degree + 1, 2 * degree + 1))
+    dense = np.stack([block.get(exponent, zeros) for exponent in _exponents(2 * degree)])
+    return np.concatenate([dense, dense * _half_turn(degree)[part]]).reshape(-1, zeros.size)
 
 
 def _half_turn(lmax: int) -> np.ndarray:
