@@ -93,10 +93,14 @@ class GraphBatch:
 
     def sum_over_graphs(self, x: Tensor) -> Tensor:
         """Sum of node values (N, …) in each graph: (B, …)."""
+        if self.num_graphs == 1:
+            return x.sum(0, keepdim=True)
         return x.new_zeros(self.num_graphs, *x.shape[1:]).index_add_(0, self.batch, x)
 
     def mean_over_graphs(self, x: Tensor) -> Tensor:
         """Mean of node values (N, …) in each graph: (B, …)."""
+        if self.num_graphs == 1:
+            return x.mean(0, keepdim=True)
         return self.sum_over_graphs(x) / self.sizes.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
     def max_over_graphs(self, x: Tensor) -> Tensor:
@@ -106,6 +110,8 @@ class GraphBatch:
 
     def to(self, device: torch.device | str) -> "GraphBatch":
         """The same batch on another device."""
+        if self.pos.device == torch.device(device):
+            return self
         moved = {
             name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
         }

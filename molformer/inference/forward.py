@@ -54,13 +54,15 @@ def run(model: PropertyModel, structures: Sequence[Structure], targets: Sequence
 
 def run_graph(model: PropertyModel, graph: GraphBatch, targets: Sequence[Label]) -> tuple[Mapping[str, Tensor], Tensor]:
     """Values of some targets, probabilities for classes, and features (N, M, C) of a batch on the model's device."""
-    with torch.no_grad(), weights_kept():
-        if any(target in model.derived for target in targets):
+    derived = model.derived
+    differentiates = any(target in derived for target in targets)
+    with torch.inference_mode(not differentiates), torch.no_grad(), weights_kept():
+        if differentiates:
             graph = model.differentiable(graph)
             x = model.features(graph)
             values = model.readout(x, graph)
-        else:  # no gradient is needed
-            x = model.encoder(graph).to(next(model.parameters()).dtype)
+        else:
+            x = model.encoder(graph).to(model.encoder.species.weight.dtype)
             values = model.read_heads([target.name for target in targets], x, graph)
     wanted = {}
     for target in targets:

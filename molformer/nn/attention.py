@@ -19,9 +19,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from molformer.nn.all_pairs import AllPairs
 from molformer.nn.edges import Edges
 from molformer.nn.linear import DegreeLinear
+from molformer.nn.pair_grid import PairGrid
 from molformer.nn.prepared import Prepared
 from molformer.nn.receive import received
 from molformer.nn.so2 import EdgeConvolution
@@ -132,13 +132,13 @@ class SE3Attention(nn.Module):
         self._prepared = Prepared()
         self._prepared_heads = Prepared()
 
-    def forward(self, x: Tensor, edges: Edges | AllPairs) -> Tensor:
+    def forward(self, x: Tensor, edges: Edges | PairGrid) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
+        senders, queries, own = self.projections(x)
+        if isinstance(edges, PairGrid):
+            return own + self.output(self.attend_on(edges, senders, queries))
         kernel = self.convolution
         sizes = kernel.numbers_per_edge, kernel.min_chunk
-        senders, queries, own = self.projections(x)
-        if isinstance(edges, AllPairs):
-            return own + self.output(self.attend_all(senders, queries, edges))
         # What is read for each edge is faster read in the order of the memory.
         senders, queries = senders.contiguous(), self.normalised(queries.contiguous())
         if self._can_fuse(edges):
@@ -160,20 +160,21 @@ class SE3Attention(nn.Module):
         (weight,) = self._prepared(weights, joined)  # (M, C, Σ D)
         y = torch.bmm(x.transpose(0, 1), weight).split([layer.shape[-1] for layer in weights], dim=-1)
         queries, own, *senders = (part.transpose(0, 1) for part in y)
-        return (senders[0] if senders else x), queries, own
+        return senders[0] if senders else x, queries, own
 
-    def attend_all(self, senders: Tensor, queries: Tensor, pairs: AllPairs) -> Tensor:
-        """What `attend` gives, for all pairs of few nodes and without gradients, from features (N, M, C)."""
+    def attend_on(self, grid: PairGrid, senders: Tensor, queries: Tensor) -> Tensor:
+        """What `attend` gives, from features (N, M, C) of one small graph; without gradients."""
         kernel = self.convolution
-        keys, values = kernel.apply_to(pairs.turn_in(senders), pairs.features, *kernel.tensors())
+        keys, values = kernel.apply_to(grid.turn_in(senders), grid.features, *kernel.tensors())
         parameters = [self.query.weight] if self.gain is None else [self.query.weight, self.gain]
         heads, scale, eps = self._prepared_heads(parameters, self._of_heads)
-        logits = (pairs.turn_in_at_dst(queries) * keys).flatten(1) @ heads
+        logits = (grid.turn_in_at_dst(queries) * keys).flatten(1) @ heads
         if self.gain is not None:  # queries and keys over their sizes
             logits.mul_(torch.addmm(eps, (keys * keys).flatten(1), heads).rsqrt_())
-            scale = torch.addmm(eps, (queries * queries).flatten(1), heads).rsqrt_().mul_(scale)[:, None]
-        weights = pairs.softmax(logits.view(len(queries), len(queries), -1).mul_(scale))
-        return pairs.sum_turned_back((weights @ self.heads.T)[:, None] * values)
+            scale = torch.addmm(eps, (queries * queries).flatten(1), heads).rsqrt_().mul_(scale)
+            scale = scale.index_select(0, grid.dst)
+        weights = grid.softmax(logits.mul_(scale)) @ self.heads.T  # of each channel (E, C)
+        return grid.sum_turned_back(values * weights[:, None])
 
     def _of_heads(self) -> list[Tensor]:
         """Which numbers of a row belong to a head (M·C, H), the factor of logits and n ε of n numbers."""

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from molformer.elements import MAX_NUMBER
-from molformer.nn.all_pairs import AllPairs
 from molformer.nn.chunks import Chunk, whole_receivers
 from molformer.nn.inputs import EdgeInputs
+from molformer.nn.pair_grid import PairGrid
 from molformer.nn.precision import full_precision
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.nn.receivers import Run, by_runs, degrees, outer, runs_of, to_edges, to_receivers
@@ -248,20 +248,21 @@ class EdgeEmbedding(nn.Module):
             memory=Memory(KEPT_BYTES_TWICE if frames.requires_grad else KEPT_BYTES),
         )
 
-    def all_pairs(self, numbers: Tensor, pos: Tensor) -> AllPairs:
-        """Embed all pairs of the nodes of one graph, without gradients.
+    def grid(self, numbers: Tensor, pos: Tensor) -> PairGrid:
+        """Find and embed the edges of one small graph, all pairs of its nodes within the cutoff; without gradients.
 
         Args:
             numbers: species (N,).
             pos: positions (N, 3), Å.
         """
-        length, direction, zero = _polar((pos[:, None] - pos).flatten(0, 1))
-        ends = self.from_src(numbers) + self.from_dst(numbers)[:, None]
-        return AllPairs.of(
-            frames=_frames(direction, self.lmax),
-            features=self.mix(self.from_basis(self.basis(length)) + ends.flatten(0, 1)),
-            envelope=self.envelope(length).masked_fill(zero, 0.0),
-        )
+        edge_vec = pos[:, None] - pos  # (N, N, 3), receivers first
+        square = edge_vec.square().sum(-1).fill_diagonal_(torch.inf)
+        dst, src = (square < self.envelope.cutoff**2).nonzero(as_tuple=True)
+        length, direction, zero = _polar(edge_vec[dst, src])
+        ends = self.from_src(numbers).index_select(0, src) + self.from_dst(numbers).index_select(0, dst)
+        frames = edge_frames(direction, self.lmax)
+        features = self.mix(self.from_basis(self.basis(length)) + ends)
+        return PairGrid.of(src, dst, len(numbers), frames, features, self.envelope(length).masked_fill(zero, 0.0))
 
 
 class LengthEmbedding(nn.Module):

@@ -43,11 +43,16 @@ class DegreeLinear(nn.Module):
 
     def by_component(self, x: Tensor) -> Tensor:
         """The same with the components first, as it is computed: (M, N, C) to (M, N, D)."""
-        (weight,) = self._prepared([self.weight], lambda: [self.weight.index_select(0, self.degrees)])
+        parameters = [self.weight] if self.bias is None else [self.weight, self.bias]
+        weight, *bias = self._prepared(parameters, self._per_component)
+        return torch.baddbmm(bias[0], x, weight) if bias else torch.bmm(x, weight)
+
+    def _per_component(self) -> list[Tensor]:
+        """The weight (M, C, D), and the bias (M, 1, D) if there is one."""
+        weight = self.weight.index_select(0, self.degrees)
         if self.bias is None:
-            return torch.bmm(x, weight)
-        bias = functional.pad(self.bias[None, None], (0, 0, 0, 0, 0, len(x) - 1))  # (M, 1, D)
-        return torch.baddbmm(bias, x, weight)
+            return [weight]
+        return [weight, functional.pad(self.bias[None, None], (0, 0, 0, 0, 0, len(weight) - 1))]
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""

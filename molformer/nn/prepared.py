@@ -48,25 +48,24 @@ class Prepared:
     """
 
     def __init__(self) -> None:
-        self._kept: tuple[list[tuple[Tensor, int]], Sequence[Tensor]] = [], []
+        self._made_of: list[tuple[int, int, Tensor]] = []  # address, version and the memory itself
+        self._value: Sequence[Tensor] = []
 
     def __call__(self, parameters: Sequence[Tensor], make: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
         """What `make` gives, or gave for the same values of the same parameters."""
         if not are_weights_kept():
             return make()
-        made_of, value = self._kept
-        if len(made_of) == len(parameters) and all(map(_unchanged, made_of, parameters)):
-            return value
-        value = make()
+        if len(self._made_of) == len(parameters):
+            for (address, version, _), parameter in zip(self._made_of, parameters, strict=True):
+                if address != parameter.data_ptr() or version != parameter._version:
+                    break
+            else:
+                return self._value
+        self._value = make()
         # The aliases keep the memory of the parameters from being given to others, which would have the same address.
-        self._kept = [(parameter.detach(), parameter._version) for parameter in parameters], value
-        return value
+        self._made_of = [(tensor.data_ptr(), tensor._version, tensor.detach()) for tensor in parameters]
+        return self._value
 
     def __reduce__(self) -> tuple[type["Prepared"], tuple[()]]:
         """A copy, or what is pickled, has nothing kept."""
         return Prepared, ()
-
-
-def _unchanged(before: tuple[Tensor, int], parameter: Tensor) -> bool:
-    alias, version = before
-    return alias.data_ptr() == parameter.data_ptr() and version == parameter._version

@@ -110,6 +110,10 @@ class EdgeConvolution(nn.Module, ABC):
     ) -> tuple[Sequence[Tensor], PullBack]:
         """`apply_to`, unless its outputs are given, and the function from their gradients to the arguments'."""
 
+    def weights(self) -> list[Tensor]:
+        """All `a` and `b`; a list of parameters is slow to go through, and this is asked for by every layer."""
+        return [*self.a._parameters.values(), *self.b._parameters.values()]  # type: ignore[list-item]
+
     @property
     def numbers_per_edge(self) -> int:
         """Size of the largest tensor that is made of an edge."""
@@ -160,7 +164,7 @@ class SeparableConvolution(EdgeConvolution):
 
     def stacked(self, turned_in: Callable[..., Tensor], edges: Edges) -> Tensor:
         """See `EdgeConvolution.stacked`; the factors are the scales."""
-        matrices = self._prepared_side_by_side([*self.a, *self.b], self.side_by_side)
+        matrices = self._prepared_side_by_side(self.weights(), self.side_by_side)
         y = products(turned_in(self.scale(edges.features), self.pairs).flatten(1), matrices)
         return y.unflatten(1, (-1, self.outputs, self.out_channels))
 
@@ -172,7 +176,7 @@ class SeparableConvolution(EdgeConvolution):
             return matrices + self.woven() if are_weights_kept() else matrices
 
         scale = [self.scale.weight, self.scale.bias]
-        return scale + list(self._prepared([*scale, *self.a, *self.b], made))
+        return scale + list(self._prepared([*scale, *self.weights()], made))
 
     def matrices(self) -> list[Tensor]:
         """The weights applied from the right: each output's of m = 0, of m = 1 and so on.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from molformer.so3.components import degree_of_component, degree_slice, frame_order, num_components
 from molformer.so3.coupling import wigner_3j
+from molformer.so3.kept import kept
 
 _ROTATION = {  # coefficients of the rotation matrix in w², wx, wz, x², xz, z² for a quaternion (w, x, 0, z)
     (2, 0, 0): [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
@@ -75,7 +76,7 @@ def _monomials(direction: Tensor, lmax: int) -> Iterator[Tensor]:
     """
     down = (direction[:, 1] < 0).to(direction.dtype)
     up = 1 - down
-    monomials = squares = quaternion = _quaternion(direction)
+    monomials = squares = _quaternion(direction)
     for degree in range(1, lmax + 1):
         left, right = _factors(degree, direction.device)
         monomials = monomials.index_select(0, left) * squares.index_select(0, right)
@@ -91,7 +92,7 @@ def _quaternion(direction: Tensor) -> Tensor:
     return torch.stack([cosine, -sign * z, x]) * (2 * cosine).rsqrt()
 
 
-@cache
+@kept
 def _factors(degree: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Of each monomial of degree 2·degree, which one of the degree before it is the product of, and with which of 2.
 
@@ -111,7 +112,7 @@ def _exponents(degree: int) -> list[tuple[int, int, int]]:
 _Table = Callable[[int], np.ndarray]
 
 
-@cache
+@kept
 def _on_device(table: _Table, degree: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """One of the two tables, where it does not need to be copied for each batch."""
     return torch.as_tensor(table(degree)).to(device, dtype)

@@ -7,12 +7,12 @@ Letters: E edges, M = (lmax+1)² components, C channels, S = Σ_l (2l+1)², l = 
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from molformer.so3.components import degree_slice, frame_order, lmax_of, num_components
+from molformer.so3.kept import kept
 
 DENSE_LMAX = 3
 
@@ -79,12 +79,12 @@ def _blocks(frames: Tensor, lmax: int) -> Iterator[tuple[slice, Tensor]]:
         start += size * size
 
 
-@cache
+@kept
 def _order(lmax: int, device: torch.device) -> Tensor:
     return torch.tensor(frame_order(lmax), device=device)
 
 
-@cache
+@kept
 def _places(lmax: int, device: torch.device) -> Tensor:
     """Place of each component in the order of the frames."""
     return torch.argsort(_order(lmax, device))
