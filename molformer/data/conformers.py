@@ -7,7 +7,7 @@ doi 10.1021/acs.jcim.0c00025; MMFF94: Halgren 1996; UFF, where MMFF94 has no par
 Imports RDKit and numpy only: processes that do nothing but embed start in a fraction of a second.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -99,12 +99,16 @@ def canonical_smiles(smiles: str, add_hydrogens: bool = True, name: str = "") ->
         >>> canonical_smiles("OCC"), canonical_smiles("[H]O[H]")
         ('CCO', 'O')
     """
-    mol = parse_smiles(smiles, name)
-    if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(smiles) if add_hydrogens else None  # without hydrogens, and quick
+        if mol is None or mol.GetNumAtoms() == 0:  # to know why not
+            mol = parse_smiles(smiles, name)
+            mol = Chem.RemoveHs(mol) if add_hydrogens else mol
+        canonical = Chem.MolToSmiles(mol)
+    if "*" in canonical:
         where = f"{name}: " if name else ""
         raise InputError(f"{where}'{smiles}' has a dummy atom (*), which is no element: replace it")
-    with rdBase.BlockLogs():
-        return Chem.MolToSmiles(Chem.RemoveHs(mol) if add_hydrogens else mol)
+    return canonical
 
 
 def embed_smiles(smiles: str, policy: ConformerPolicy | None = None, name: str = "") -> Structure:
@@ -146,7 +150,7 @@ def embed_smiles_all(smiles: str, policy: ConformerPolicy | None = None, name: s
     canonical = canonical_smiles(smiles, policy.add_hydrogens, name)
     where = f"{name}: " if name else ""
     try:
-        return [replace(structure, smiles=smiles, name=name) for structure in embed_canonical(canonical, policy)]
+        return [structure.annotated(smiles=smiles, name=name) for structure in embed_canonical(canonical, policy)]
     except ConformerError as error:
         raise ConformerError(f"{where}'{smiles}' {error}") from None
 
@@ -176,8 +180,8 @@ def embed_canonical(canonical: str, policy: ConformerPolicy) -> list[Structure]:
 
 def structure_of(mol: Chem.Mol, smiles: str = "", name: str = "") -> Structure:
     """The structure of an RDKit molecule that has a conformer."""
-    atoms = list(mol.GetAtoms())  # RDKit makes each anew, slowly
-    radicals = sum(atom.GetNumRadicalElectrons() for atom in atoms)
+    atoms = [mol.GetAtomWithIdx(index) for index in range(mol.GetNumAtoms())]  # far quicker than `GetAtoms`
+    radicals = sum([atom.GetNumRadicalElectrons() for atom in atoms])
     return Structure(
         numbers=np.array([atom.GetAtomicNum() for atom in atoms]),
         pos=mol.GetConformer().GetPositions(),
@@ -219,10 +223,9 @@ def _conformers(mol: Chem.Mol, policy: ConformerPolicy) -> list[Chem.Mol]:
 
 def _energy(mol: Chem.Mol, max_iterations: int) -> float:
     """Force-field energy of the conformer, kcal/mol, after it was relaxed in place; 0 iterations leave it as it is."""
-    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-        name = "mmff"
-        parameters = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
-        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, parameters)
+    parameters = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+    if parameters is not None:
+        name, field = "mmff", rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, parameters)
     elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
         name, field = "uff", rdForceFieldHelpers.UFFGetMoleculeForceField(mol)
     elif not max_iterations:

@@ -6,7 +6,7 @@ makes and a store keeps; tensors begin with `GraphBatch`.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
@@ -156,9 +156,16 @@ class Structure:
             object.__setattr__(self, "cell", np.asarray(self.cell, dtype=np.float64))
         if self.features is not None:
             object.__setattr__(self, "features", np.asarray(self.features, dtype=np.float64))
-        labels = {name: np.asarray(value, dtype=np.float64) for name, value in self.labels.items()}
-        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "labels", _as_arrays(self.labels))
         self._check()
+
+    def annotated(self, **changes: Any) -> Self:
+        """The same geometry with another name, SMILES, group or labels, which is quickly made: nothing is checked."""
+        if "labels" in changes:
+            changes["labels"] = _as_arrays(changes["labels"])
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, **changes)
+        return other
 
     def _check(self) -> None:
         where = f"{self.where}: " if self.where else ""
@@ -196,3 +203,7 @@ class Structure:
     def formula(self) -> str:
         """Sum formula in Hill order."""
         return formula(self.numbers.tolist())
+
+
+def _as_arrays(labels: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value, dtype=np.float64) for name, value in labels.items()}

@@ -17,7 +17,6 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, BinaryIO, Self, cast
 
@@ -48,7 +47,7 @@ def outcome_of(policy: ConformerPolicy, is_canonical: bool, smiles: str) -> Outc
     """The geometry of a SMILES, or the error that says why there is none."""
     try:
         canonical = smiles if is_canonical else canonical_smiles(smiles, policy.add_hydrogens)
-        return replace(embed_canonical(canonical, policy)[0], group=group_of(canonical))
+        return embed_canonical(canonical, policy)[0].annotated(group=group_of(canonical))
     except MolformerError as error:
         return error
 

@@ -5,7 +5,7 @@ Letters: n atoms, F invariant features.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -36,8 +36,8 @@ class Output:
 
 def run(model: PropertyModel, structures: Sequence[Structure], targets: Sequence[Label]) -> list[Output]:
     """Values of some targets, and features, of structures that the model can take; in their order."""
-    bare = [replace(structure, labels={}) for structure in structures]
-    parameter = next(model.parameters())
+    bare = [structure.annotated(labels={}) for structure in structures]
+    parameter = model.encoder.species.weight
     graph = GraphBatch.from_structures(bare, parameter.dtype).to(parameter.device)
     with threads(1 if len(graph.pos) <= FEW_ATOMS else torch.get_num_threads()):
         raw, x = run_graph(model, graph, targets)

@@ -24,7 +24,7 @@ from molformer.nn.linear import DegreeLinear
 from molformer.nn.pair_grid import PairGrid
 from molformer.nn.prepared import Prepared
 from molformer.nn.receive import received
-from molformer.nn.so2 import EdgeConvolution
+from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
 
 Kernels = Literal["auto", "plain", "triton"]
 """Operations of torch, or fused ones of a GPU: the same weights, the same results. `auto` takes the fused ones on a GPU
@@ -129,14 +129,15 @@ class SE3Attention(nn.Module):
         self.self_interaction = DegreeLinear(lmax, channels, channels)
         heads = torch.eye(num_heads).repeat_interleave(convolution.out_channels // num_heads, dim=0)
         self.register_buffer("heads", heads, persistent=False)  # which channels a head has (C, H)
+        self._widths = [weight.shape[-1] for weight in self._projections()]
         self._prepared = Prepared()
-        self._prepared_heads = Prepared()
+        self._prepared_on_grid = Prepared()
 
     def forward(self, x: Tensor, edges: Edges | PairGrid) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
-        senders, queries, own = self.projections(x)
         if isinstance(edges, PairGrid):
-            return own + self.output(self.attend_on(edges, senders, queries))
+            return self.on_grid(x, edges)
+        senders, queries, own = self.projections(x)
         kernel = self.convolution
         sizes = kernel.numbers_per_edge, kernel.min_chunk
         # What is read for each edge is faster read in the order of the memory.
@@ -149,38 +150,67 @@ class SE3Attention(nn.Module):
 
     def projections(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is made of features (N, M, C) alone, in one product: those that are sent, q_i and W_S f_i."""
-        maps = [self.query, self.self_interaction]
+        (weight,) = self._prepared(self._projections(), lambda: [self._projection()])
+        queries, own, senders = self._split(torch.bmm(x.transpose(0, 1), weight), x)
+        return senders, queries, own
+
+    def _projections(self) -> list[Tensor]:
+        weights: list[Tensor] = [self.query.weight, self.self_interaction.weight]
         if isinstance(self.sender, DegreeLinear):
-            maps.append(self.sender)
-        weights: list[Tensor] = [layer.weight for layer in maps]
+            weights.append(self.sender.weight)
+        return weights
 
-        def joined() -> list[Tensor]:
-            return [torch.cat(weights, dim=-1).index_select(0, self.query.degrees)]
+    def _projection(self) -> Tensor:
+        """Weights of q_i, W_S f_i and what is sent, unless these are the features themselves: (M, C, Σ D)."""
+        return torch.cat(self._projections(), dim=-1).index_select(0, self.query.degrees)
 
-        (weight,) = self._prepared(weights, joined)  # (M, C, Σ D)
-        y = torch.bmm(x.transpose(0, 1), weight).split([layer.shape[-1] for layer in weights], dim=-1)
-        queries, own, *senders = (part.transpose(0, 1) for part in y)
-        return senders[0] if senders else x, queries, own
+    def _split(self, y: Tensor, x: Tensor) -> list[Tensor]:
+        """Queries, W_S f_i and what is sent (N, M, D) each, of their product (M, N, Σ D) and the features (N, M, C)."""
+        parts = [part.transpose(0, 1) for part in y.split(self._widths, dim=-1)]
+        return parts if len(parts) == 3 else [*parts, x]
 
-    def attend_on(self, grid: PairGrid, senders: Tensor, queries: Tensor) -> Tensor:
-        """What `attend` gives, from features (N, M, C) of one small graph; without gradients."""
+    def on_grid(self, x: Tensor, grid: PairGrid) -> Tensor:
+        """`forward` for one small graph and without gradients, in fewer operations."""
         kernel = self.convolution
-        keys, values = kernel.apply_to(grid.turn_in(senders), grid.features, *kernel.tensors())
-        parameters = [self.query.weight] if self.gain is None else [self.query.weight, self.gain]
-        heads, scale, eps = self._prepared_heads(parameters, self._of_heads)
+        assert isinstance(kernel, SeparableConvolution)
+        project, output, heads, channels, scale, eps, *woven = self._prepared_on_grid(self._weights(), self._for_grid)
+        queries, own, senders = self._split(torch.bmm(x.transpose(0, 1), project), x)
+        keys, values = kernel.apply_woven(grid.turn_in(senders), grid.features, *woven)
         logits = (grid.turn_in_at_dst(queries) * keys).flatten(1) @ heads
         if self.gain is not None:  # queries and keys over their sizes
             logits.mul_(torch.addmm(eps, (keys * keys).flatten(1), heads).rsqrt_())
             scale = torch.addmm(eps, (queries * queries).flatten(1), heads).rsqrt_().mul_(scale)
             scale = scale.index_select(0, grid.dst)
-        weights = grid.softmax(logits.mul_(scale)) @ self.heads.T  # of each channel (E, C)
-        return grid.sum_turned_back(values * weights[:, None])
+        weights = grid.softmax(logits.mul_(scale)) @ channels  # (E, C)
+        sums = grid.sum_turned_back(values * weights.unsqueeze(1))
+        return torch.baddbmm(own.transpose(0, 1), sums.transpose(0, 1), output).transpose(0, 1)
 
-    def _of_heads(self) -> list[Tensor]:
-        """Which numbers of a row belong to a head (M·C, H), the factor of logits and n ε of n numbers."""
-        components = self.size * self.num_heads // len(self.heads)
+    def _weights(self) -> list[Tensor]:
+        weights = [self.query.weight, self.self_interaction.weight, self.output.weight, *self.convolution.weights()]
+        if isinstance(self.sender, DegreeLinear):
+            weights.append(self.sender.weight)
+        return weights if self.gain is None else [*weights, self.gain]
+
+    def _for_grid(self) -> list[Tensor]:
+        """What `on_grid` computes with.
+
+        Returns:
+            The weights of `projections` (M, C, Σ D) and of the output (M, D, C); which numbers of a row belong to a
+            head (M·D, H) and which channels (H, D); the factor of the logits; n ε for the n numbers of a head; and
+            the convolution's `woven` weights.
+        """
+        assert isinstance(self.convolution, SeparableConvolution)
+        components = len(self.query.degrees)
         scale = self.heads.new_tensor([self.size**-0.5]) if self.gain is None else self.gain * self.size**0.5
-        return [self.heads.repeat(components, 1), scale, self.heads.new_tensor([self.size * _EPSILON])]
+        return [
+            self._projection(),
+            *self.output.by_component(),
+            self.heads.repeat(components, 1),
+            self.heads.T.contiguous(),
+            scale,
+            self.heads.new_tensor([self.size * _EPSILON]),
+            *self.convolution.woven(),
+        ]
 
     def attend_fused(self, senders: Tensor, queries: Tensor, edges: Edges) -> Tensor:
         """What `attend` gives, by the kernels of `nn.triton_attention`, from features of all nodes (N, M, C)."""

@@ -38,22 +38,30 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to each node's features (N, M, C)."""
-        y = self.expand.by_component(x.transpose(0, 1))  # (M, N, D)
-        return self.reduce.by_component(y * self.gates(x[:, 0]).index_select(0, self.degrees)).transpose(0, 1)
+        expand, expand_bias, gate, gate_bias, reduce = self._prepared(self._weights(), self._by_component)
+        x = x.transpose(0, 1)  # (M, N, C)
+        gates = torch.sigmoid(torch.baddbmm(gate_bias, x[0].expand(len(gate), -1, -1), gate))
+        y = torch.baddbmm(expand_bias, x, expand) * gates.index_select(0, self.degrees)
+        return torch.bmm(y, reduce).transpose(0, 1)
 
-    def gates(self, x: Tensor) -> Tensor:
-        """Factor (lmax+1, N, D) of each degree from degree 0 (N, C); that of degree 0 makes it SiLU(y) = y σ(y)."""
+    def _weights(self) -> list[Tensor]:
         assert self.expand.bias is not None
-        weights: list[Tensor] = [self.expand.weight]
+        weights: list[Tensor] = [self.expand.weight, self.expand.bias, self.reduce.weight]
+        return weights if self.gate is None else [*weights, self.gate.weight, self.gate.bias]
+
+    def _by_component(self) -> list[Tensor]:
+        """Weights and biases of the expansion, (M, C, D) and (M, 1, D), and of the gates; weights of the reduction.
+
+        The gates have a factor for each degree, (lmax+1, C, D) and (lmax+1, 1, D). That of degree 0 is the degree's own
+        expansion, which makes it SiLU(y) = y σ(y).
+        """
+        assert self.expand.bias is not None
+        weights: list[Tensor] = [self.expand.weight[0].T]
         biases: list[Tensor] = [self.expand.bias]
         if self.gate is not None:
             weights.append(self.gate.weight)
             biases.append(self.gate.bias)
-
-        def joined() -> list[Tensor]:  # the gate of degree 0 is its own expansion
-            weight, bias = torch.cat([weights[0][0].T, *weights[1:]]), torch.cat(biases)
-            shape = (len(self.reduce.weight), -1)
-            return [weight.unflatten(0, shape).transpose(1, 2), bias.unflatten(0, shape)[:, None]]
-
-        weight, bias = self._prepared([*weights, *biases], joined)  # (lmax+1, C, D) and (lmax+1, 1, D)
-        return torch.sigmoid(torch.baddbmm(bias, x.expand(len(weight), -1, -1), weight))
+        shape = (len(self.reduce.weight), -1)
+        gate = torch.cat(weights).unflatten(0, shape).transpose(1, 2)
+        gate_bias = torch.cat(biases).unflatten(0, shape)[:, None]
+        return [*self.expand.by_component(), gate, gate_bias, *self.reduce.by_component()]

@@ -39,15 +39,12 @@ class DegreeLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (N, M, C) to (N, M, D)."""
-        return self.by_component(x.transpose(0, 1)).transpose(0, 1)
-
-    def by_component(self, x: Tensor) -> Tensor:
-        """The same with the components first, as it is computed: (M, N, C) to (M, N, D)."""
         parameters = [self.weight] if self.bias is None else [self.weight, self.bias]
-        weight, *bias = self._prepared(parameters, self._per_component)
-        return torch.baddbmm(bias[0], x, weight) if bias else torch.bmm(x, weight)
+        weight, *bias = self._prepared(parameters, self.by_component)
+        x = x.transpose(0, 1)
+        return (torch.baddbmm(bias[0], x, weight) if bias else torch.bmm(x, weight)).transpose(0, 1)
 
-    def _per_component(self) -> list[Tensor]:
+    def by_component(self) -> list[Tensor]:
         """The weight (M, C, D), and the bias (M, 1, D) if there is one."""
         weight = self.weight.index_select(0, self.degrees)
         if self.bias is None:

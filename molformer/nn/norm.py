@@ -44,17 +44,17 @@ class EquivariantRMSNorm(nn.Module):
         gain, share = self._prepared([self.gain], self._per_component)
         share = share.to(x.dtype)
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # a compiler makes passes of its own
-            return _normalised(x.flatten(1), gain, share, self.eps).view_as(x)
+            return _normalised(x.flatten(1), gain, share, self.eps).view(x.shape)
         return _Normalise.apply(x.flatten(1), gain, share, self.eps).view_as(x)
 
     def _per_component(self) -> list[Tensor]:
-        """Gain and share of each number of a row, (M·C,)."""
-        share = self.share[:, None].expand(-1, self.gain.shape[1]).flatten() / self.gain.shape[1]
+        """Gain (M·C,) and share (M·C, 1) of each number of a row."""
+        share = self.share[:, None].expand(-1, self.gain.shape[1]).reshape(-1, 1) / self.gain.shape[1]
         return [self.gain.index_select(0, self.degrees).flatten(), share]
 
 
 def _normalised(x: Tensor, gain: Tensor, share: Tensor, eps: float) -> Tensor:
-    return x * torch.rsqrt((x * x) @ share + eps)[:, None] * gain
+    return x * torch.rsqrt((x * x) @ share + eps) * gain
 
 
 class _Normalise(torch.autograd.Function):
@@ -69,9 +69,9 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, gain, share = ctx.saved_tensors
-        root = torch.rsqrt((x * x) @ share + ctx.eps)[:, None]
+        root = torch.rsqrt((x * x) @ share + ctx.eps)
         # ∂x = r (g ∂y) - r³ w x Σ x g ∂y,   ∂g = Σ_n r x ∂y
         product = x * grad
         along = (product @ gain)[:, None]
-        grad_x = torch.addcmul(grad * gain, x * share, along * root.square(), value=-1) * root
+        grad_x = torch.addcmul(grad * gain, x * share.T, along * root.square(), value=-1) * root
         return grad_x, root.T.squeeze(0) @ product, None, None

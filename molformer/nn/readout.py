@@ -148,9 +148,10 @@ class ExtensiveHead(Head):
 
 
 class VectorHead(Head):
-    """One vector a graph, such as a dipole: Σ_i (v_i + q_i r_i), with Σ_i q_i = 0 so that it does not move.
+    """One vector a graph, such as a dipole: Σ_i (v_i + q_i (r_i - r̄)) with the mean position r̄.
 
-    v_i is a linear map of degree 1, gated by degree 0; q_i comes from degree 0.
+    v_i is a linear map of degree 1, gated by degree 0; q_i comes from degree 0. A shift changes nothing, just as if it
+    were the charges whose mean is taken off.
 
     Args:
         channels: C.
@@ -164,11 +165,9 @@ class VectorHead(Head):
         """Features (N, M, C) to vectors (B, 3), components x, y, z."""
         y = self.net(x[:, 0])
         vectors = (self.vector(x[:, 1:4]) * y[:, None, 1:]).sum(-1).double()  # (N, 3)
-        charges = y[:, 0].double()
-        charges = charges - graph.mean_over_graphs(charges)[graph.batch]
         pos = graph.pos.double()
-        arms = pos - graph.mean_over_graphs(pos)[graph.batch]
-        return self.scale * graph.sum_over_graphs(vectors / x.shape[-1] ** 0.5 + charges[:, None] * arms)
+        arms = pos - graph.mean_over_graphs(pos).index_select(0, graph.batch)
+        return self.scale * graph.sum_over_graphs(vectors / x.shape[-1] ** 0.5 + y[:, :1].double() * arms)
 
 
 class AtomVectorHead(Head):

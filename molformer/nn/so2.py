@@ -20,13 +20,10 @@ from torch.nn import functional
 
 from molformer.nn.columns import join_columns, split_columns
 from molformer.nn.edges import Edges
-from molformer.nn.prepared import Prepared, are_weights_kept
+from molformer.nn.prepared import Prepared
 from molformer.nn.written_out import convolved, products
 
 Group = Literal["SE(3)", "E(3)"]
-FEW_EDGES = 1024
-"""Up to so many edges fewer operations are faster than those whose outputs lie together."""
-
 PullBack = Callable[..., tuple[Tensor, ...]]
 """From gradients of a function's outputs to those of its arguments."""
 
@@ -111,7 +108,8 @@ class EdgeConvolution(nn.Module, ABC):
         """`apply_to`, unless its outputs are given, and the function from their gradients to the arguments'."""
 
     def weights(self) -> list[Tensor]:
-        """All `a` and `b`; a list of parameters is slow to go through, and this is asked for by every layer."""
+        """All parameters."""
+        # A `ParameterList` is slow to go through, and every layer of a prediction asks.
         return [*self.a._parameters.values(), *self.b._parameters.values()]  # type: ignore[list-item]
 
     @property
@@ -164,19 +162,17 @@ class SeparableConvolution(EdgeConvolution):
 
     def stacked(self, turned_in: Callable[..., Tensor], edges: Edges) -> Tensor:
         """See `EdgeConvolution.stacked`; the factors are the scales."""
-        matrices = self._prepared_side_by_side(self.weights(), self.side_by_side)
+        matrices = self._prepared_side_by_side(super().weights(), self.side_by_side)
         y = products(turned_in(self.scale(edges.features), self.pairs).flatten(1), matrices)
         return y.unflatten(1, (-1, self.outputs, self.out_channels))
 
+    def weights(self) -> list[Tensor]:
+        """All parameters, those of the scales first."""
+        return [self.scale.weight, self.scale.bias, *super().weights()]
+
     def tensors(self) -> list[Tensor]:
-        """Weight and bias of the scales, then `matrices`; after these, where weights are kept, `woven` ones."""
-
-        def made() -> list[Tensor]:
-            matrices = self.matrices()
-            return matrices + self.woven() if are_weights_kept() else matrices
-
-        scale = [self.scale.weight, self.scale.bias]
-        return scale + list(self._prepared([*scale, *self.weights()], made))
+        """Weight and bias of the scales, then `matrices`."""
+        return [self.scale.weight, self.scale.bias, *self._prepared(super().weights(), self.matrices)]
 
     def matrices(self) -> list[Tensor]:
         """The weights applied from the right: each output's of m = 0, of m = 1 and so on.
@@ -233,23 +229,20 @@ class SeparableConvolution(EdgeConvolution):
     def apply_to(self, x: Tensor, features: Tensor, *tensors: Tensor, out: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
         """Apply the kernel in the frames; see `EdgeConvolution.apply_to`."""
         weight, bias, *matrices = tensors
-        woven = matrices[self.outputs * len(self.a) :]
-        if woven and len(x) <= FEW_EDGES and not torch.is_autocast_enabled(x.device.type):
-            return self.apply_woven(x, features, *woven)
         scales = self.scales(functional.linear(features, weight, bias))
         return self.mix([part * scale for part, scale in zip(self.orders(x), scales, strict=True)], matrices, out)
 
     def apply_woven(
         self, x: Tensor, features: Tensor, weight: Tensor, bias: Tensor, *matrices: Tensor
     ) -> tuple[Tensor, ...]:
-        """`apply_to` with `woven` weights, in few operations; each output's rows then lie apart."""
-        scaled = x.flatten(1) * functional.linear(features, weight, bias)
-        together = x.new_empty(len(x), x.shape[1], self.outputs, self.out_channels)
-        rows = scaled.split([count * self.in_channels for _, count in self.blocks], dim=1)
-        out = together.flatten(1).split([count * self.outputs * self.out_channels for _, count in self.blocks], dim=1)
-        for row, matrix, part in zip(rows, matrices, out, strict=True):
+        """`apply_to` with `woven` weights, without gradients and in few operations; an output's rows then lie apart."""
+        scaled = functional.linear(features, weight, bias).mul_(x.flatten(1))
+        together = x.new_empty(len(x), x.shape[1] * self.outputs * self.out_channels)
+        rows = scaled.split([len(matrix) for matrix in matrices], dim=1)
+        parts = together.split([matrix.shape[1] for matrix in matrices], dim=1)
+        for row, matrix, part in zip(rows, matrices, parts, strict=True):
             torch.mm(row, matrix, out=part)
-        return together.unbind(2)
+        return together.view(len(x), x.shape[1], self.outputs, self.out_channels).unbind(2)
 
     def scales(self, x: Tensor) -> list[Tensor]:
         """Scales (E, P·C) for each |m|: views (E, 1, n_m·C)."""

@@ -4,6 +4,7 @@ Every input ends in an `Entry`; nothing is dropped. A format is a module of this
 `_FORMATS`; it is imported when a file of that kind is first met.
 """
 
+import os
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -92,9 +93,7 @@ def library_of(source: object) -> str:
 
 def is_file(source: str | Path) -> bool:
     """Whether an input names a file rather than being a SMILES."""
-    if isinstance(source, Path) or suffix_of(Path(source)) in _FORMATS:
-        return True
-    return bool(source) and Path(source).is_dir()
+    return isinstance(source, Path) or suffix_of(Path(source)) in _FORMATS or os.path.isdir(source)
 
 
 def format_of(path: Path) -> Format:
