@@ -22,6 +22,9 @@ GeometryMethod = Literal["etkdg", "etkdg+mmff", "given"]
 MORE_STEPS = 4
 """A relaxation that does not converge is continued once, with so many times `ConformerPolicy.max_iterations` steps."""
 
+_AS_WRITTEN = Chem.SmilesParserParams()
+_AS_WRITTEN.removeHs = False
+
 _GEOMETRY = "_molformer_geometry"  # property of an RDKit molecule that says how its conformer was made
 
 
@@ -71,17 +74,17 @@ def parse_smiles(smiles: str, name: str = "") -> Chem.Mol:
     if not smiles.strip():
         raise InputError(f"{where}the SMILES is empty")
     with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(smiles, _AS_WRITTEN)
+        if mol is not None and mol.GetNumAtoms():
+            return mol
         mol = Chem.MolFromSmiles(smiles, sanitize=False)
         if mol is None:
             raise InputError(f"{where}'{smiles}' is not a SMILES: check brackets, ring closures and element symbols")
-        problems = Chem.DetectChemistryProblems(mol)
-        if problems:
-            raise InputError(f"{where}'{smiles}' is not a possible molecule: {problems[0].Message()}")
-        Chem.SanitizeMol(mol)
-        Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
-    if mol.GetNumAtoms() == 0:
-        raise InputError(f"{where}the SMILES '{smiles}' has no atoms")
-    return mol
+        if mol.GetNumAtoms() == 0:
+            raise InputError(f"{where}the SMILES '{smiles}' has no atoms")
+        problems = [problem.Message() for problem in Chem.DetectChemistryProblems(mol)]
+    reason = problems[0] if problems else "RDKit cannot make sense of it"
+    raise InputError(f"{where}'{smiles}' is not a possible molecule: {reason}")
 
 
 def canonical_smiles(smiles: str, add_hydrogens: bool = True, name: str = "") -> str:

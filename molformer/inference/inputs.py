@@ -60,7 +60,7 @@ def policy_of(domain: Domain, conformers: int = 1, policy: ConformerPolicy | Non
     if policy is None:
         bare = "etkdg" in domain.geometries and not any("+" in geometry for geometry in domain.geometries)
         policy = ConformerPolicy("etkdg") if bare else ConformerPolicy()
-    return replace(policy, num_conformers=max(conformers, policy.num_conformers))
+    return policy if policy.num_conformers >= conformers else replace(policy, num_conformers=conformers)
 
 
 def embedded(entries: Iterable[Entry], policy: ConformerPolicy, processes: int, conformers: int) -> Iterator[Entry]:

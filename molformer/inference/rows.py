@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from molformer.data.structure import Structure
 from molformer.inference.batches import Job
 from molformer.inference.calibration import Calibration
 from molformer.inference.domain import familiar_geometry, outside
@@ -43,9 +42,10 @@ def row_of(
         if calibrations[0].is_far(distance):
             reasons.append(f"it is farther from the training set than {percentile:.0f} % of the validation set")
     values = {}
+    familiar = not reasons and all(each is not None and familiar_geometry(each, structure) for each in calibrations)
     for target, shown, factor in zip(question.targets, question.shown, question.factors, strict=True):
         by_model = [[each[place].values[target.name] for each in outputs] for place in range(len(calibrations))]
-        width = None if reasons else _half_width(target.name, structure, calibrations)
+        width = _half_width(target.name, calibrations) if familiar else None
         values[target.name] = combined(shown, factor * np.array(by_model), None if width is None else factor * width)
     if reasons:
         message = f"{name}: {'; '.join(reasons)}"
@@ -53,14 +53,11 @@ def row_of(
     return Prediction(name, "ok", structure=structure, values=values, percentile=percentile)
 
 
-def _half_width(name: str, structure: Structure, calibrations: Sequence[Calibration | None]) -> float | None:
+def _half_width(name: str, calibrations: Sequence[Calibration | None]) -> float | None:
     """Half-width of an interval, in the model's unit; of an ensemble, the widest of its members.
 
     There is none for a geometry of another origin than those on which it was measured: its error may be larger.
     """
-    widths = []
-    for calibration in calibrations:
-        if calibration is None or name not in calibration.half_widths or not familiar_geometry(calibration, structure):
-            return None
-        widths.append(calibration.half_widths[name])
-    return max(widths)
+    widths = [None if each is None else each.half_widths.get(name) for each in calibrations]
+    known = [width for width in widths if width is not None]
+    return max(known) if len(known) == len(widths) else None

@@ -82,8 +82,8 @@ class SE3Transformer(Encoder):
         features = self.embed_nodes(graph)
         if x is not None:
             features = features + x
-        if self._on_grid(graph):
-            grid = self.edges.grid(graph.numbers, graph.pos.to(features.dtype))
+        grid = self.edges.grid(graph.numbers, graph.pos.to(features.dtype)) if self._takes_grid(graph) else None
+        if grid is not None:
             for block in self.blocks:
                 features = block(features, grid, graph)
             return self.norm(features)
@@ -101,7 +101,7 @@ class SE3Transformer(Encoder):
         features = self.norm(features)
         return features if place is None else features.index_select(0, place)
 
-    def _on_grid(self, graph: GraphBatch) -> bool:
+    def _takes_grid(self, graph: GraphBatch) -> bool:
         """Whether this is a prediction of a molecule whose operations take longer to begin than to run."""
         config = self.config
         if len(graph.ptr) != 2 or len(graph.pos) > MOST_NODES or config.lmax > DENSE_LMAX or graph.pos.is_cuda:

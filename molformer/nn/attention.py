@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from molformer.nn.edges import Edges
 from molformer.nn.linear import DegreeLinear
 from molformer.nn.pair_grid import PairGrid
-from molformer.nn.prepared import Prepared
+from molformer.nn.prepared import Prepared, weights_of
 from molformer.nn.receive import received
 from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
 
@@ -171,25 +171,19 @@ class SE3Attention(nn.Module):
 
     def on_grid(self, x: Tensor, grid: PairGrid) -> Tensor:
         """`forward` for one small graph and without gradients, in fewer operations."""
-        kernel = self.convolution
+        kernel, nodes = self.convolution, len(x)
         assert isinstance(kernel, SeparableConvolution)
-        project, output, heads, channels, scale, eps, *woven = self._prepared_on_grid(self._weights(), self._for_grid)
+        project, output, heads, channels, scale, eps, *woven = self._prepared_on_grid(weights_of(self), self._for_grid)
         queries, own, senders = self._split(torch.bmm(x.transpose(0, 1), project), x)
-        keys, values = kernel.apply_woven(grid.turn_in(senders), grid.features, *woven)
-        logits = (grid.turn_in_at_dst(queries) * keys).flatten(1) @ heads
+        sent = kernel.apply_woven(grid.turn_in(senders), grid.features, *woven)
+        keys, values = sent.index_select(0, grid.edges).unbind(2)  # (N², M, D)
+        logits = ((grid.turn_in_at_dst(queries) * keys).flatten(1) @ heads).view(nodes, nodes, -1)
         if self.gain is not None:  # queries and keys over their sizes
-            logits.mul_(torch.addmm(eps, (keys * keys).flatten(1), heads).rsqrt_())
-            scale = torch.addmm(eps, (queries * queries).flatten(1), heads).rsqrt_().mul_(scale)
-            scale = scale.index_select(0, grid.dst)
-        weights = grid.softmax(logits.mul_(scale)) @ channels  # (E, C)
+            logits.mul_(torch.addmm(eps, (keys * keys).flatten(1), heads).rsqrt_().view_as(logits))
+            scale = torch.addmm(eps, (queries * queries).flatten(1), heads).rsqrt_().mul_(scale).unsqueeze(1)
+        weights = grid.weights(logits.mul_(scale)) @ channels  # (N², D)
         sums = grid.sum_turned_back(values * weights.unsqueeze(1))
         return torch.baddbmm(own.transpose(0, 1), sums.transpose(0, 1), output).transpose(0, 1)
-
-    def _weights(self) -> list[Tensor]:
-        weights = [self.query.weight, self.self_interaction.weight, self.output.weight, *self.convolution.weights()]
-        if isinstance(self.sender, DegreeLinear):
-            weights.append(self.sender.weight)
-        return weights if self.gain is None else [*weights, self.gain]
 
     def _for_grid(self) -> list[Tensor]:
         """What `on_grid` computes with.

@@ -10,7 +10,6 @@ from functools import cache, cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from molformer.elements import MAX_NUMBER
 from molformer.nn.chunks import Chunk, whole_receivers
@@ -248,21 +247,28 @@ class EdgeEmbedding(nn.Module):
             memory=Memory(KEPT_BYTES_TWICE if frames.requires_grad else KEPT_BYTES),
         )
 
-    def grid(self, numbers: Tensor, pos: Tensor) -> PairGrid:
+    def grid(self, numbers: Tensor, pos: Tensor) -> PairGrid | None:
         """Find and embed the edges of one small graph, all pairs of its nodes within the cutoff; without gradients.
 
         Args:
             numbers: species (N,).
             pos: positions (N, 3), Å.
+
+        Returns:
+            None if there are no edges.
         """
-        edge_vec = pos[:, None] - pos  # (N, N, 3), receivers first
-        square = edge_vec.square().sum(-1).fill_diagonal_(torch.inf)
-        dst, src = (square < self.envelope.cutoff**2).nonzero(as_tuple=True)
-        length, direction, zero = _polar(edge_vec[dst, src])
-        ends = self.from_src(numbers).index_select(0, src) + self.from_dst(numbers).index_select(0, dst)
-        frames = edge_frames(direction, self.lmax)
+        nodes, pairs = len(numbers), pos[:, None] - pos  # (N, N, 3), receivers first
+        square = pairs.square().sum(-1)
+        near = (square < self.envelope.cutoff**2) & (square >= ZERO_LENGTH**2)
+        dst, src = near.nonzero(as_tuple=True)
+        if len(dst) == 0:
+            return None
+        places = dst * nodes + src
+        length = square.view(-1).index_select(0, places).sqrt()
+        frames = edge_frames(pairs.view(-1, 3).index_select(0, places) / length[:, None], self.lmax)
+        ends = (self.from_src(numbers) + self.from_dst(numbers)[:, None]).flatten(0, 1).index_select(0, places)
         features = self.mix(self.from_basis(self.basis(length)) + ends)
-        return PairGrid.of(src, dst, len(numbers), frames, features, self.envelope(length).masked_fill(zero, 0.0))
+        return PairGrid.of(near, src * nodes + dst, frames, features, self.envelope(length))
 
 
 class LengthEmbedding(nn.Module):
@@ -309,7 +315,8 @@ def _polar(edge_vec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     square = edge_vec.square().sum(-1)
     zero = square < ZERO_LENGTH**2
     # The replacement is chosen before the root, so that no gradient passes through a root of zero.
-    axis = functional.pad(edge_vec.new_ones(1), (1, 1))
+    axis = edge_vec.new_zeros(3)
+    axis[1].fill_(1.0)
     length = torch.where(zero, 1.0, square).sqrt()
     return length, torch.where(zero[:, None], axis, edge_vec / length[:, None]), zero
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from molformer.nn.linear import DegreeLinear
-from molformer.nn.prepared import Prepared
+from molformer.nn.prepared import Prepared, weights_of
 from molformer.so3 import degree_of_component
 
 
@@ -38,16 +38,11 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to each node's features (N, M, C)."""
-        expand, expand_bias, gate, gate_bias, reduce = self._prepared(self._weights(), self._by_component)
+        expand, expand_bias, gate, gate_bias, reduce = self._prepared(weights_of(self), self._by_component)
         x = x.transpose(0, 1)  # (M, N, C)
         gates = torch.sigmoid(torch.baddbmm(gate_bias, x[0].expand(len(gate), -1, -1), gate))
         y = torch.baddbmm(expand_bias, x, expand) * gates.index_select(0, self.degrees)
         return torch.bmm(y, reduce).transpose(0, 1)
-
-    def _weights(self) -> list[Tensor]:
-        assert self.expand.bias is not None
-        weights: list[Tensor] = [self.expand.weight, self.expand.bias, self.reduce.weight]
-        return weights if self.gate is None else [*weights, self.gate.weight, self.gate.bias]
 
     def _by_component(self) -> list[Tensor]:
         """Weights and biases of the expansion, (M, C, D) and (M, 1, D), and of the gates; weights of the reduction.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from molformer.nn.columns import join_columns, split_columns
+from molformer.nn.prepared import weights_of
 from molformer.nn.so2 import EdgeConvolution, Group, PullBack
 
 LEAST_EDGES = 64
@@ -52,7 +53,7 @@ class FullConvolution(EdgeConvolution):
         """Weight and bias of the trunk, then (R·n_m·C, O·n_m·D) of each |m|: a, and for m > 0 of SE(3) a+b and b-a."""
         linear = self.trunk[0]
         assert isinstance(linear, nn.Linear)
-        return [linear.weight, linear.bias, *self._prepared([*self.a, *self.b], self._matrices)]
+        return [linear.weight, linear.bias, *self._prepared(weights_of(self), self._matrices)]
 
     def _matrices(self) -> list[Tensor]:
         matrices = [a.flatten(0, 1) for a in self.a]

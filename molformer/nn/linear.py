@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from molformer.nn.prepared import Prepared
+from molformer.nn.prepared import Prepared, weights_of
 from molformer.so3 import degree_of_component
 
 
@@ -39,8 +39,7 @@ class DegreeLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (N, M, C) to (N, M, D)."""
-        parameters = [self.weight] if self.bias is None else [self.weight, self.bias]
-        weight, *bias = self._prepared(parameters, self.by_component)
+        weight, *bias = self._prepared(weights_of(self), self.by_component)
         x = x.transpose(0, 1)
         return (torch.baddbmm(bias[0], x, weight) if bias else torch.bmm(x, weight)).transpose(0, 1)
 

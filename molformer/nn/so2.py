@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from molformer.nn.columns import join_columns, split_columns
 from molformer.nn.edges import Edges
-from molformer.nn.prepared import Prepared
+from molformer.nn.prepared import Prepared, weights_of
 from molformer.nn.written_out import convolved, products
 
 Group = Literal["SE(3)", "E(3)"]
@@ -107,11 +107,6 @@ class EdgeConvolution(nn.Module, ABC):
     ) -> tuple[Sequence[Tensor], PullBack]:
         """`apply_to`, unless its outputs are given, and the function from their gradients to the arguments'."""
 
-    def weights(self) -> list[Tensor]:
-        """All parameters."""
-        # A `ParameterList` is slow to go through, and every layer of a prediction asks.
-        return [*self.a._parameters.values(), *self.b._parameters.values()]  # type: ignore[list-item]
-
     @property
     def numbers_per_edge(self) -> int:
         """Size of the largest tensor that is made of an edge."""
@@ -162,17 +157,13 @@ class SeparableConvolution(EdgeConvolution):
 
     def stacked(self, turned_in: Callable[..., Tensor], edges: Edges) -> Tensor:
         """See `EdgeConvolution.stacked`; the factors are the scales."""
-        matrices = self._prepared_side_by_side(super().weights(), self.side_by_side)
+        matrices = self._prepared_side_by_side(weights_of(self), self.side_by_side)
         y = products(turned_in(self.scale(edges.features), self.pairs).flatten(1), matrices)
         return y.unflatten(1, (-1, self.outputs, self.out_channels))
 
-    def weights(self) -> list[Tensor]:
-        """All parameters, those of the scales first."""
-        return [self.scale.weight, self.scale.bias, *super().weights()]
-
     def tensors(self) -> list[Tensor]:
         """Weight and bias of the scales, then `matrices`."""
-        return [self.scale.weight, self.scale.bias, *self._prepared(super().weights(), self.matrices)]
+        return [self.scale.weight, self.scale.bias, *self._prepared(weights_of(self), self.matrices)]
 
     def matrices(self) -> list[Tensor]:
         """The weights applied from the right: each output's of m = 0, of m = 1 and so on.
@@ -232,17 +223,15 @@ class SeparableConvolution(EdgeConvolution):
         scales = self.scales(functional.linear(features, weight, bias))
         return self.mix([part * scale for part, scale in zip(self.orders(x), scales, strict=True)], matrices, out)
 
-    def apply_woven(
-        self, x: Tensor, features: Tensor, weight: Tensor, bias: Tensor, *matrices: Tensor
-    ) -> tuple[Tensor, ...]:
-        """`apply_to` with `woven` weights, without gradients and in few operations; an output's rows then lie apart."""
+    def apply_woven(self, x: Tensor, features: Tensor, weight: Tensor, bias: Tensor, *matrices: Tensor) -> Tensor:
+        """`apply_to` with `woven` weights, without gradients and in few operations: all outputs (E, M, O, D)."""
         scaled = functional.linear(features, weight, bias).mul_(x.flatten(1))
         together = x.new_empty(len(x), x.shape[1] * self.outputs * self.out_channels)
         rows = scaled.split([len(matrix) for matrix in matrices], dim=1)
         parts = together.split([matrix.shape[1] for matrix in matrices], dim=1)
         for row, matrix, part in zip(rows, matrices, parts, strict=True):
             torch.mm(row, matrix, out=part)
-        return together.view(len(x), x.shape[1], self.outputs, self.out_channels).unbind(2)
+        return together.view(len(x), x.shape[1], self.outputs, self.out_channels)
 
     def scales(self, x: Tensor) -> list[Tensor]:
         """Scales (E, P·C) for each |m|: views (E, 1, n_m·C)."""

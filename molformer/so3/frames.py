@@ -48,9 +48,10 @@ def edge_frames(direction: Tensor, lmax: int) -> Tensor:
     if lmax == 0:
         return torch.ones_like(direction[:, :1, None])
     table = _on_device(_polynomial_table, lmax, direction.device, direction.dtype)
-    *_, monomials = _monomials(direction, lmax)
+    up, down = _sides(direction)
+    *_, monomials = _monomials(_quaternion(direction, up - down), lmax)
     size = num_components(lmax)
-    return (monomials.T @ table).view(-1, size, size)
+    return (torch.cat([monomials * up, monomials * down]).T @ table).view(-1, size, size)
 
 
 def frame_blocks(direction: Tensor, lmax: int) -> Tensor:
@@ -63,33 +64,35 @@ def frame_blocks(direction: Tensor, lmax: int) -> Tensor:
     Returns:
         (E, Σ (2l+1)²): the blocks (2l+1, 2l+1) of l = 1 … lmax, rows and columns in the usual order; see `so3.turning`.
     """
+    up, down = _sides(direction)
     blocks = []
-    for degree, monomials in enumerate(_monomials(direction, lmax), start=1):
-        blocks.append(monomials.T @ _on_device(_block_table, degree, direction.device, direction.dtype))
+    for degree, monomials in enumerate(_monomials(_quaternion(direction, up - down), lmax), start=1):
+        table = _on_device(_block_table, degree, direction.device, direction.dtype)
+        blocks.append(torch.cat([monomials * up, monomials * down]).T @ table)
     return torch.cat(blocks, dim=1)
 
 
-def _monomials(direction: Tensor, lmax: int) -> Iterator[Tensor]:
-    """Monomials of degree 2, 4 … 2·lmax of the quaternion in the order of `_exponents`: (2K, E) each.
-
-    The first K of an edge are 0 if y < 0, the last K else.
-    """
+def _sides(direction: Tensor) -> tuple[Tensor, Tensor]:
+    """1 where y ≥ 0, and 1 where y < 0: (E,) each."""
     down = (direction[:, 1] < 0).to(direction.dtype)
-    up = 1 - down
-    monomials = squares = _quaternion(direction)
-    for degree in range(1, lmax + 1):
-        left, right = _factors(degree, direction.device)
-        monomials = monomials.index_select(0, left) * squares.index_select(0, right)
-        squares = squares if degree > 1 else monomials
-        yield torch.cat([monomials * up, monomials * down])
+    return 1 - down, down
 
 
-def _quaternion(direction: Tensor) -> Tensor:
-    """(w, x, z) of the shortest rotation onto +y, after the half turn where y < 0: (3, E)."""
+def _quaternion(direction: Tensor, sign: Tensor) -> Tensor:
+    """(w, x, z) of the shortest rotation onto +y, after the half turn where the sign (E,) of y is -1: (3, E)."""
     x, y, z = direction.unbind(-1)
-    sign = torch.where(y < 0, -1.0, 1.0).to(direction)
     cosine = 1 + sign * y
     return torch.stack([cosine, -sign * z, x]) * (2 * cosine).rsqrt()
+
+
+def _monomials(quaternion: Tensor, lmax: int) -> Iterator[Tensor]:
+    """Monomials of degree 2, 4 … 2·lmax of a quaternion (3, E), in the order of `_exponents`: (K, E) each."""
+    monomials = squares = quaternion
+    for degree in range(1, lmax + 1):
+        left, right = _factors(degree, quaternion.device)
+        monomials = monomials.index_select(0, left) * squares.index_select(0, right)
+        squares = squares if degree > 1 else monomials
+        yield monomials
 
 
 @kept

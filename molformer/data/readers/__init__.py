@@ -93,7 +93,9 @@ def library_of(source: object) -> str:
 
 def is_file(source: str | Path) -> bool:
     """Whether an input names a file rather than being a SMILES."""
-    return isinstance(source, Path) or suffix_of(Path(source)) in _FORMATS or os.path.isdir(source)
+    if isinstance(source, Path):
+        return True
+    return ("." in source and suffix_of(Path(source)) in _FORMATS) or os.path.isdir(source)
 
 
 def format_of(path: Path) -> Format:
