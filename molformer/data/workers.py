@@ -171,7 +171,10 @@ class Spare:
         self._owner = os.getpid()
 
     def give(self, start_message: bytes, worker: "subprocess.Popen[bytes]") -> None:
-        """Let a worker wait."""
+        """Let a worker wait; at the end of the program, when no thread can be started any more, end it."""
+        if sys.is_finalizing():
+            _bury(worker)
+            return
         given = (start_message, worker)
         with self._lock:
             self._workers.append(given)

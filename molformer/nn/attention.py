@@ -166,8 +166,8 @@ class SE3Attention(nn.Module):
 
     def _split(self, y: Tensor, x: Tensor) -> list[Tensor]:
         """Queries, W_S f_i and what is sent (N, M, D) each, of their product (M, N, Σ D) and the features (N, M, C)."""
-        parts = [part.transpose(0, 1) for part in y.split(self._widths, dim=-1)]
-        return parts if len(parts) == 3 else [*parts, x]
+        parts = y.transpose(0, 1).split(self._widths, dim=-1)
+        return [*parts] if len(parts) == 3 else [*parts, x]
 
     def on_grid(self, x: Tensor, grid: PairGrid) -> Tensor:
         """`forward` for one small graph and without gradients, in fewer operations."""

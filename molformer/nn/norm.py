@@ -42,15 +42,19 @@ class EquivariantRMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise features (N, M, C)."""
         gain, share = self._prepared([self.gain], self._per_component)
+        rows = x.flatten(1)
         share = share.to(x.dtype)
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # a compiler makes passes of its own
-            return _normalised(x.flatten(1), gain, share, self.eps).view(x.shape)
-        return _Normalise.apply(x.flatten(1), gain, share, self.eps).view_as(x)
+        if torch.compiler.is_compiling():  # it makes passes of its own
+            return _normalised(rows, gain, share, self.eps).view_as(x)
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+            return _Normalise.apply(rows, gain, share, self.eps).view_as(x)
+        return (rows * torch.mm(rows * rows, share).add_(self.eps).rsqrt_()).mul_(gain).view(x.shape)
 
     def _per_component(self) -> list[Tensor]:
         """Gain (M·C,) and share (M·C, 1) of each number of a row."""
-        share = self.share[:, None].expand(-1, self.gain.shape[1]).reshape(-1, 1) / self.gain.shape[1]
-        return [self.gain.index_select(0, self.degrees).flatten(), share]
+        gain = self.gain.index_select(0, self.degrees)
+        share = (self.share[:, None].to(gain) / gain.shape[1]).expand_as(gain).reshape(-1, 1)
+        return [gain.flatten(), share]
 
 
 def _normalised(x: Tensor, gain: Tensor, share: Tensor, eps: float) -> Tensor:

@@ -74,5 +74,5 @@ class PolynomialEnvelope(nn.Module):
         """Lengths (E,) in Å to weights (E,) in [0, 1]."""
         p = self.exponent
         r = (length / self.cutoff).clamp(max=1)
-        envelope = 1 - r**p * ((p + 1) * (p + 2) / 2 - p * (p + 2) * r + p * (p + 1) / 2 * r * r)
+        envelope = 1 - r**p * ((p + 1) * (p + 2) / 2 - r * (p * (p + 2) - p * (p + 1) / 2 * r))
         return envelope.clamp(min=0)  # rounding may leave a little less than nothing at the cutoff

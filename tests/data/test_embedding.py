@@ -338,3 +338,19 @@ def test_the_policy_reaches_every_way(tmp_path):
 
 def test_what_goes_to_a_worker_is_small():
     assert len(pickle.dumps(partial(outcome_of, ConformerPolicy(), False))) < 1000
+
+
+def test_a_program_that_an_error_ends_does_end():
+    """What it leaves is only cleared away when no thread can be started any more, as none is for a spare worker."""
+    code = textwrap.dedent(
+        """
+        from molformer.data.embedding import with_geometry
+        from molformer.data.readers import Entry
+
+        entries = with_geometry([Entry(name, smiles="CCO") for name in "abcdef"], processes=2)
+        next(entries)
+        raise ValueError("an error")
+        """
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (1, "ValueError: an error")
