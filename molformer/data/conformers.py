@@ -212,7 +212,7 @@ def _conformers(mol: Chem.Mol, policy: ConformerPolicy) -> list[Chem.Mol]:
         raise ConformerError(
             f"could not be embedded in 3-D ({_failure(parameters)}): give its coordinates in an XYZ file"
         )
-    conformers = [Chem.Mol(mol, confId=index) for index in made]
+    conformers = [mol] if len(made) == 1 else [Chem.Mol(mol, confId=index) for index in made]
     alone = mol.GetNumAtoms() == 1  # nothing to relax, and no force field knows all elements
     relax = policy.method == "etkdg+mmff" and not alone
     energies = []

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from molformer.data.graph import GraphBatch
 from molformer.data.structure import Label, Structure
+from molformer.inference import small
 from molformer.inference.features import invariant_features
 from molformer.models.property import PropertyModel
 from molformer.nn.prepared import weights_kept
@@ -62,7 +63,8 @@ def run_graph(model: PropertyModel, graph: GraphBatch, targets: Sequence[Label])
             x = model.features(graph)
             values = model.readout(x, graph)
         else:
-            x = model.encoder(graph).to(model.encoder.species.weight.dtype)
+            few = small.features(model.encoder, graph)
+            x = model.encoder(graph).to(model.encoder.species.weight.dtype) if few is None else few
             values = model.read_heads([target.name for target in targets], x, graph)
     wanted = {}
     for target in targets:

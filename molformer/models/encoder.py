@@ -19,11 +19,9 @@ from molformer.nn.edges import EdgeEmbedding, Edges
 from molformer.nn.feed_forward import GatedFeedForward
 from molformer.nn.full_kernel import FullConvolution
 from molformer.nn.norm import EquivariantRMSNorm
-from molformer.nn.pair_grid import MOST_NODES, PairGrid
 from molformer.nn.receivers import order_for_runs
 from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
 from molformer.nn.stochastic_depth import StochasticDepth
-from molformer.so3.turning import DENSE_LMAX
 
 
 class SE3TransformerBlock(nn.Module):
@@ -43,7 +41,7 @@ class SE3TransformerBlock(nn.Module):
         self.feed_forward = GatedFeedForward(lmax, channels, config.feed_forward * channels)
         self.drop = StochasticDepth(drop)
 
-    def forward(self, x: Tensor, edges: Edges | PairGrid, graph: GraphBatch) -> Tensor:
+    def forward(self, x: Tensor, edges: Edges, graph: GraphBatch) -> Tensor:
         """Features (N, M, C) → (N, M, C)."""
         x = x + self.drop(self.attention(self.norm_1(x), edges), graph)
         return x + self.drop(self.feed_forward(self.norm_2(x)), graph)
@@ -82,11 +80,6 @@ class SE3Transformer(Encoder):
         features = self.embed_nodes(graph)
         if x is not None:
             features = features + x
-        grid = self.edges.grid(graph.numbers, graph.pos.to(features.dtype)) if self._takes_grid(graph) else None
-        if grid is not None:
-            for block in self.blocks:
-                features = block(features, grid, graph)
-            return self.norm(features)
         src, dst, edge_vec = self.edge_vectors(graph)
         numbers, given, place = graph.numbers, self.given(graph), None
         order = order_for_runs(dst, len(numbers))
@@ -100,15 +93,6 @@ class SE3Transformer(Encoder):
             features = block(features, edges, graph)
         features = self.norm(features)
         return features if place is None else features.index_select(0, place)
-
-    def _takes_grid(self, graph: GraphBatch) -> bool:
-        """Whether this is a prediction of a molecule whose operations take longer to begin than to run."""
-        config = self.config
-        if len(graph.ptr) != 2 or len(graph.pos) > MOST_NODES or config.lmax > DENSE_LMAX or graph.pos.is_cuda:
-            return False
-        plain = not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
-        radius = graph.src is None and graph.cell is None and not config.neighbours
-        return plain and radius and self.inputs is None and config.convolution == "separable"
 
     def embed_edges(self, graph: GraphBatch) -> Edges:
         """Frames, radial features and envelopes of all edges."""

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from molformer.nn.edges import Edges
 from molformer.nn.linear import DegreeLinear
-from molformer.nn.pair_grid import PairGrid
-from molformer.nn.prepared import Prepared, weights_of
+from molformer.nn.prepared import Prepared
 from molformer.nn.receive import received
-from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
+from molformer.nn.so2 import EdgeConvolution
 
 Kernels = Literal["auto", "plain", "triton"]
 """Operations of torch, or fused ones of a GPU: the same weights, the same results. `auto` takes the fused ones on a GPU
@@ -37,7 +36,8 @@ LEAST_EDGES_FUSED = 1 << 12
 """Edges from which on `auto` fuses a prediction: at their first use the kernels are compiled, which takes seconds."""
 
 _FAINTEST = 1e-30
-_EPSILON = 1e-6
+EPSILON = 1e-6
+"""Added to the mean square of queries and keys that are normalised."""
 
 
 def smooth_softmax(logits: Tensor, edges: Edges) -> Tensor:
@@ -131,12 +131,9 @@ class SE3Attention(nn.Module):
         self.register_buffer("heads", heads, persistent=False)  # which channels a head has (C, H)
         self._widths = [weight.shape[-1] for weight in self._projections()]
         self._prepared = Prepared()
-        self._prepared_on_grid = Prepared()
 
-    def forward(self, x: Tensor, edges: Edges | PairGrid) -> Tensor:
+    def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
-        if isinstance(edges, PairGrid):
-            return self.on_grid(x, edges)
         senders, queries, own = self.projections(x)
         kernel = self.convolution
         sizes = kernel.numbers_per_edge, kernel.min_chunk
@@ -169,49 +166,12 @@ class SE3Attention(nn.Module):
         parts = y.transpose(0, 1).split(self._widths, dim=-1)
         return [*parts] if len(parts) == 3 else [*parts, x]
 
-    def on_grid(self, x: Tensor, grid: PairGrid) -> Tensor:
-        """`forward` for one small graph and without gradients, in fewer operations."""
-        kernel, nodes = self.convolution, len(x)
-        assert isinstance(kernel, SeparableConvolution)
-        project, output, heads, channels, scale, eps, *woven = self._prepared_on_grid(weights_of(self), self._for_grid)
-        queries, own, senders = self._split(torch.bmm(x.transpose(0, 1), project), x)
-        sent = kernel.apply_woven(grid.turn_in(senders), grid.features, *woven)
-        keys, values = sent.index_select(0, grid.edges).unbind(2)  # (N², M, D)
-        logits = ((grid.turn_in_at_dst(queries) * keys).flatten(1) @ heads).view(nodes, nodes, -1)
-        if self.gain is not None:  # queries and keys over their sizes
-            logits.mul_(torch.addmm(eps, (keys * keys).flatten(1), heads).rsqrt_().view_as(logits))
-            scale = torch.addmm(eps, (queries * queries).flatten(1), heads).rsqrt_().mul_(scale).unsqueeze(1)
-        weights = grid.weights(logits.mul_(scale)) @ channels  # (N², D)
-        sums = grid.sum_turned_back(values * weights.unsqueeze(1))
-        return torch.baddbmm(own.transpose(0, 1), sums.transpose(0, 1), output).transpose(0, 1)
-
-    def _for_grid(self) -> list[Tensor]:
-        """What `on_grid` computes with.
-
-        Returns:
-            The weights of `projections` (M, C, Σ D) and of the output (M, D, C); which numbers of a row belong to a
-            head (M·D, H) and which channels (H, D); the factor of the logits; n ε for the n numbers of a head; and
-            the convolution's `woven` weights.
-        """
-        assert isinstance(self.convolution, SeparableConvolution)
-        components = len(self.query.degrees)
-        scale = self.heads.new_tensor([self.size**-0.5]) if self.gain is None else self.gain * self.size**0.5
-        return [
-            self._projection(),
-            *self.output.by_component(),
-            self.heads.repeat(components, 1),
-            self.heads.T.contiguous(),
-            scale,
-            self.heads.new_tensor([self.size * _EPSILON]),
-            *self.convolution.woven(),
-        ]
-
     def attend_fused(self, senders: Tensor, queries: Tensor, edges: Edges) -> Tensor:
         """What `attend` gives, by the kernels of `nn.triton_attention`, from features of all nodes (N, M, C)."""
         from molformer.nn.triton_attention import attended, turned_in
 
         sent = self.convolution.stacked(partial(turned_in, senders, edges), edges)
-        eps = None if self.gain is None else _EPSILON
+        eps = None if self.gain is None else EPSILON
         return attended(queries, sent, edges, self.num_heads, self.size**-0.5, eps)
 
     def _can_fuse(self, edges: Edges) -> bool:
@@ -258,7 +218,7 @@ class SE3Attention(nn.Module):
         if self.gain is None:
             return logits * self.size**-0.5
         # 1/√n times the inverse size of the keys, 1/√(k²/n + ε)
-        return logits * torch.rsqrt(self.products(keys, keys) + self.size * _EPSILON)
+        return logits * torch.rsqrt(self.products(keys, keys) + self.size * EPSILON)
 
     def products(self, x: Tensor, y: Tensor) -> Tensor:
         """Scalar products (E, H) of each head's part of x and y (E, M, C)."""
@@ -266,7 +226,7 @@ class SE3Attention(nn.Module):
 
     def inverse_size(self, x: Tensor) -> Tensor:
         """One over the root mean square of each head's part of x (E, M, C): (E, H)."""
-        return torch.rsqrt(self.products(x, x) / self.size + _EPSILON)
+        return torch.rsqrt(self.products(x, x) / self.size + EPSILON)
 
     @staticmethod
     def softmax(logits: Tensor, edges: Edges) -> Tensor:

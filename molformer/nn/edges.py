@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from molformer.elements import MAX_NUMBER
 from molformer.nn.chunks import Chunk, whole_receivers
 from molformer.nn.inputs import EdgeInputs
-from molformer.nn.pair_grid import PairGrid
 from molformer.nn.precision import full_precision
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.nn.receivers import Run, by_runs, degrees, outer, runs_of, to_edges, to_receivers
@@ -246,29 +245,6 @@ class EdgeEmbedding(nn.Module):
             runs=runs_of(degrees(dst, len(numbers))) if by_runs(dst, len(numbers)) else None,
             memory=Memory(KEPT_BYTES_TWICE if frames.requires_grad else KEPT_BYTES),
         )
-
-    def grid(self, numbers: Tensor, pos: Tensor) -> PairGrid | None:
-        """Find and embed the edges of one small graph, all pairs of its nodes within the cutoff; without gradients.
-
-        Args:
-            numbers: species (N,).
-            pos: positions (N, 3), Å.
-
-        Returns:
-            None if there are no edges.
-        """
-        nodes, pairs = len(numbers), pos[:, None] - pos  # (N, N, 3), receivers first
-        square = pairs.square().sum(-1)
-        near = (square < self.envelope.cutoff**2) & (square >= ZERO_LENGTH**2)
-        dst, src = near.nonzero(as_tuple=True)
-        if len(dst) == 0:
-            return None
-        places = dst * nodes + src
-        length = square.view(-1).index_select(0, places).sqrt()
-        frames = edge_frames(pairs.view(-1, 3).index_select(0, places) / length[:, None], self.lmax)
-        ends = (self.from_src(numbers) + self.from_dst(numbers)[:, None]).flatten(0, 1).index_select(0, places)
-        features = self.mix(self.from_basis(self.basis(length)) + ends)
-        return PairGrid.of(near, src * nodes + dst, frames, features, self.envelope(length))
 
 
 class LengthEmbedding(nn.Module):

@@ -38,13 +38,13 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to each node's features (N, M, C)."""
-        expand, expand_bias, gate, gate_bias, reduce = self._prepared(weights_of(self), self._by_component)
+        expand, expand_bias, gate, gate_bias, reduce = self._prepared(weights_of(self), self.by_component)
         x = x.transpose(0, 1)  # (M, N, C)
         gates = torch.sigmoid(torch.baddbmm(gate_bias, x[0].expand(len(gate), -1, -1), gate))
         y = torch.baddbmm(expand_bias, x, expand) * gates.index_select(0, self.degrees)
         return torch.bmm(y, reduce).transpose(0, 1)
 
-    def _by_component(self) -> list[Tensor]:
+    def by_component(self) -> list[Tensor]:
         """Weights and biases of the expansion, (M, C, D) and (M, 1, D), and of the gates; weights of the reduction.
 
         The gates have a factor for each degree, (lmax+1, C, D) and (lmax+1, 1, D). That of degree 0 is the degree's own

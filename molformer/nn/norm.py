@@ -41,7 +41,7 @@ class EquivariantRMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise features (N, M, C)."""
-        gain, share = self._prepared([self.gain], self._per_component)
+        gain, share = self._prepared([self.gain], self.per_component)
         rows = x.flatten(1)
         share = share.to(x.dtype)
         if torch.compiler.is_compiling():  # it makes passes of its own
@@ -50,7 +50,7 @@ class EquivariantRMSNorm(nn.Module):
             return _Normalise.apply(rows, gain, share, self.eps).view_as(x)
         return (rows * torch.mm(rows * rows, share).add_(self.eps).rsqrt_()).mul_(gain).view(x.shape)
 
-    def _per_component(self) -> list[Tensor]:
+    def per_component(self) -> list[Tensor]:
         """Gain (M·C,) and share (M·C, 1) of each number of a row."""
         gain = self.gain.index_select(0, self.degrees)
         share = (self.share[:, None].to(gain) / gain.shape[1]).expand_as(gain).reshape(-1, 1)

@@ -6,9 +6,12 @@ One molecule is so little work that putting the weights together anew would be a
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 _KEEPS: ContextVar[bool] = ContextVar("keeps", default=False)
 
@@ -33,7 +36,7 @@ def are_weights_kept() -> bool:
 
 
 class Prepared:
-    """Tensors that are made of parameters alone, made again when one of these is another or was written to.
+    """What is made of parameters alone, made again when one of these is another or was written to.
 
     They are made each time outside `weights_kept`, where gradients are wanted, and by a compiler.
 
@@ -49,9 +52,9 @@ class Prepared:
 
     def __init__(self) -> None:
         self._made_of: list[tuple[int, int, Tensor]] = []  # address, version and the memory itself
-        self._value: Sequence[Tensor] = []
+        self._value: Any = None
 
-    def __call__(self, parameters: Sequence[Tensor], make: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
+    def __call__(self, parameters: Sequence[Tensor], make: Callable[[], T]) -> T:
         """What `make` gives, or gave for the same values of the same parameters."""
         if not are_weights_kept():
             return make()
@@ -60,11 +63,11 @@ class Prepared:
                 if address != parameter.data_ptr() or version != parameter._version:
                     break
             else:
-                return self._value
-        self._value = make()
+                return cast(T, self._value)
+        self._value = value = make()
         # The aliases keep the memory of the parameters from being given to others, which would have the same address.
         self._made_of = [(tensor.data_ptr(), tensor._version, tensor.detach()) for tensor in parameters]
-        return self._value
+        return value
 
     def __reduce__(self) -> tuple[type["Prepared"], tuple[()]]:
         """A copy, or what is pickled, has nothing kept."""

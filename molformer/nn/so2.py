@@ -181,17 +181,6 @@ class SeparableConvolution(EdgeConvolution):
             matrices += parts
         return matrices
 
-    def woven(self) -> list[Tensor]:
-        """The weights for all components and outputs at once.
-
-        Returns:
-            Weight (M·C, F) and bias (M·C,) of the scales, then those `side_by_side`.
-        """
-        return [
-            scale.unflatten(0, (-1, self.in_channels)).index_select(0, self.pairs).flatten(0, 1)
-            for scale in (self.scale.weight, self.scale.bias)
-        ] + self.side_by_side()
-
     def side_by_side(self) -> list[Tensor]:
         """For each of `blocks` the `matrices` of all outputs, whose columns of a component stand side by side.
 
@@ -222,16 +211,6 @@ class SeparableConvolution(EdgeConvolution):
         weight, bias, *matrices = tensors
         scales = self.scales(functional.linear(features, weight, bias))
         return self.mix([part * scale for part, scale in zip(self.orders(x), scales, strict=True)], matrices, out)
-
-    def apply_woven(self, x: Tensor, features: Tensor, weight: Tensor, bias: Tensor, *matrices: Tensor) -> Tensor:
-        """`apply_to` with `woven` weights, without gradients and in few operations: all outputs (E, M, O, D)."""
-        scaled = functional.linear(features, weight, bias).mul_(x.flatten(1))
-        together = x.new_empty(len(x), x.shape[1] * self.outputs * self.out_channels)
-        rows = scaled.split([len(matrix) for matrix in matrices], dim=1)
-        parts = together.split([matrix.shape[1] for matrix in matrices], dim=1)
-        for row, matrix, part in zip(rows, matrices, parts, strict=True):
-            torch.mm(row, matrix, out=part)
-        return together.view(len(x), x.shape[1], self.outputs, self.out_channels)
 
     def scales(self, x: Tensor) -> list[Tensor]:
         """Scales (E, P·C) for each |m|: views (E, 1, n_m·C)."""

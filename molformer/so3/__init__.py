@@ -12,6 +12,6 @@ from molformer.so3.components import (
     to_irreps,
 )
 from molformer.so3.coupling import kernel_to_frame, wigner_3j
-from molformer.so3.frames import edge_frames, frame_blocks
+from molformer.so3.frames import edge_frames, edge_frames_array, frame_blocks
 from molformer.so3.harmonics import spherical_harmonics
 from molformer.so3.wigner import random_rotation, wigner_blocks, wigner_matrix

@@ -46,20 +46,22 @@ def test_attention_has_weights_for_every_layer_head_and_edge(folder):
 
 def test_attention_is_that_of_the_forward_pass(folder, monkeypatch):
     """The softmax of the model itself, seen on the way, gives the same weights."""
-    from molformer.nn.pair_grid import PairGrid
+    from molformer.inference import small
+    from molformer.nn.attention import SE3Attention
 
     predictor = molformer.load(folder)
-    found = predictor.attention("CCO")
-    seen, softmax = [], PairGrid.weights
+    expected = predictor.attention("CCO").weights
+    seen, softmax = [], SE3Attention.softmax
 
-    def spy(grid, logits):
-        weights = softmax(grid, logits)
-        seen.append(weights.unflatten(0, logits.shape[:2]).numpy()[found.dst, found.src])
+    def spy(logits, edges):
+        weights = softmax(logits, edges)
+        seen.append(weights.detach().numpy())
         return weights
 
-    monkeypatch.setattr(PairGrid, "weights", spy)
+    monkeypatch.setattr(SE3Attention, "softmax", staticmethod(spy))
+    monkeypatch.setattr(small, "MOST_ATOMS", 0)
     predictor.predict("CCO")
-    assert np.allclose(seen, found.weights, atol=1e-5)
+    assert np.allclose(np.concatenate(seen).reshape(expected.shape), expected, atol=1e-5)
 
 
 def test_attention_is_for_one_molecule(folder):

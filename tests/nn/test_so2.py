@@ -99,14 +99,3 @@ def test_group_e3_has_no_mixing_weights():
 
 def test_a_frame_is_made_for_each_edge():
     assert edge_frames(torch.eye(3), 2).shape == (3, 9, 9)
-
-
-@pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("group", ["SE(3)", "E(3)"])
-def test_woven_weights_give_the_same_in_fewer_operations(group):
-    kernel = moved(SeparableConvolution(LMAX, IN, OUT, FEATURES, group, outputs=2))
-    x, features = torch.randn(20, num_components(LMAX), IN), torch.randn(20, FEATURES)
-    plain = kernel.apply_to(x, features, *kernel.tensors())
-    with torch.no_grad():
-        woven = kernel.apply_woven(x, features, *kernel.woven()).unbind(2)
-    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(woven, plain, strict=True))

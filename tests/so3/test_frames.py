@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from molformer.so3 import degree_of_component, edge_frames, frame_order, num_components, spherical_harmonics
+from molformer.so3 import (
+    degree_of_component,
+    edge_frames,
+    edge_frames_array,
+    frame_order,
+    num_components,
+    spherical_harmonics,
+)
 from molformer.so3.coupling import wigner_3j
 
 UP = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
@@ -38,6 +45,14 @@ def test_frames_are_orthogonal_in_both_precisions(lmax):
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
         frames = edge_frames(directions().to(dtype), lmax)
         assert (frames @ frames.transpose(1, 2) - eye.to(dtype)).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("lmax", range(7))
+def test_frames_of_an_array_are_those_of_a_tensor(lmax):
+    for dtype, tolerance in ((torch.float64, 1e-13), (torch.float32, 1e-5)):
+        vectors = directions().to(dtype)
+        frames = edge_frames_array(vectors.numpy(), lmax)
+        assert torch.allclose(torch.from_numpy(frames), edge_frames(vectors, lmax), atol=tolerance)
 
 
 def test_degree_one_is_the_rotation_itself_with_determinant_one():

@@ -1,5 +1,7 @@
-"""One small molecule is predicted on a grid of its pairs: the same function as on a list of edges."""
+"""One small molecule is computed with NumPy: the same function as that of its encoder."""
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -9,7 +11,8 @@ import torch
 
 from molformer.data.graph import GraphBatch
 from molformer.data.structure import Structure
-from molformer.models import SE3Transformer, encoder
+from molformer.inference import small
+from molformer.models import PaperTransformer, SE3Transformer
 from molformer.nn.prepared import weights_kept
 from tests.helpers import TOLERANCE, moved, parity, random_structure, rotation_and_matrix, small_config, turned
 
@@ -18,22 +21,13 @@ def network(dtype=torch.float64, **kwargs):
     return moved(SE3Transformer(small_config(**kwargs))).to(dtype).eval()
 
 
-def on_list(model, graph):
-    """With gradients there is no grid."""
+def of_encoder(model, graph):
     return model(graph).detach()
 
 
-def on_grid(model, graph):
-    """What a prediction gives; fails if it did not go over a grid."""
-    grids, make = [], model.edges.grid
-    model.edges.grid = lambda *arguments: grids.append(make(*arguments)) or grids[-1]
-    try:
-        with torch.inference_mode(), torch.no_grad(), weights_kept():
-            features = model(graph)
-    finally:
-        del model.edges.grid
-    assert [grid is not None for grid in grids] == [True]
-    return features
+def of_numpy(model, graph):
+    with torch.inference_mode(), torch.no_grad(), weights_kept():
+        return small.features(model, graph)
 
 
 def graph_of(structure, dtype=torch.float64):
@@ -44,18 +38,18 @@ def graph_of(structure, dtype=torch.float64):
 @pytest.mark.parametrize("qk_norm", [False, True])
 @pytest.mark.parametrize("message_channels", [0, 4])
 @pytest.mark.parametrize("lmax", [0, 1, 3])
-def test_the_grid_gives_what_the_list_gives(group, qk_norm, message_channels, lmax):
+def test_features_are_those_of_the_encoder(group, qk_norm, message_channels, lmax):
     model = network(group=group, qk_norm=qk_norm, message_channels=message_channels, lmax=lmax)
     for atoms, spread in ((2, 0.5), (12, 1.5), (20, 3.5)):  # of the last one most pairs are no edges
         graph = graph_of(random_structure(atoms, spread))
-        assert torch.allclose(on_grid(model, graph), on_list(model, graph), atol=1e-10)
+        assert torch.allclose(of_numpy(model, graph), of_encoder(model, graph), atol=1e-10)
 
 
-def test_single_precision_is_as_precise_as_on_the_list():
+def test_single_precision_is_as_precise_as_that_of_the_encoder():
     exact, graph = network(qk_norm=True), graph_of(random_structure(15))
-    expected = on_list(exact, graph)
+    expected = of_encoder(exact, graph)
     single = exact.float()
-    assert (on_grid(single, graph_of(random_structure(15), torch.float32)) - expected).abs().max() < 1e-4
+    assert (of_numpy(single, graph_of(random_structure(15), torch.float32)) - expected).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("group", ["SE(3)", "E(3)"])
@@ -63,9 +57,9 @@ def test_single_precision_is_as_precise_as_on_the_list():
 def test_features_turn_with_the_molecule(group, dtype):
     model, graph = network(dtype, group=group, qk_norm=True), graph_of(random_structure(9), dtype)
     rotation, matrix = rotation_and_matrix(2, dtype)
-    y = on_grid(model, graph)
-    assert (on_grid(model, turned(graph, rotation, shift=5.0)) - matrix @ y).abs().max() < TOLERANCE[dtype]
-    mirror_error = (on_grid(model, turned(graph, -torch.eye(3))) - parity(2, dtype) * y).abs().max()
+    y = of_numpy(model, graph)
+    assert (of_numpy(model, turned(graph, rotation, shift=5.0)) - matrix @ y).abs().max() < TOLERANCE[dtype]
+    mirror_error = (of_numpy(model, turned(graph, -torch.eye(3))) - parity(2, dtype) * y).abs().max()
     assert mirror_error < TOLERANCE[dtype] if group == "E(3)" else mirror_error > 1e-2
 
 
@@ -73,26 +67,23 @@ def test_atoms_in_one_place_and_atoms_on_their_own():
     model = network(qk_norm=True)
     pos = [[0, 0, 0], [0, 0, 0], [0, 1.1, 0], [0, -1.1, 0], [30, 0, 0]]
     graph = graph_of(Structure([6, 8, 1, 1, 2], np.array(pos, dtype=float)))
-    assert torch.allclose(on_grid(model, graph), on_list(model, graph), atol=1e-10)
+    assert torch.allclose(of_numpy(model, graph), of_encoder(model, graph), atol=1e-10)
 
 
 @pytest.mark.parametrize("pos", [[[0.0, 0, 0]], [[0.0, 0, 0], [9.0, 0, 0]], [[0.0, 0, 0], [0.0, 0, 0]]])
-def test_without_any_edge_there_is_no_grid(pos):
-    model, graph = network(), graph_of(Structure([6] * len(pos), pos))
-    assert model.edges.grid(graph.numbers, graph.pos) is None
-    with torch.no_grad():
-        assert torch.allclose(model(graph), on_list(model, graph), atol=1e-12)
+def test_what_has_no_edge_is_left_to_the_encoder(pos):
+    assert of_numpy(network(), graph_of(Structure([6] * len(pos), pos))) is None
 
 
 def test_weights_that_change_count_at_once():
     model, graph = network(qk_norm=True, message_channels=4), graph_of(random_structure(7))
-    on_grid(model, graph)
+    of_numpy(model, graph)
     for parameter in model.parameters():
         with torch.no_grad():
             parameter.add_(0.1)
-        assert torch.allclose(on_grid(model, graph), on_list(model, graph), atol=1e-10)
+        assert torch.allclose(of_numpy(model, graph), of_encoder(model, graph), atol=1e-10)
     model.blocks[0].attention.output.weight = torch.nn.Parameter(torch.randn(3, 4, 8, dtype=torch.float64))
-    assert torch.allclose(on_grid(model, graph), on_list(model, graph), atol=1e-10)
+    assert torch.allclose(of_numpy(model, graph), of_encoder(model, graph), atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -100,19 +91,16 @@ def test_weights_that_change_count_at_once():
     [{"neighbours": 3}, {"convolution": "full"}, {"lmax": 4}, {"input_numbers": 1}],
     ids=lambda given: next(iter(given)),
 )
-def test_what_has_no_grid_goes_over_the_list(kwargs, monkeypatch):
-    model = network(**kwargs)
-    monkeypatch.setattr(model.edges, "grid", lambda *arguments: pytest.fail("there is a grid"))
+def test_other_encoders_compute_themselves(kwargs):
     graph = graph_of(random_structure(6, features=np.ones((6, 1))))
-    with torch.no_grad():
-        assert torch.allclose(model(graph), on_list(model, graph), atol=1e-10)
+    assert of_numpy(network(**kwargs), graph) is None
+    config = small_config(architecture="paper", num_heads=2)
+    assert of_numpy(PaperTransformer(config).double(), graph) is None
 
 
-def test_large_molecules_cells_given_edges_and_batches_go_over_the_list(monkeypatch):
-    model = network()
-    monkeypatch.setattr(model.edges, "grid", lambda *arguments: pytest.fail("there is a grid"))
-    monkeypatch.setattr(encoder, "MOST_NODES", 8)
-    ends = torch.tensor([0, 1])
+def test_large_molecules_cells_given_edges_and_batches_are_left_to_the_encoder(monkeypatch):
+    monkeypatch.setattr(small, "MOST_ATOMS", 8)
+    model, ends = network(), torch.tensor([0, 1])
     given = graph_of(random_structure(5))
     given.src, given.dst = ends, ends.flip(0)
     graphs = [
@@ -121,9 +109,26 @@ def test_large_molecules_cells_given_edges_and_batches_go_over_the_list(monkeypa
         given,
         GraphBatch.from_structures([random_structure(5), random_structure(4)], torch.float64),
     ]
-    for graph in graphs:
+    assert [of_numpy(model, graph) for graph in graphs] == [None] * 4
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert of_numpy(model, graph_of(random_structure(5))) is None
+
+
+def test_large_products_give_the_same(monkeypatch):
+    model, graph = network(qk_norm=True), graph_of(random_structure(12))
+    expected = of_numpy(model, graph)
+    monkeypatch.setattr(small, "ONE_THREAD", 0)
+    assert torch.allclose(of_numpy(model, graph), expected, atol=1e-12)
+
+
+def test_copies_have_weights_of_their_own():
+    model, graph = network(), graph_of(random_structure(6))
+    of_numpy(model, graph)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         with torch.no_grad():
-            assert torch.allclose(model(graph), on_list(model, graph), atol=1e-10)
+            other.species.weight.add_(1)
+        assert torch.allclose(of_numpy(other, graph), of_encoder(other, graph), atol=1e-10)
+        assert torch.allclose(of_numpy(model, graph), of_encoder(model, graph), atol=1e-10)
 
 
 def test_gradients_can_be_had_after_a_prediction():
