@@ -143,7 +143,7 @@ class Weights:
     mix: Tensor
     mix_bias: Tensor
     layers: list[Layer]
-    share: np.ndarray
+    share: Tensor
     degrees: np.ndarray
     gain: np.ndarray
 
@@ -162,7 +162,7 @@ class Weights:
             mix=mix.weight.detach().T.contiguous(),
             mix_bias=mix.bias.detach(),
             layers=[Layer.of(block) for block in encoder.blocks if isinstance(block, SE3TransformerBlock)],
-            share=_array(share),
+            share=share.detach(),
             degrees=_array(encoder.norm.degrees),
             gain=_array(gain),
         )
@@ -261,7 +261,7 @@ def _grid(encoder: SE3Transformer, weights: Weights, numbers: np.ndarray, pos: n
 
 def _normalised(x: np.ndarray, weights: Weights, eps: float) -> np.ndarray:
     """X (N, M·C) over its root mean square, without the gain: (N, M, C)."""
-    mean = (x * x) @ weights.share
+    mean = torch.mm(torch.from_numpy(x * x), weights.share).numpy()
     mean += eps
     return (x / np.sqrt(mean, out=mean)).reshape(len(x), len(weights.degrees), -1)
 
@@ -275,7 +275,7 @@ def _attention(layer: Layer, grid: Grid, x: np.ndarray) -> np.ndarray:
     # Keys and values, edge by edge.
     scaled = torch.addmm(layer.scale_bias, grid.features, layer.scale_weight)  # (E, M·D)
     numbers = scaled.numpy()
-    numbers *= (grid.at_senders @ senders).reshape(pairs, -1).take(grid.mirrored, 0)
+    numbers *= _product(grid.at_senders, senders).reshape(pairs, -1).take(grid.mirrored, 0)
     sent = scaled.new_empty(len(scaled), 2 * scaled.shape[1])
     rows, parts = scaled.split(layer.widths, dim=1), sent.split(layer.widths * 2, dim=1)
     for row, matrix, part in zip(rows * 2, layer.matrices, parts, strict=True):
@@ -283,7 +283,7 @@ def _attention(layer: Layer, grid: Grid, x: np.ndarray) -> np.ndarray:
     on_grid = sent.numpy().take(grid.edges, 0)
     keys, values = on_grid[:, : size * width], on_grid[:, size * width :]  # (N², M·D)
     # Logits on the grid: q·k, with queries and keys over their sizes if they are normalised.
-    logits = _of_heads((grid.at_receivers @ queries).reshape(pairs, -1) * keys, layer)
+    logits = _of_heads(_product(grid.at_receivers, queries).reshape(pairs, -1) * keys, layer)
     scale = layer.scale
     if layer.normalised:
         eps = size * width // layer.heads.shape[1] * EPSILON
@@ -294,7 +294,7 @@ def _attention(layer: Layer, grid: Grid, x: np.ndarray) -> np.ndarray:
     logits += grid.terms
     weights = torch.softmax(torch.from_numpy(logits), dim=1).view(pairs, -1)
     received = (values * torch.mm(weights, layer.heads.T).numpy()).reshape(atoms, -1, width)
-    sums = grid.at_receivers.swapaxes(1, 2) @ received  # (N, M, D)
+    sums = _product(grid.at_receivers.swapaxes(1, 2), received)  # (N, M, D)
     out = _product(sums.swapaxes(0, 1), layer.output).swapaxes(0, 1)
     return (own + out).reshape(atoms, -1)
 
