@@ -34,7 +34,7 @@ from molformer.nn.so2 import SeparableConvolution
 from molformer.so3 import edge_frames_array, num_components
 from molformer.so3.turning import DENSE_LMAX
 
-MOST_ATOMS = 40
+MOST_ATOMS = 30
 """Atoms up to which it is faster."""
 
 ONE_THREAD = 1 << 18
