@@ -192,6 +192,8 @@ class Grid:
 def features(encoder: Encoder, graph: GraphBatch) -> Tensor | None:
     """Features (N, M, C) that an encoder gives, without gradients; None where it must do so itself.
 
+    Its modules are not called, and so no hooks of theirs.
+
     Args:
         encoder: of any architecture.
         graph: with any number of molecules.
@@ -216,11 +218,12 @@ def features(encoder: Encoder, graph: GraphBatch) -> Tensor | None:
 
 def _takes(encoder: Encoder, graph: GraphBatch) -> bool:
     config = encoder.config
-    if len(graph.ptr) != 2 or len(graph.pos) > MOST_ATOMS or graph.pos.is_cuda:
+    if len(graph.ptr) != 2 or len(graph.pos) > MOST_ATOMS or graph.pos.device.type != "cpu":
         return False
+    exact = encoder.species.weight.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
     of_radius = graph.src is None and graph.cell is None and not config.neighbours and encoder.inputs is None
-    known = isinstance(encoder, SE3Transformer) and config.convolution == "separable" and config.lmax <= DENSE_LMAX
-    return of_radius and known and not torch.is_autocast_enabled("cpu")
+    known = type(encoder) is SE3Transformer and config.convolution == "separable" and config.lmax <= DENSE_LMAX
+    return exact and of_radius and known
 
 
 def _grid(encoder: SE3Transformer, weights: Weights, numbers: np.ndarray, pos: np.ndarray) -> Grid | None:
@@ -260,7 +263,7 @@ def _grid(encoder: SE3Transformer, weights: Weights, numbers: np.ndarray, pos: n
 
 
 def _normalised(x: np.ndarray, weights: Weights, eps: float) -> np.ndarray:
-    """X (N, M·C) over its root mean square, without the gain: (N, M, C)."""
+    """Rows x (N, M·C) over their root mean squares, without the gain: (N, M, C)."""
     mean = torch.mm(torch.from_numpy(x * x), weights.share).numpy()
     mean += eps
     return (x / np.sqrt(mean, out=mean)).reshape(len(x), len(weights.degrees), -1)

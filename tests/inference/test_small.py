@@ -112,6 +112,15 @@ def test_large_molecules_cells_given_edges_and_batches_are_left_to_the_encoder(m
     assert [of_numpy(model, graph) for graph in graphs] == [None] * 4
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert of_numpy(model, graph_of(random_structure(5))) is None
+    assert of_numpy(model.bfloat16(), graph_of(random_structure(5), torch.bfloat16)) is None
+
+
+def test_an_encoder_that_was_changed_computes_itself():
+    class Doubled(SE3Transformer):
+        def forward(self, graph, x=None):
+            return 2 * super().forward(graph, x)
+
+    assert of_numpy(Doubled(small_config()).double(), graph_of(random_structure(5))) is None
 
 
 def test_large_products_give_the_same(monkeypatch):
