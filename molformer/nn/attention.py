@@ -129,16 +129,13 @@ class SE3Attention(nn.Module):
         self.self_interaction = DegreeLinear(lmax, channels, channels)
         heads = torch.eye(num_heads).repeat_interleave(convolution.out_channels // num_heads, dim=0)
         self.register_buffer("heads", heads, persistent=False)  # which channels a head has (C, H)
-        self._widths = [weight.shape[-1] for weight in self._projections()]
         self._prepared = Prepared()
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
-        senders, queries, own = self.projections(x)
         kernel = self.convolution
         sizes = kernel.numbers_per_edge, kernel.min_chunk
-        # What is read for each edge is faster read in the order of the memory.
-        senders, queries = senders.contiguous(), self.normalised(queries.contiguous())
+        senders, queries, own = self.projections(x)
         if self._can_fuse(edges):
             sums = self.attend_fused(senders, queries, edges)
         else:
@@ -147,24 +144,19 @@ class SE3Attention(nn.Module):
 
     def projections(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is made of features (N, M, C) alone, in one product: those that are sent, q_i and W_S f_i."""
-        (weight,) = self._prepared(self._projections(), lambda: [self._projection()])
-        queries, own, senders = self._split(torch.bmm(x.transpose(0, 1), weight), x)
-        return senders, queries, own
-
-    def _projections(self) -> list[Tensor]:
-        weights: list[Tensor] = [self.query.weight, self.self_interaction.weight]
+        maps = [self.query, self.self_interaction]
         if isinstance(self.sender, DegreeLinear):
-            weights.append(self.sender.weight)
-        return weights
+            maps.append(self.sender)
+        weights: list[Tensor] = [layer.weight for layer in maps]
 
-    def _projection(self) -> Tensor:
-        """Weights of q_i, W_S f_i and what is sent, unless these are the features themselves: (M, C, Σ D)."""
-        return torch.cat(self._projections(), dim=-1).index_select(0, self.query.degrees)
+        def joined() -> list[Tensor]:
+            return [torch.cat(weights, dim=-1).index_select(0, self.query.degrees)]
 
-    def _split(self, y: Tensor, x: Tensor) -> list[Tensor]:
-        """Queries, W_S f_i and what is sent (N, M, D) each, of their product (M, N, Σ D) and the features (N, M, C)."""
-        parts = y.transpose(0, 1).split(self._widths, dim=-1)
-        return [*parts] if len(parts) == 3 else [*parts, x]
+        (weight,) = self._prepared(weights, joined)  # (M, C, Σ D)
+        y = torch.bmm(x.transpose(0, 1), weight).split([layer.shape[-1] for layer in weights], dim=-1)
+        queries, own, *senders = (part.transpose(0, 1) for part in y)
+        # What is read for each edge is faster read in the order of the memory.
+        return (senders[0] if senders else x).contiguous(), self.normalised(queries.contiguous()), own
 
     def attend_fused(self, senders: Tensor, queries: Tensor, edges: Edges) -> Tensor:
         """What `attend` gives, by the kernels of `nn.triton_attention`, from features of all nodes (N, M, C)."""
@@ -243,7 +235,7 @@ class SE3Attention(nn.Module):
         """Attention weights α (E, H) from features (N, M, C), to look at."""
         senders, queries, _ = self.projections(x)
         keys, _ = self.convolution(edges.turn_in(senders.index_select(0, edges.src)), edges)
-        return self.softmax(self.logits(edges.turn_in_at_dst(self.normalised(queries)), keys), edges)
+        return self.softmax(self.logits(edges.turn_in_at_dst(queries), keys), edges)
 
     def attend_backward(
         self,
