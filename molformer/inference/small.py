@@ -1,4 +1,4 @@
-"""The features of one small molecule, in a good half of the time that its encoder takes.
+"""The features of one small molecule, in about two thirds of the time that its encoder takes.
 
 With some ten atoms an operation of torch takes longer to begin than to run. So most of what `SE3Transformer` does is
 done here with NumPy, which begins sooner, and with fewer operations; large products and what strides through memory
