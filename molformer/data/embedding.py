@@ -95,8 +95,7 @@ def _job(entry: Entry, policy: ConformerPolicy, cache: GeometryCache | None) -> 
 def with_outcome(entry: Entry, outcome: Outcome) -> Entry:
     """The entry with its geometry, or with its error, which says where."""
     if isinstance(outcome, tuple):
-        annotations = {"smiles": entry.smiles, "name": entry.where, "labels": entry.labels}
-        first, *others = (one.annotated(**annotations) for one in outcome)
+        first, *others = (one.annotated(entry.smiles, entry.where, labels=entry.labels) for one in outcome)
         return replace(entry, structure=first, conformers=tuple(others))
     if isinstance(outcome, Structure):
         return with_outcome(entry, (outcome,))

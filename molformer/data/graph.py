@@ -109,7 +109,7 @@ class GraphBatch:
         return x.new_full((self.num_graphs, x.shape[1]), -torch.inf).scatter_reduce(0, graphs, x, "amax")
 
     def to(self, device: torch.device | str) -> "GraphBatch":
-        """The same batch on another device."""
+        """The same batch on another device; itself if it is there."""
         if self.pos.device == torch.device(device):
             return self
         moved = {

@@ -159,12 +159,22 @@ class Structure:
         object.__setattr__(self, "labels", _as_arrays(self.labels))
         self._check()
 
-    def annotated(self, **changes: Any) -> Self:
-        """The same geometry with another name, SMILES, group or labels, which is quickly made: nothing is checked."""
-        if "labels" in changes:
-            changes["labels"] = _as_arrays(changes["labels"])
+    def annotated(
+        self,
+        smiles: str | None = None,
+        name: str | None = None,
+        group: int | None = None,
+        labels: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """The same geometry with other annotations, None to leave one; quickly made, since nothing is checked again."""
+        given = {
+            "smiles": smiles,
+            "name": name,
+            "group": group,
+            "labels": None if labels is None else _as_arrays(labels),
+        }
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, **changes)
+        other.__dict__.update(self.__dict__, **{key: value for key, value in given.items() if value is not None})
         return other
 
     def _check(self) -> None:

@@ -16,6 +16,7 @@ channels of keys and values, H heads, F edge features, K basis functions.
 from dataclasses import dataclass
 from functools import partial
 from math import pi, sqrt
+from typing import cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -91,13 +92,16 @@ class Layer:
         sender = attention.sender.weight if isinstance(attention.sender, DegreeLinear) else _identity(gain_1, channels)
         project = torch.cat([attention.query.weight, attention.self_interaction.weight, sender], dim=-1)
         scale_weight, scale_bias = (
-            scale.unflatten(0, (-1, kernel.in_channels)).index_select(0, kernel.pairs).flatten(0, 1)
-            for scale in (kernel.scale.weight, kernel.scale.bias)
+            part.unflatten(0, (-1, kernel.in_channels)).index_select(0, kernel.pairs).flatten(0, 1)
+            for part in (kernel.scale.weight, kernel.scale.bias)
         )
         by_order = kernel.matrices()  # of keys and values in turn
         matrices = [by_order[2 * m + output] for output in (0, 1) for m, _ in kernel.blocks]
         expand, expand_bias, gate, gate_bias, reduce = block.feed_forward.by_component()
-        numbers, scale = attention.size, attention.heads.new_full((attention.num_heads,), attention.size**-0.5)
+        if attention.gain is None:
+            scale = attention.heads.new_full((attention.num_heads,), attention.size**-0.5)
+        else:  # 1/√n, and the n that `_attention` leaves out of two mean squares
+            scale = attention.gain * attention.size**0.5
         return cls(
             project=_array(gain_1 * project.index_select(0, degrees)),
             scale_weight=scale_weight.detach().T.contiguous(),
@@ -105,7 +109,7 @@ class Layer:
             matrices=[matrix.detach() for matrix in matrices],
             widths=[count * kernel.in_channels for _, count in kernel.blocks],
             heads=attention.heads.repeat(len(degrees), 1),
-            scale=_array(scale if attention.gain is None else attention.gain * numbers**0.5),
+            scale=_array(scale),
             normalised=attention.gain is not None,
             output=_array(*attention.output.by_component()),
             expand=_array(gain_2 * expand),
@@ -161,7 +165,7 @@ class Weights:
             from_basis=edges.from_basis.weight.detach().T.contiguous(),
             mix=mix.weight.detach().T.contiguous(),
             mix_bias=mix.bias.detach(),
-            layers=[Layer.of(block) for block in encoder.blocks if isinstance(block, SE3TransformerBlock)],
+            layers=[Layer.of(cast(SE3TransformerBlock, block)) for block in encoder.blocks],
             share=share.detach(),
             degrees=_array(encoder.norm.degrees),
             gain=_array(gain),
@@ -201,7 +205,7 @@ def features(encoder: Encoder, graph: GraphBatch) -> Tensor | None:
     if not _takes(encoder, graph):
         return None
     assert isinstance(encoder, SE3Transformer)
-    prepared = _PREPARED.get(encoder) or _PREPARED.setdefault(encoder, Prepared())
+    prepared = _PREPARED.setdefault(encoder, Prepared())
     weights = prepared(weights_of(encoder), partial(Weights.of, encoder))
     with np.errstate(over="ignore", divide="ignore"):  # exp(-x) of SiLU, log of the envelope at the cutoff
         grid = _grid(encoder, weights, graph.numbers.numpy(), graph.pos.numpy().astype(weights.gain.dtype, copy=False))
@@ -222,8 +226,9 @@ def _takes(encoder: Encoder, graph: GraphBatch) -> bool:
         return False
     exact = encoder.species.weight.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
     of_radius = graph.src is None and graph.cell is None and not config.neighbours and encoder.inputs is None
-    known = type(encoder) is SE3Transformer and config.convolution == "separable" and config.lmax <= DENSE_LMAX
-    return exact and of_radius and known
+    known = config.convolution == "separable" and config.lmax <= DENSE_LMAX
+    own = type(encoder) is SE3Transformer and all(type(block) is SE3TransformerBlock for block in encoder.blocks)
+    return exact and of_radius and known and own
 
 
 def _grid(encoder: SE3Transformer, weights: Weights, numbers: np.ndarray, pos: np.ndarray) -> Grid | None:

@@ -33,3 +33,12 @@ def test_labels_know_their_shape_and_unit():
         Label("x", "", "spin")
     with pytest.raises(UnitError):
         Label("x", "furlong", "intensive")
+
+
+def test_annotations_change_and_nothing_else():
+    before = Structure([8, 1], [[0, 0, 0], [0.96, 0, 0]], name="OH", group=3, labels={"gap": 1.0})
+    after = before.annotated(name="hydroxyl", labels={"gap": 2})
+    assert (after.name, after.group, after.labels["gap"].dtype, float(after.labels["gap"])) == ("hydroxyl", 3, float, 2)
+    assert after.pos is before.pos
+    assert (before.name, float(before.labels["gap"])) == ("OH", 1.0)
+    assert before.annotated(labels={}).labels == {}

@@ -120,7 +120,14 @@ def test_an_encoder_that_was_changed_computes_itself():
         def forward(self, graph, x=None):
             return 2 * super().forward(graph, x)
 
-    assert of_numpy(Doubled(small_config()).double(), graph_of(random_structure(5))) is None
+    class Identity(torch.nn.Module):
+        def forward(self, x, edges, graph):
+            return x
+
+    graph, model = graph_of(random_structure(5)), network()
+    assert of_numpy(Doubled(small_config()).double(), graph) is None
+    model.blocks[1] = Identity()
+    assert of_numpy(model, graph) is None
 
 
 def test_large_products_give_the_same(monkeypatch):
