@@ -23,7 +23,7 @@ from benchmarks.floor import floor_seconds
 from benchmarks.own import ENERGY, FORCES, molecules
 from benchmarks.peers.protocol import Mode, Request
 from benchmarks.speed import COMMON, MODES, NARROW
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.models import PropertyModel, SE3TransformerConfig
 from molformer.training.step_graphs import StepGraphs
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers import contest, protocol
-from molformer.data.graph import GraphBatch
-from molformer.data.neighbours import knn_edges
+from molformer.graph import GraphBatch
+from molformer.graph.neighbors import knn_edges
 from molformer.data.structure import Label, Structure
 from molformer.models import PropertyModel, SE3TransformerConfig, preset
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from molformer.data.cloud_dataset import CloudOptions
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.points import PointCloudDataModule
 from molformer.models.property import load_model
 from molformer.so3 import random_rotation

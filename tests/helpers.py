@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Structure
 from molformer.models import PropertyModel, SE3TransformerConfig
 from molformer.nn import EdgeEmbedding
@@ -49,7 +49,7 @@ def parity(lmax, dtype=torch.float64):
 
 def embedded_edges(graph, lmax, features=16, cutoff=5.0, seed=0):
     """Edges of a graph from an embedding whose weights depend on the seed alone."""
-    from molformer.data.neighbours import radius_edges
+    from molformer.graph.neighbors import radius_edges
 
     torch.manual_seed(seed)
     embedding = moved(EdgeEmbedding(lmax, cutoff, basis_size=8, features=features)).to(graph.pos.dtype)

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Structure
 from molformer.errors import ConfigError
 

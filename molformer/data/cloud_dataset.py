@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from molformer.data.augmentation import PointAugmentation
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.sampling import farthest_point_sampling, normalise, random_subsample
 from molformer.data.store import StructureStore
 from molformer.data.structure import Label

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Structure
 from molformer.errors import ConfigError, InputError
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Structure
 from molformer.errors import InputError
 from molformer.inference.inputs import structure_of

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from molformer.data.conformers import embed_smiles
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Label, Structure
 from molformer.models.checks import equivariance_error
 from molformer.models.domain import Domain

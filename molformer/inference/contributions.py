@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.inference.inputs import structure_of
 from molformer.nn.readout import AtomHead, ChargesHead, ExtensiveHead, ScalarHead
 

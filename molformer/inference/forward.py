@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Label, Structure
 from molformer.inference import small
 from molformer.inference.features import invariant_features

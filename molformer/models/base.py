@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from molformer.data.graph import GraphBatch
-from molformer.data.neighbours import knn_edges, radius_edges
+from molformer.graph import GraphBatch
+from molformer.graph import knn_edges, radius_edges
 from molformer.elements import MAX_NUMBER
 from molformer.errors import ConfigError, InputError
 from molformer.models.config import SE3TransformerConfig
-from molformer.nn.attention import Kernels, SE3Attention, has_triton, interpreted
+from molformer.kernels import Dispatcher, Kernels, check_kernels
+from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import Edges
 from molformer.nn.inputs import NodeInputs
 from molformer.so3 import num_components
@@ -104,15 +105,11 @@ class Encoder(nn.Module, ABC):
             ConfigError: `triton` is asked for, and Triton or a GPU is missing, or this network has no such kernels.
         """
         layers = [module for module in self.modules() if isinstance(module, SE3Attention)]
-        if kernels == "triton":
-            if not layers:
-                raise ConfigError(f"a network of architecture '{self.config.architecture}' has no Triton kernels")
-            if not has_triton():
-                raise ConfigError("kernels: triton needs the package triton, which a torch build with CUDA brings")
-            if not (torch.cuda.is_available() or interpreted()):
-                raise ConfigError("kernels: triton needs a GPU, and torch finds none here")
+        check_kernels(kernels)
+        if kernels == "triton" and not layers:
+            raise ConfigError(f"a network of architecture '{self.config.architecture}' has no Triton kernels")
         for layer in layers:
-            layer.kernels = kernels
+            layer.kernel = Dispatcher(kernels)
 
     def find_edges(self, graph: GraphBatch) -> tuple[Tensor, Tensor, Tensor | None]:
         """The graph that the configuration wants.
@@ -129,7 +126,7 @@ class Encoder(nn.Module, ABC):
             return *radius_edges(graph.pos, graph.ptr, self.config.cutoff), None
         if self.config.neighbours:
             raise InputError("a model of nearest neighbours (`neighbours`) cannot take periodic structures")
-        from molformer.data.periodic import periodic_edges
+        from molformer.graph.periodic import periodic_edges
 
         return periodic_edges(graph.pos, graph.ptr, graph.cell, graph.pbc, self.config.cutoff)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import LabelKind
 from molformer.models.property import PropertyModel
 from molformer.so3 import random_rotation

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.errors import ConfigError
 
 

@@ -5,13 +5,11 @@ attention of Fuchs et al. 2020 (arXiv 2006.10503).
 Letters: N nodes, M = (lmax+1)² components, C channels.
 """
 
-from dataclasses import replace
-
-import torch
 from torch import Tensor, nn
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.errors import ConfigError
+from molformer.kernels import Dispatcher
 from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
 from molformer.nn.attention import SE3Attention
@@ -19,7 +17,6 @@ from molformer.nn.edges import EdgeEmbedding, Edges
 from molformer.nn.feed_forward import GatedFeedForward
 from molformer.nn.full_kernel import FullConvolution
 from molformer.nn.norm import EquivariantRMSNorm
-from molformer.nn.receivers import order_for_runs
 from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
 from molformer.nn.stochastic_depth import StochasticDepth
 
@@ -36,7 +33,7 @@ class SE3TransformerBlock(nn.Module):
         super().__init__()
         lmax, channels = config.lmax, config.channels
         self.norm_1 = EquivariantRMSNorm(lmax, channels)
-        self.attention = SE3Attention(lmax, channels, config.num_heads, _convolution(config), config.qk_norm)
+        self.attention = SE3Attention(lmax, channels, config.num_heads, _convolution(config), config.qk_norm, Dispatcher())
         self.norm_2 = EquivariantRMSNorm(lmax, channels)
         self.feed_forward = GatedFeedForward(lmax, channels, config.feed_forward * channels)
         self.drop = StochasticDepth(drop)
@@ -77,22 +74,13 @@ class SE3Transformer(Encoder):
 
     def forward(self, graph: GraphBatch, x: Tensor | None = None) -> Tensor:
         """Node features of a batch of graphs; see `Encoder.forward`."""
+        edges = self.embed_edges(graph)
         features = self.embed_nodes(graph)
         if x is not None:
             features = features + x
-        src, dst, edge_vec = self.edge_vectors(graph)
-        numbers, given, place = graph.numbers, self.given(graph), None
-        order = order_for_runs(dst, len(numbers))
-        if order is not None:  # the nodes stand in it until the end
-            place = torch.argsort(order)
-            src, dst = place[src], place[dst]
-            numbers, features, graph = numbers[order], features[order], replace(graph, batch=graph.batch[order])
-            given = None if given is None else (given[0][order], given[1][order])
-        edges = self.edges(numbers, src, dst, edge_vec, given)
-        for block in self.blocks:  # of the graph they take `batch` alone
+        for block in self.blocks:
             features = block(features, edges, graph)
-        features = self.norm(features)
-        return features if place is None else features.index_select(0, place)
+        return self.norm(features)
 
     def embed_edges(self, graph: GraphBatch) -> Edges:
         """Frames, radial features and envelopes of all edges."""

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.errors import InputError
 from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
@@ -27,7 +27,8 @@ from molformer.nn.paper import (
     PaperBlock,
     by_row,
 )
-from molformer.so3 import num_components, turning
+from molformer.so3 import num_components
+from molformer.so3.rotation import dense
 
 
 class PaperTransformer(Encoder):
@@ -73,12 +74,12 @@ class PaperTransformer(Encoder):
     def read_out(self, x: Tensor, edges: Edges) -> Tensor:
         """The last convolution: features (N, M, C) to (N, (out_lmax+1)², (lmax+1)·C)."""
         rows = frame_rows(self.config.lmax)
-        sent = self.final(by_row(edges.turn_in(x.index_select(0, edges.src)), rows), edges.features)
+        sent = self.final(by_row(edges.rotate_in(x.index_select(0, edges.src)), rows), edges.features)
         kept = [place for place, row in enumerate(rows) if row in sent]
         framed = torch.stack([sent[rows[place]] for place in kept], dim=1)
         out = num_components(self.out_lmax)
         back = (
-            turning.dense(edges.frames, self.config.lmax).to(x.dtype)[:, kept, :out].transpose(1, 2)
+            dense(edges.wigner, self.config.lmax).to(x.dtype)[:, kept, :out].transpose(1, 2)
         )  # of the degrees that come out
         own = self.final_self(x[:, :out]).index_select(0, edges.dst)
         return edges.sum_at_dst((torch.bmm(back, framed) + own) * edges.envelope[:, None, None].to(x.dtype))

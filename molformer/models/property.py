@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Label
 from molformer.errors import ConfigError, ModelError
 from molformer.models.config import SE3TransformerConfig
@@ -32,7 +32,6 @@ from molformer.models.targets import (
     potential_of,
 )
 from molformer.nn.precision import full_precision
-from molformer.nn.prepared import Prepared
 from molformer.nn.readout import Head, Pooling
 from molformer.nn.stacked_heads import Stack, alike
 from molformer.version import __version__
@@ -84,7 +83,6 @@ class PropertyModel(nn.Module):
                 if target not in self.derived
             }
         )
-        self._stacks: dict[tuple[str, ...], Prepared] = {}
         self.scales = nn.ModuleDict({module_name(target.name): DerivedScale() for target in self.derived})
 
     def forward(self, graph: GraphBatch) -> dict[str, Tensor]:
@@ -158,19 +156,7 @@ class PropertyModel(nn.Module):
             x: features (N, M, C).
             graph: the graph that they are of.
         """
-        heads = {name: self.head(name) for name in names}
-        values: dict[str, Tensor] = {}
-        for group in alike(heads):
-            members = [heads[name] for name in group]
-            together = members[0].stacked
-            if together is None:
-                values |= {name: heads[name](x, graph) for name in group}
-                continue
-            tensors = [head.tensors() for head in members]
-            prepared = self._stacks.setdefault(tuple(group), Prepared())
-            stack = Stack(*prepared([part for head in tensors for part in head], partial(Stack.of, tensors)))
-            values |= zip(group, together(stack, x, graph).unbind(1), strict=True)
-        return {name: values[name] for name in names}
+        return {name: self.head(name)(x, graph) for name in names}
 
     @property
     def derived(self) -> list[Label]:

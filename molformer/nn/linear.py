@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from molformer.nn.prepared import Prepared, weights_of
 from molformer.so3 import degree_of_component
 
 
@@ -35,20 +34,15 @@ class DegreeLinear(nn.Module):
         self.weight = nn.Parameter(torch.randn(lmax + 1, in_channels, out_channels) / sqrt(in_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.register_buffer("degrees", torch.tensor(degree_of_component(lmax)), persistent=False)
-        self._prepared = Prepared()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (N, M, C) to (N, M, D)."""
-        weight, *bias = self._prepared(weights_of(self), self.by_component)
+        weight = self.weight.index_select(0, self.degrees)  # (M, C, D)
         x = x.transpose(0, 1)
-        return (torch.baddbmm(bias[0], x, weight) if bias else torch.bmm(x, weight)).transpose(0, 1)
-
-    def by_component(self) -> list[Tensor]:
-        """The weight (M, C, D), and the bias (M, 1, D) if there is one."""
-        weight = self.weight.index_select(0, self.degrees)
         if self.bias is None:
-            return [weight]
-        return [weight, functional.pad(self.bias[None, None], (0, 0, 0, 0, 0, len(weight) - 1))]
+            return torch.bmm(x, weight).transpose(0, 1)
+        bias = functional.pad(self.bias[None, None], (0, 0, 0, 0, 0, len(weight) - 1))  # (M, 1, D), zero for l > 0
+        return torch.baddbmm(bias, x, weight).transpose(0, 1)
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""

@@ -5,12 +5,9 @@ rotation because Σ_m x² is, and smooth everywhere because nothing but the squa
 Letters: N rows, M = (lmax+1)² components, C channels.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from molformer.nn.prepared import Prepared
 from molformer.so3 import degree_of_component
 
 
@@ -37,45 +34,11 @@ class EquivariantRMSNorm(nn.Module):
         self.eps = eps
         self.register_buffer("degrees", degrees, persistent=False)
         self.register_buffer("share", 1.0 / ((lmax + 1) * (2 * degrees + 1)), persistent=False)
-        self._prepared = Prepared()
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise features (N, M, C)."""
-        gain, share = self._prepared([self.gain], self.per_component)
+        share = (self.share.to(x.dtype) / x.shape[2])[:, None].expand(x.shape[1:]).reshape(-1, 1)  # (M·C, 1)
         rows = x.flatten(1)
-        share = share.to(x.dtype)
-        if torch.compiler.is_compiling():  # it makes passes of its own
-            return _normalised(rows, gain, share, self.eps).view_as(x)
-        if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
-            return _Normalise.apply(rows, gain, share, self.eps).view_as(x)
-        return (rows * torch.mm(rows * rows, share).add_(self.eps).rsqrt_()).mul_(gain).view(x.shape)
-
-    def per_component(self) -> list[Tensor]:
-        """Gain (M·C,) and share (M·C, 1) of each number of a row."""
+        mean_square = rows.square() @ share  # (N, 1)
         gain = self.gain.index_select(0, self.degrees)
-        share = (self.share[:, None].to(gain) / gain.shape[1]).expand_as(gain).reshape(-1, 1)
-        return [gain.flatten(), share]
-
-
-def _normalised(x: Tensor, gain: Tensor, share: Tensor, eps: float) -> Tensor:
-    return x * torch.rsqrt((x * x) @ share + eps) * gain
-
-
-class _Normalise(torch.autograd.Function):
-    """y = g x r with r = 1/√(ε + Σ w x²), x (N, M·C); the derivative is written out, in few passes."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor, share: Tensor, eps: float) -> Tensor:
-        ctx.save_for_backward(x, gain, share)
-        ctx.eps = eps
-        return _normalised(x, gain, share, eps)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, gain, share = ctx.saved_tensors
-        root = torch.rsqrt((x * x) @ share + ctx.eps)
-        # ∂x = r (g ∂y) - r³ w x Σ x g ∂y,   ∂g = Σ_n r x ∂y
-        product = x * grad
-        along = (product @ gain)[:, None]
-        grad_x = torch.addcmul(grad * gain, x * share.T, along * root.square(), value=-1) * root
-        return grad_x, root.T.squeeze(0) @ product, None, None
+        return (rows * torch.rsqrt(mean_square + self.eps)).view_as(x) * gain

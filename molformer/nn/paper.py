@@ -45,17 +45,17 @@ class PaperAttention(nn.Module):
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Features (N, M, C), zero above `in_lmax`, to z (N, M, D)."""
         rows = frame_rows(self.lmax)
-        sent = self.convolution(by_row(edges.turn_in(x.index_select(0, edges.src)), rows), edges.features)
+        sent = self.convolution(by_row(edges.rotate_in(x.index_select(0, edges.src)), rows), edges.features)
         values = torch.stack([sent[row][:, : self.share] for row in rows], dim=1)  # (E, M, D)
         with_key = [place for place, (degree, _) in enumerate(rows) if degree <= self.in_lmax]
         keys = torch.stack([sent[rows[place]][:, self.share :] for place in with_key], dim=1)
         queries = self.query(x[:, : num_components(self.in_lmax)])
         queries = functional.pad(queries, (0, 0, 0, num_components(self.lmax) - queries.shape[1]))
-        queries = edges.turn_in_at_dst(queries)[:, with_key]
+        queries = edges.rotate_in(queries.index_select(0, edges.dst))[:, with_key]
         logits = (queries * keys).sum(1).unflatten(-1, (self.num_heads, -1)).sum(-1)  # (E, H)
         weights = self.softmax(logits / (self.share * num_components(self.in_lmax)) ** 0.5, edges)
         weights = weights.repeat_interleave(self.share // self.num_heads, dim=-1)[:, None]
-        return edges.sum_turned_back(weights * values)
+        return edges.sum_at_dst(edges.rotate_out(weights * values))
 
     @staticmethod
     def softmax(logits: Tensor, edges: Edges) -> Tensor:

@@ -16,7 +16,7 @@ from molformer.nn.stacked_heads import Stack, extensive, intensive, node_weights
 from molformer.so3 import wigner_3j
 
 if TYPE_CHECKING:
-    from molformer.data.graph import GraphBatch
+    from molformer.graph import GraphBatch
 
 StackedValues = Callable[[Stack, Tensor, "GraphBatch"], Tensor]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from molformer.data.graph import GraphBatch
+    from molformer.graph import GraphBatch
     from molformer.nn.readout import Head
 
 

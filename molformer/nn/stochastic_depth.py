@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from molformer.data.graph import GraphBatch
+    from molformer.graph import GraphBatch
 
 
 class StochasticDepth(nn.Module):

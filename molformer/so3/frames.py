@@ -2,8 +2,8 @@
 
 R_e takes the edge's direction to +y. For y ≥ 0 it is the shortest such rotation, with the unit quaternion
     q = (1+y, -z, 0, x) / √(2(1+y));
-for y < 0 the edge is first turned by π about x, whose D is a constant diagonal. D(R_e) is a polynomial in q, so that
-value, gradient and Hessian are right to rounding everywhere. The choice of frame jumps at y = 0 by a roll about the
+for y < 0 the edge is first rotated by π about x, whose D is a constant diagonal. D(R_e) is a polynomial in q, so that
+value, gradient and Hessian are exact to rounding everywhere. The choice of frame jumps at y = 0 by a roll about the
 edge, under which the layers that use frames are invariant.
 
 Letters: E edges, M = (lmax+1)² components, K monomials of degree 2·lmax in (q_w, q_x, q_z).
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from molformer.so3.components import degree_of_component, degree_slice, frame_order, num_components
 from molformer.so3.coupling import wigner_3j
-from molformer.so3.kept import kept
+from molformer.so3.rotation import DENSE_LMAX
+from molformer.so3.tables import cached_tensor
 
 _ROTATION = {  # coefficients of the rotation matrix in w², wx, wz, x², xz, z² for a quaternion (w, x, 0, z)
     (2, 0, 0): [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
@@ -30,21 +31,27 @@ _ROTATION = {  # coefficients of the rotation matrix in w², wx, wz, x², xz, z�
 }
 
 
-def edge_frames(direction: Tensor, lmax: int) -> Tensor:
-    """Wigner matrices that turn features into the frames of edges.
+def edge_wigner(direction: Tensor, lmax: int) -> Tensor:
+    """Wigner matrices that rotate features into the frames of edges, in the form that is faster for this lmax.
 
     Args:
         direction: unit vectors (E, 3).
         lmax: highest degree.
 
     Returns:
-        (E, M, M): rows in the order of `frame_order`, columns in the usual order. The transpose turns back.
+        (E, M, M) up to `DENSE_LMAX`: rows in the order of `frame_order`, columns in the usual order; the transpose
+        rotates back. Beyond it (E, S), see `edge_wigner_blocks`.
 
     Example:
-        >>> frames = edge_frames(torch.tensor([[1.0, 0.0, 0.0]]), 1)
-        >>> (frames @ torch.tensor([0.0, 1.0, 0.0, 0.0])).round()  # the degree-1 feature x, now at m = 0
+        >>> wigner = edge_wigner(torch.tensor([[1.0, 0.0, 0.0]]), 1)
+        >>> (wigner @ torch.tensor([0.0, 1.0, 0.0, 0.0])).round()  # the degree-1 feature x, now at m = 0
         tensor([[0., 1., 0., 0.]])
     """
+    return dense_edge_wigner(direction, lmax) if lmax <= DENSE_LMAX else edge_wigner_blocks(direction, lmax)
+
+
+def dense_edge_wigner(direction: Tensor, lmax: int) -> Tensor:
+    """The whole Wigner matrices (E, M, M) of the rotations of unit vectors (E, 3) onto the polar axis."""
     if lmax == 0:
         return torch.ones_like(direction[:, :1, None])
     table = _on_device(_polynomial_table, lmax, direction.device, direction.dtype)
@@ -54,36 +61,15 @@ def edge_frames(direction: Tensor, lmax: int) -> Tensor:
     return (torch.cat([monomials * up, monomials * down]).T @ table).view(-1, size, size)
 
 
-def edge_frames_array(direction: np.ndarray, lmax: int) -> np.ndarray:
-    """`edge_frames` of an array (E, 3), for few edges in less time: (E, M, M)."""
-    size = num_components(lmax)
-    if lmax == 0:
-        return np.ones((len(direction), size, size), direction.dtype)
-    x, y, z = direction.T
-    down = (y < 0).astype(direction.dtype)
-    up = 1 - down
-    sign = up - down
-    cosine = 1 + sign * y
-    quaternion = np.stack([cosine, -sign * z, x]) / np.sqrt(2 * cosine)
-    monomials = squares = quaternion
-    for degree in range(1, lmax + 1):
-        left, right = _factors(degree)
-        monomials = monomials.take(left, 0) * squares.take(right, 0)
-        squares = squares if degree > 1 else monomials
-    table = _on_device(_polynomial_table, lmax, torch.device("cpu"), torch.from_numpy(monomials).dtype)
-    halves = torch.from_numpy(np.concatenate([monomials * up, monomials * down]))
-    return (halves.T @ table).numpy().reshape(-1, size, size)
-
-
-def frame_blocks(direction: Tensor, lmax: int) -> Tensor:
-    """The blocks of `edge_frames` without the zeros around them, and without degree 0.
+def edge_wigner_blocks(direction: Tensor, lmax: int) -> Tensor:
+    """The blocks of `dense_edge_wigner` without the zeros around them, and without degree 0.
 
     Args:
         direction: unit vectors (E, 3).
         lmax: highest degree.
 
     Returns:
-        (E, Σ (2l+1)²): the blocks (2l+1, 2l+1) of l = 1 … lmax, rows and columns in the usual order; see `so3.turning`.
+        (E, Σ (2l+1)²): the blocks (2l+1, 2l+1) of l = 1 … lmax, rows and columns in the usual order; see `so3.rotation`.
     """
     up, down = _sides(direction)
     blocks = []
@@ -116,7 +102,7 @@ def _monomials(quaternion: Tensor, lmax: int) -> Iterator[Tensor]:
         yield monomials
 
 
-@kept
+@cached_tensor
 def _factors_on(degree: int, device: torch.device) -> Tensor:
     return torch.as_tensor(_factors(degree)).to(device)
 
@@ -140,7 +126,7 @@ def _exponents(degree: int) -> list[tuple[int, int, int]]:
 _Table = Callable[[int], np.ndarray]
 
 
-@kept
+@cached_tensor
 def _on_device(table: _Table, degree: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """One of the two tables, where it does not need to be copied for each batch."""
     return torch.as_tensor(table(degree)).to(device, dtype)

@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from molformer import units
 from molformer.data.datamodule import StoreDataModule
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.statistics import composition, labelled_values, present, target_statistics
 from molformer.data.structure import Label
 from molformer.models.property import PropertyModel

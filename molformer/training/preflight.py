@@ -12,7 +12,7 @@ from itertools import islice
 import torch
 
 from molformer.data.datamodule import StoreDataModule
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.errors import TrainingError
 from molformer.training.config import TrainingConfig
 from molformer.training.monitor import peak_memory

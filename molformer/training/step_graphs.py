@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.errors import ConfigError
 from molformer.nn.precision import Autocast
 

@@ -17,7 +17,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Accuracy, JaccardIndex, MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Label
 from molformer.errors import ConfigError, TrainingError
 from molformer.models.config import SE3TransformerConfig

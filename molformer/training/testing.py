@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from molformer import units
 from molformer.data.batching import EpochBatches
 from molformer.data.datamodule import StoreDataset
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.splits import PARTS, SplitPolicy, make_split
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from molformer.data.datamodule import MoleculeDataModule, StoreDataset
-from molformer.data.graph import GraphBatch
-from molformer.data.neighbours import radius_edges
+from molformer.graph import GraphBatch
+from molformer.graph.neighbors import radius_edges
 from molformer.data.store import write_store
 from molformer.data.structure import Label
 from molformer.errors import ConfigError

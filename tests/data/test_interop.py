@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.interop import from_pyg, structure_from_pyg, to_pyg
-from molformer.data.neighbours import radius_edges
+from molformer.graph.neighbors import radius_edges
 from molformer.data.structure import Structure
 from molformer.errors import ConfigError, InputError
 from tests.helpers import random_structure

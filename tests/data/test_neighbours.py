@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molformer.data import neighbours
-from molformer.data.neighbours import knn_edges, radius_edges
+from molformer.graph.neighbors import knn_edges, radius_edges
 from molformer.errors import InputError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Label, Structure
 from molformer.models import Domain, PropertyModel
 from tests.helpers import moved, small_config

@@ -6,7 +6,7 @@ import torch
 
 import molformer
 from molformer.data.conformers import embed_smiles
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Label
 from molformer.errors import ModelError
 from molformer.inference import Predictor

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Structure
 from molformer.inference import small
 from molformer.models import PaperTransformer, SE3Transformer
@@ -153,7 +153,7 @@ def test_gradients_can_be_had_after_a_prediction():
 import torch
 from molformer.inference.forward import run
 from molformer.models import PropertyModel
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Label
 from tests.helpers import random_structure, small_config
 for lmax in (2, 4):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Label
 from molformer.models import PropertyModel
 from molformer.models.checks import equivariance_error

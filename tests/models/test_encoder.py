@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Structure
 from molformer.errors import ConfigError, InputError
 from molformer.models import SE3Transformer, SE3TransformerConfig, preset

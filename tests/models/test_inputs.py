@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Label, Structure
 from molformer.errors import ConfigError, InputError
 from molformer.inference import Predictor

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Label, Structure
 from molformer.elements import MAX_NUMBER
 from molformer.errors import ConfigError, InputError

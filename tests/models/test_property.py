@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch.autograd import gradcheck, gradgradcheck
 
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.statistics import TargetStatistics
 from molformer.data.structure import Label, Structure
 from molformer.errors import ConfigError, ModelError

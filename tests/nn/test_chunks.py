@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from molformer.data.neighbours import radius_edges
+from molformer.graph.neighbors import radius_edges
 from molformer.models import SE3Transformer
 from molformer.nn import FullConvolution, SeparableConvolution, chunks, receivers
 from molformer.nn import edges as edges_module
@@ -301,7 +301,7 @@ def test_memory_of_a_training_step_is_bounded():
     """A tensor (E, M, C) has 25 MB here; autograd would keep some ten of them for each of the six layers."""
     step = """
 import resource, torch
-from molformer.data.graph import GraphBatch
+from molformer.graph import GraphBatch
 from molformer.data.structure import Structure
 from molformer.models import SE3Transformer, SE3TransformerConfig
 from molformer.nn import edges

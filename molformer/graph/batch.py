@@ -6,14 +6,16 @@ needs, on the device of the positions. Letters: N nodes, E edges, B graphs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from molformer.data.structure import Structure
 from molformer.errors import InputError
+
+if TYPE_CHECKING:
+    from molformer.data.structure import Structure
 
 
 @dataclass(eq=False)
@@ -36,6 +38,7 @@ class GraphBatch:
         edge_features: numbers of each edge that is given (E, F), for models that take some.
 
     Example:
+        >>> from molformer.data.structure import Structure
         >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
         >>> GraphBatch.from_structures([water, water]).batch
         tensor([0, 0, 0, 1, 1, 1])
@@ -56,7 +59,7 @@ class GraphBatch:
     edge_features: Tensor | None = None
 
     @classmethod
-    def from_structures(cls, structures: Sequence[Structure], dtype: torch.dtype = torch.float32) -> Self:
+    def from_structures(cls, structures: Sequence["Structure"], dtype: torch.dtype = torch.float32) -> Self:
         """Collate structures; labels that the first one has are taken from all of them.
 
         Raises:
@@ -119,7 +122,7 @@ class GraphBatch:
         return replace(self, **moved, labels=labels)
 
 
-def _cells(structures: Sequence[Structure], dtype: torch.dtype) -> dict[str, Tensor]:
+def _cells(structures: Sequence["Structure"], dtype: torch.dtype) -> dict[str, Tensor]:
     if all(structure.cell is None for structure in structures):
         return {}
     cells = [np.zeros((3, 3)) if structure.cell is None else structure.cell for structure in structures]
@@ -127,7 +130,7 @@ def _cells(structures: Sequence[Structure], dtype: torch.dtype) -> dict[str, Ten
     return {"cell": torch.from_numpy(np.stack(cells)).to(dtype), "pbc": torch.tensor(pbc)}
 
 
-def _features(structures: Sequence[Structure], dtype: torch.dtype) -> Tensor | None:
+def _features(structures: Sequence["Structure"], dtype: torch.dtype) -> Tensor | None:
     widths = {structure.features.shape[1] for structure in structures if structure.features is not None}
     if not widths:
         return None

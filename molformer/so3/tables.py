@@ -1,4 +1,4 @@
-"""Tensors that are made once and kept for the whole run of a program."""
+"""Constant tensors, computed once and cached for the lifetime of the process."""
 
 from collections.abc import Callable, Hashable
 from functools import cache, wraps
@@ -10,13 +10,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def kept(make: Callable[P, T]) -> Callable[P, T]:
-    """`functools.cache` for a function that makes tensors, whoever asks for them first.
+def cached_tensor(make: Callable[P, T]) -> Callable[P, T]:
+    """`functools.cache` for a function that returns tensors, usable by autograd whoever asks first.
 
-    A prediction in torch's inference mode may be the first: what is made there must serve gradients later.
+    The first caller may be in inference mode; a tensor made there could not serve a later backward.
 
     Example:
-        >>> ones = kept(lambda size: torch.ones(size))
+        >>> ones = cached_tensor(lambda size: torch.ones(size))
         >>> with torch.inference_mode():
         ...     first = ones(2)
         >>> ones(2) is first, first.is_inference()

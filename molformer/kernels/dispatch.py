@@ -1,0 +1,121 @@
+"""Which kernel computes the messages of an attention layer: the one place that looks at device, gradients and size.
+
+All kernels take the same weights and give the result of the reference, `nn.attention.attend`:
+    reference   plain torch; derivatives of every order;
+    memory      the reference on a chunk of receivers at a time, in a fraction of the memory;
+    triton      fused kernels for a GPU; first derivatives, not with respect to positions.
+"""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from molformer.errors import ConfigError
+from molformer.kernels.memory import chunked
+from molformer.nn.attention import SE3Attention, attend
+from molformer.nn.edges import Edges
+
+Kernels = Literal["auto", "plain", "triton"]
+"""Operations of torch, or fused ones of a GPU: the same weights, the same results. `auto` takes the fused ones on a GPU
+where they are worth it; `triton` wherever they can be had, in Triton's interpreter too."""
+
+FUSED_NUMEL = 1 << 28
+"""Size of the largest tensor of all edges up to which the fused kernels, which know no chunks, are used."""
+
+LEAST_EDGES_FUSED = 1 << 12
+"""Edges from which on `auto` fuses a prediction: at their first use the kernels are compiled, which takes seconds."""
+
+CHUNK_NUMEL_ON_GPU = 1 << 27
+"""Size of the largest tensor of a chunk on a GPU."""
+
+MOST_CHUNK_NUMEL = 1 << 23
+"""The same on a processor, however large its caches are: a chunk makes a dozen such tensors."""
+
+LEAST_CHUNK = 512
+"""Edges of a chunk at least: products with fewer rows are slow, and gradients of weights are summed once a chunk."""
+
+WHOLE_NUMEL = 1 << 22
+"""Size of the largest tensor of all edges up to which a processor computes them at once where gradients are wanted."""
+
+L2_CACHE = 1 << 20
+"""Bytes for each core where the processor does not say."""
+
+
+@dataclass(frozen=True)
+class Dispatcher:
+    """Computes messages with the kernel that fits; an `nn.attention.AttentionKernel`.
+
+    Args:
+        choice: see `Kernels`.
+    """
+
+    choice: Kernels = "auto"
+
+    def __call__(self, layer: SE3Attention, queries: Tensor, sent: Tensor, edges: Edges) -> Tensor:
+        """See `nn.attention.attend`."""
+        if torch.compiler.is_compiling():
+            return attend(layer, queries, sent, edges)
+        numel = (layer.convolution.lmax + 1) ** 2 * 2 * layer.convolution.out_channels  # keys and values of an edge
+        if self._fuses(edges, numel):
+            from molformer.kernels.triton_attention import fused
+
+            return fused(layer, queries, sent, edges)
+        size = max(LEAST_CHUNK, chunk_numel(sent.device.type) // numel)
+        whole = WHOLE_NUMEL if torch.is_grad_enabled() and sent.device.type == "cpu" else 0
+        if len(edges.src) <= max(size, whole // numel):
+            return attend(layer, queries, sent, edges)
+        return chunked(layer, queries, sent, edges, size)
+
+    def _fuses(self, edges: Edges, numel: int) -> bool:
+        """Whether the fused kernels have all that is needed: they give no gradient of the frames, as forces need it."""
+        if self.choice == "auto":
+            many = len(edges.dst) >= LEAST_EDGES_FUSED and not torch.is_autocast_enabled("cuda")  # which was no faster
+            there = edges.dst.is_cuda and (torch.is_grad_enabled() or many) and has_triton()
+        else:
+            there = self.choice == "triton" and (edges.dst.is_cuda or interpreted())
+        few = len(edges.dst) * numel <= FUSED_NUMEL
+        return there and edges.wigner.ndim == 3 and few and not edges.wigner.requires_grad
+
+
+def chunk_numel(device: str) -> int:
+    """Size that the largest tensor of a chunk may have: on a processor about what its cores' caches hold."""
+    if device != "cpu":
+        return CHUNK_NUMEL_ON_GPU
+    return min(torch.get_num_threads() * _l2_cache() * 2 // 4, MOST_CHUNK_NUMEL)
+
+
+@cache
+def _l2_cache() -> int:
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older version of torch
+        return L2_CACHE
+    return torch.cpu.get_capabilities().get("l2_cache_size") or L2_CACHE
+
+
+@cache
+def has_triton() -> bool:
+    """Whether Triton is installed, as it is with a torch build for CUDA."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def interpreted() -> bool:
+    """Whether Triton's kernels run in its interpreter, which needs no GPU; for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def check_kernels(choice: Kernels) -> None:
+    """Refuse kernels that cannot be had.
+
+    Raises:
+        ConfigError: `triton` is asked for, and Triton or a GPU is missing.
+    """
+    if choice != "triton":
+        return
+    if not has_triton():
+        raise ConfigError("kernels: triton needs the package triton, which a torch build with CUDA brings")
+    if not (torch.cuda.is_available() or interpreted()):
+        raise ConfigError("kernels: triton needs a GPU, and torch finds none here")
