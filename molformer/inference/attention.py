@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from molformer.graph import GraphBatch
 from molformer.data.structure import Structure
 from molformer.errors import InputError
 from molformer.inference.inputs import structure_of
 from molformer.models.encoder import SE3Transformer
+from molformer.nn import Edges, SE3Attention
 
 if TYPE_CHECKING:
     from molformer.inference.predictor import Predictor
@@ -60,7 +62,13 @@ def attention(predictor: "Predictor", molecule: Any) -> Attention:
         edges = encoder.embed_edges(graph)
         x, layers = encoder.embed_nodes(graph), []
         for block in encoder.blocks:
-            layers.append(block.attention.weights(block.norm_1(x), edges))  # type: ignore[operator, union-attr]
+            layers.append(_weights(block.attention, block.norm_1(x), edges))  # type: ignore[arg-type, operator]
             x = block(x, edges, graph)
     src, dst = edges.src.cpu().numpy(), edges.dst.cpu().numpy()
     return Attention(structure, src, dst, torch.stack(layers).cpu().numpy())
+
+
+def _weights(layer: SE3Attention, x: Tensor, edges: Edges) -> Tensor:
+    """α (E, H) of features (N, M, C)."""
+    keys, _ = layer.keys_and_values(layer.sender(x), edges)
+    return layer.weights(layer.queries(x).index_select(0, edges.dst), keys, edges)

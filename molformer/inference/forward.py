@@ -13,10 +13,8 @@ from torch import Tensor
 
 from molformer.graph import GraphBatch
 from molformer.data.structure import Label, Structure
-from molformer.inference import small
 from molformer.inference.features import invariant_features
 from molformer.models.property import PropertyModel
-from molformer.nn.prepared import weights_kept
 
 FEW_ATOMS = 64
 """Up to so many atoms are computed in one thread: waiting for others takes longer than their work."""
@@ -57,14 +55,13 @@ def run_graph(model: PropertyModel, graph: GraphBatch, targets: Sequence[Label])
     """Values of some targets, probabilities for classes, and features (N, M, C) of a batch on the model's device."""
     derived = model.derived
     differentiates = any(target in derived for target in targets)
-    with torch.inference_mode(not differentiates), torch.no_grad(), weights_kept():
+    with torch.inference_mode(not differentiates), torch.no_grad():
         if differentiates:
             graph = model.differentiable(graph)
             x = model.features(graph)
             values = model.readout(x, graph)
         else:
-            few = small.features(model.encoder, graph)
-            x = model.encoder(graph).to(model.encoder.species.weight.dtype) if few is None else few
+            x = model.encoder(graph).to(model.encoder.species.weight.dtype)
             values = model.read_heads([target.name for target in targets], x, graph)
     wanted = {}
     for target in targets:

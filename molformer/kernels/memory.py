@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from molformer.kernels.vjp import CONVOLUTION_VJPS, aggregate_vjp
+from molformer.kernels.convolution import CONVOLUTION_VJPS, aggregate_vjp, convolve
 from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import Edges
 from molformer.nn.precision import Autocast
@@ -87,22 +87,22 @@ class _Messages(NamedTuple):
     Args:
         layer: whose convolution and heads are used.
         dst: receiving nodes (E,).
-        saved: keys and values (e, M, D) of each chunk, by its first node; None if they are not saved.
+        saved: keys and values (e, M, 2·D) of each chunk, by its first node; None if they are not saved.
     """
 
     layer: SE3Attention
     dst: Tensor
-    saved: dict[int, Sequence[Tensor]] | None
+    saved: dict[int, Tensor] | None
 
     def __call__(self, chunk: Chunk, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Messages (n, M, D)."""
         queries, sent, wigner, _, radial, *matrices = inputs
         edges = self.edges(chunk, inputs)
-        framed = self.layer.convolution.convolve(edges.rotate_in(sent), radial, matrices)
-        keys, values = (edges.rotate_out(output) for output in framed)
+        framed = convolve(self.layer.convolution, edges.rotate_in(sent), radial, matrices)
+        keys_and_values = edges.rotate_out(framed)
         if self.saved is not None and not torch.is_grad_enabled():
-            self.saved[chunk.nodes.start] = keys, values
-        return (self.layer.aggregate(queries, keys, values, edges),)
+            self.saved[chunk.nodes.start] = keys_and_values
+        return (self.layer.aggregate(queries, *keys_and_values.chunk(2, dim=-1), edges),)
 
     def edges(self, chunk: Chunk, inputs: Sequence[Tensor]) -> Edges:
         """The edges of a chunk, each with a sender of its own."""
@@ -115,10 +115,10 @@ class _Messages(NamedTuple):
         queries, sent, _, _, radial, *matrices = inputs
         assert self.saved is not None
         convolution, edges = self.layer.convolution, self.edges(chunk, inputs)
-        grad_queries, *grads = aggregate_vjp(self.layer, queries, *self.saved.pop(chunk.nodes.start), edges, grad)
-        grads = [edges.rotate_in(grad) for grad in grads]
-        vjp = CONVOLUTION_VJPS[type(convolution)]
-        grad_in, grad_radial, grad_matrices = vjp(convolution, edges.rotate_in(sent), radial, matrices, grads)
+        keys_and_values = self.saved.pop(chunk.nodes.start)
+        grad_queries, grad_out = aggregate_vjp(self.layer, queries, keys_and_values, edges, grad)
+        vjp, framed = CONVOLUTION_VJPS[type(convolution)], edges.rotate_in(grad_out)
+        grad_in, grad_radial, grad_matrices = vjp(convolution, edges.rotate_in(sent), radial, matrices, framed)
         found = grad_queries, edges.rotate_out(grad_in), grad_radial, *grad_matrices
         return dict(zip((0, 1, 4, *range(5, 5 + len(matrices))), found, strict=True))
 

@@ -33,7 +33,6 @@ from molformer.models.targets import (
 )
 from molformer.nn.precision import full_precision
 from molformer.nn.readout import Head, Pooling
-from molformer.nn.stacked_heads import Stack, alike
 from molformer.version import __version__
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ class AttentionKernel(Protocol):
 
 
 def attend(layer: "SE3Attention", queries: Tensor, sent: Tensor, edges: Edges) -> Tensor:
-    """The reference: rotate into the edge frames, convolve, rotate back, softmax over the edges, sum.
+    """The reference: keys and values of all edges, softmax over those into each node, sum.
 
     Args:
         layer: with its convolution and heads.
@@ -39,9 +39,7 @@ def attend(layer: "SE3Attention", queries: Tensor, sent: Tensor, edges: Edges) -
     Returns:
         Σ_j α_ij v_ij (N, M, D).
     """
-    framed = layer.convolution(edges.rotate_in(sent.index_select(0, edges.src)), edges.features)
-    keys, values = (edges.rotate_out(output) for output in framed)
-    return layer.aggregate(queries, keys, values, edges)
+    return layer.aggregate(queries, *layer.keys_and_values(sent, edges), edges)
 
 
 class SE3Attention(nn.Module):
@@ -93,6 +91,12 @@ class SE3Attention(nn.Module):
         if self.gain is None:
             return queries
         return queries * self.per_channel(self.gain * self.inverse_rms(queries * self.size**0.5))
+
+    def keys_and_values(self, sent: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
+        """k_ij = W_K(x_ij) f_j and v_ij = W_V(x_ij) f_j, (E, M, D) each, of what the nodes send (N, M, C)."""
+        framed = edges.rotate_in(sent.index_select(0, edges.src))
+        keys, values = edges.rotate_out(self.convolution(framed, edges.features)).chunk(2, dim=-1)
+        return keys, values
 
     def aggregate(self, queries: Tensor, keys: Tensor, values: Tensor, edges: Edges) -> Tensor:
         """Σ_j α_ij v_ij (N, M, D) of queries (N, M, D), and keys and values of the edges (E, M, D)."""

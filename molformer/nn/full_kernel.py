@@ -45,12 +45,12 @@ class FullConvolution(EdgeConvolution):
         return self.trunk(features)
 
     def matrices(self) -> list[Tensor]:
-        """(R·n_m·C, O·n_m·D) of each |m|: a, and after them, for each m > 0 of SE(3), a+b and b-a."""
-        a = [weight.flatten(0, 1) for weight in self.a]
-        b = [weight.flatten(0, 1) for weight in self.b]
+        """(R·n_m·C, n_m·O·D) of each |m|: a, and after them, for each m > 0 of SE(3), a+b and b-a."""
+        a = [weight.flatten(0, 1) for weight in self.outputs_last(self.a)]
+        b = [weight.flatten(0, 1) for weight in self.outputs_last(self.b, first=1)]
         return a + [matrix for m, each in enumerate(b, start=1) for matrix in (a[m] + each, each - a[m])]
 
-    def convolve(self, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def convolve(self, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """See `EdgeConvolution.convolve`."""
         mixed = []
         for m, part in enumerate(self.orders(x)):
@@ -62,8 +62,7 @@ class FullConvolution(EdgeConvolution):
             common = radial_product(radial, plus + minus, matrices[m])
             mixed.append(common - radial_product(radial, minus, a_plus_b))
             mixed.append(common + radial_product(radial, plus, b_minus_a))
-        outputs = zip(*(part.chunk(self.outputs, dim=1) for part in mixed), strict=True)
-        return tuple(torch.cat(output, dim=1).view(*x.shape[:2], -1) for output in outputs)
+        return torch.cat(mixed, dim=1).view(*x.shape[:2], -1)
 
 
 def radial_product(h: Tensor, x: Tensor, matrix: Tensor) -> Tensor:

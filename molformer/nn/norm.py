@@ -33,12 +33,12 @@ class EquivariantRMSNorm(nn.Module):
         self.gain = nn.Parameter(torch.ones(lmax + 1, channels))
         self.eps = eps
         self.register_buffer("degrees", degrees, persistent=False)
-        self.register_buffer("share", 1.0 / ((lmax + 1) * (2 * degrees + 1)), persistent=False)
+        share = 1.0 / ((lmax + 1) * (2 * degrees + 1) * channels)  # of each of the M·C numbers in the mean
+        self.register_buffer("share", share.repeat_interleave(channels)[:, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise features (N, M, C)."""
-        share = (self.share.to(x.dtype) / x.shape[2])[:, None].expand(x.shape[1:]).reshape(-1, 1)  # (M·C, 1)
-        rows = x.flatten(1)
-        mean_square = rows.square() @ share  # (N, 1)
+        rows = x.flatten(1)  # (N, M·C)
+        mean_square = rows.square() @ self.share.to(x.dtype)  # (N, 1)
         gain = self.gain.index_select(0, self.degrees)
         return (rows * torch.rsqrt(mean_square + self.eps)).view_as(x) * gain

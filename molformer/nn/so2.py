@@ -60,8 +60,8 @@ class EdgeConvolution(nn.Module, ABC):
             if mixes:
                 self.b.append(nn.Parameter(torch.randn(radial, rows, columns) * scale))
 
-    def forward(self, x: Tensor, features: Tensor) -> tuple[Tensor, ...]:
-        """Apply the kernel: features in the edge frames (E, M, C) and those of the edges (E, F) to O times (E, M, D)."""
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        """Apply the kernel: features in the edge frames (E, M, C) and those of the edges (E, F) to (E, M, O·D)."""
         return self.convolve(x, self.radial(features), self.matrices())
 
     @abstractmethod
@@ -73,7 +73,7 @@ class EdgeConvolution(nn.Module, ABC):
         """The map that all edges share, as `convolve` takes it."""
 
     @abstractmethod
-    def convolve(self, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def convolve(self, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """Apply the kernel, without its parameters.
 
         Args:
@@ -82,7 +82,7 @@ class EdgeConvolution(nn.Module, ABC):
             matrices: what `matrices` gives.
 
         Returns:
-            O times (E, M, D).
+            (E, M, O·D), the outputs side by side.
         """
 
     def orders(self, x: Tensor) -> list[Tensor]:
@@ -90,6 +90,13 @@ class EdgeConvolution(nn.Module, ABC):
         signs = [2 if m else 1 for m in range(self.lmax + 1)]
         parts = x.split([(self.lmax + 1 - m) * count for m, count in enumerate(signs)], dim=1)
         return [part.reshape(len(x), count, -1) for part, count in zip(parts, signs, strict=True)]
+
+    def outputs_last(self, weights: nn.ParameterList, first: int = 0) -> list[Tensor]:
+        """Weights (R, n_m·C, O·n_m·D) of m = first, … with the outputs of a degree side by side (R, n_m·C, n_m·O·D)."""
+        if self.outputs == 1:
+            return list(weights)
+        shapes = [(self.outputs, self.lmax + 1 - m, self.out_channels) for m in range(first, first + len(weights))]
+        return [w.unflatten(2, shape).transpose(2, 3).flatten(2) for w, shape in zip(weights, shapes, strict=True)]
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
@@ -121,30 +128,24 @@ class SeparableConvolution(EdgeConvolution):
         return self.scale(features)
 
     def matrices(self) -> list[Tensor]:
-        """For each |m| and output, applied from the right: a_0; [[a, b], [-b, a]]; with E(3) a, for either sign.
+        """For each |m|, applied from the right: a_0; [[a, b], [-b, a]]; with E(3) a, for either sign.
 
         Returns:
-            (rows·C, rows·D) with rows = n_m, or 2·n_m for m > 0 of SE(3).
+            (rows·C, rows·O·D) with rows = n_m, or 2·n_m for m > 0 of SE(3).
         """
-        matrices: list[Tensor] = []
-        for m, weight in enumerate(self.a):
-            parts = weight[0].chunk(self.outputs, dim=1)
-            if m > 0 and self.group == "SE(3)":
-                pairs = zip(parts, self.b[m - 1][0].chunk(self.outputs, dim=1), strict=True)
-                parts = tuple(torch.cat([torch.cat([a, b], dim=1), torch.cat([-b, a], dim=1)]) for a, b in pairs)
-            matrices += parts
+        matrices = [a[0] for a in self.outputs_last(self.a)]
+        for m, (b,) in enumerate(self.outputs_last(self.b, first=1), start=1):
+            a = matrices[m]
+            matrices[m] = torch.cat([torch.cat([a, b], dim=1), torch.cat([-b, a], dim=1)])
         return matrices
 
-    def convolve(self, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def convolve(self, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """See `EdgeConvolution.convolve`."""
-        mixed: list[list[Tensor]] = [[] for _ in range(self.outputs)]
-        for m, (part, scale) in enumerate(zip(self.orders(x), self.scales(radial), strict=True)):
-            scaled = part * scale  # (E, signs, n_m·C)
-            for index, output in enumerate(mixed):
-                matrix = matrices[m * self.outputs + index]
-                y = scaled.view(-1, len(matrix)) @ matrix  # with E(3) the signs are rows of their own
-                output.append(y.view(len(x), -1))
-        return tuple(torch.cat(output, dim=1).view(*x.shape[:2], -1) for output in mixed)
+        mixed = []
+        for part, scale, matrix in zip(self.orders(x), self.scales(radial), matrices, strict=True):
+            rows = (part * scale).view(-1, len(matrix))  # of an edge or, with E(3), of each sign
+            mixed.append((rows @ matrix).view(len(x), -1, self.outputs * self.out_channels))
+        return torch.cat(mixed, dim=1)
 
     def scales(self, radial: Tensor) -> list[Tensor]:
         """Scales (E, P·C) for each |m|: views (E, 1, n_m·C)."""

@@ -1,7 +1,7 @@
-"""Custom VJPs for the memory kernel: from the gradient of what nodes receive to those of what it is made of.
+"""The edge convolutions without autograd: outputs written where they belong, and custom VJPs.
 
-They give what autograd gives, in fewer passes over the features of edges, and without computing keys and values again.
-They have no derivatives themselves, and give none of frames and envelopes. Letters as in `nn.attention` and `nn.so2`.
+They give what `EdgeConvolution.convolve` and autograd give, in fewer passes over the features of edges; the VJPs need no
+outputs, and have no derivatives themselves. Letters as in `nn.so2`, `nn.full_kernel` and `nn.attention`.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,57 +18,77 @@ Gradients = tuple[Tensor, Tensor, list[Tensor]]
 """Gradients of features in the frames, radial functions and matrices."""
 
 
+def convolve(convolution: EdgeConvolution, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """`EdgeConvolution.convolve`, without autograd where it is off."""
+    plain = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
+    if plain or type(convolution) is not SeparableConvolution:
+        return convolution.convolve(x, radial, matrices)
+    return separable_forward(convolution, x, radial, matrices)
+
+
+def separable_forward(
+    convolution: SeparableConvolution, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]
+) -> Tensor:
+    """`SeparableConvolution.convolve`, its products written where they belong."""
+    y = x.new_empty(*x.shape[:2], convolution.outputs * convolution.out_channels)
+    each = zip(convolution.orders(x), convolution.scales(radial), matrices, convolution.orders(y), strict=True)
+    for part, scale, matrix, out in each:
+        scaled = part * scale  # (E, signs, n_m·C)
+        if convolution.group == "E(3)":  # each sign by itself
+            rows = zip(scaled.unbind(1), out.unbind(1), strict=True)
+        else:
+            rows = zip([scaled.flatten(1)], [out.flatten(1)], strict=True)
+        for row, place in rows:
+            torch.mm(row, matrix, out=place)
+    return y
+
+
 def aggregate_vjp(
-    layer: SE3Attention, queries: Tensor, keys: Tensor, values: Tensor, edges: Edges, grad: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of queries, keys and values, see `SE3Attention.aggregate`.
+    layer: SE3Attention, queries: Tensor, keys_and_values: Tensor, edges: Edges, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of queries, and of keys and values side by side (E, M, 2·D), see `SE3Attention.aggregate`.
 
     y = Σ α v:  ∂v = α ∂y,  ∂α = v·∂y;  of the softmax:  ∂s = α (∂α - Σ α ∂α);  of s = q·k:  ∂q = k ∂s,  ∂k = q ∂s.
     """
+    keys, values = keys_and_values.chunk(2, dim=-1)
     queries, grad = queries.index_select(0, edges.dst), grad.index_select(0, edges.dst)
     weights = layer.weights(queries, keys, edges)
     grad_weights = layer.head_sums(grad * values)
     mean = edges.sum_at_dst(weights * grad_weights).index_select(0, edges.dst)
     grad_logits = weights * (grad_weights - mean)
+    result = torch.empty_like(keys_and_values)
+    grad_keys, grad_values = result.chunk(2, dim=-1)
+    torch.mul(grad, layer.per_channel(weights), out=grad_values)
     along = None
     if layer.gain is not None:  # s = q·k r with r = 1/√(ε + k²/n):  ∂k = q r ∂s - k (q·k) r³ ∂s/n
         inverse = layer.inverse_rms(keys)
         along = layer.per_channel(layer.head_sums(queries * keys) * inverse**3 * grad_logits / -layer.size)
         grad_logits = grad_logits * inverse
     scaled = layer.per_channel(grad_logits)
-    grad_keys = queries.mul_(scaled)
+    torch.mul(queries, scaled, out=grad_keys)
     if along is not None:
         grad_keys.addcmul_(keys, along)
-    return edges.sum_at_dst(keys * scaled), grad_keys, grad.mul_(layer.per_channel(weights))
+    return edges.sum_at_dst(keys * scaled), result
 
 
 def separable_vjp(
-    convolution: SeparableConvolution,
-    x: Tensor,
-    radial: Tensor,
-    matrices: Sequence[Tensor],
-    grads: Sequence[Tensor],
+    convolution: SeparableConvolution, x: Tensor, radial: Tensor, matrices: Sequence[Tensor], grad: Tensor
 ) -> Gradients:
     """y_m = (s_m ∘ x_m) W_m:  ∂W = (s ∘ x)ᵀ ∂y and, with t = ∂y Wᵀ,  ∂x = s ∘ t,  ∂s = Σ_± x ∘ t."""
     grad_x, grad_radial, grad_matrices = torch.empty_like(x), torch.empty_like(radial), []
-    orders = zip(*map(convolution.orders, (x, grad_x)), *map(convolution.scales, (radial, grad_radial)), strict=True)
-    grad_orders = [convolution.orders(grad) for grad in grads]
-    for m, (part, grad_part, scale, grad_scale) in enumerate(orders):
-        each = matrices[m * len(grads) : (m + 1) * len(grads)]
-        given = [order[m].reshape(-1, matrix.shape[1]) for order, matrix in zip(grad_orders, each, strict=True)]
-        scaled = (part * scale).view(-1, len(each[0]))
-        grad_matrices += [scaled.T @ grad for grad in given]
-        through = given[0] @ each[0].T
-        for grad, matrix in zip(given[1:], each[1:], strict=True):
-            through.addmm_(grad, matrix.T)
-        through = through.view(part.shape)
+    orders = map(convolution.orders, (x, grad_x, grad))
+    scales = map(convolution.scales, (radial, grad_radial))
+    for part, grad_part, given, scale, grad_scale, matrix in zip(*orders, *scales, matrices, strict=True):
+        given = given.reshape(-1, matrix.shape[1])
+        grad_matrices.append((part * scale).view(-1, len(matrix)).T @ given)
+        through = (given @ matrix.T).view(part.shape)
         torch.sum(part * through, dim=1, keepdim=True, out=grad_scale)
         torch.mul(through, scale, out=grad_part)
     return grad_x, grad_radial, grad_matrices
 
 
 def full_vjp(
-    convolution: FullConvolution, x: Tensor, radial: Tensor, matrices: Sequence[Tensor], grads: Sequence[Tensor]
+    convolution: FullConvolution, x: Tensor, radial: Tensor, matrices: Sequence[Tensor], grad: Tensor
 ) -> Gradients:
     """Of the products y = (h ⊗ x) W in `FullConvolution.convolve`:  ∂W = (h ⊗ x)ᵀ ∂y and, with T = ∂y Wᵀ,
     ∂x = h T,  ∂h = T x."""
@@ -82,10 +102,8 @@ def full_vjp(
         grad_radial.add_(through.mul_(part[:, None]).sum(2))
         return grad_part
 
-    grad_orders = (torch.cat(order, dim=2) for order in zip(*map(convolution.orders, grads), strict=True))
-    for m, (part, grad_part, given) in enumerate(
-        zip(convolution.orders(x), convolution.orders(grad_x), grad_orders, strict=True)
-    ):
+    orders = zip(*map(convolution.orders, (x, grad_x, grad)), strict=True)
+    for m, (part, grad_part, given) in enumerate(orders):
         if m == 0 or convolution.group == "E(3)":
             for sign in range(part.shape[1]):
                 grad_part[:, sign] = product_vjp(m, part[:, sign], given[:, sign])
