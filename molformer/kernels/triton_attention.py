@@ -1,17 +1,18 @@
-"""Attention on the edges of a GPU in two fused kernels, written in Triton, each with its backward.
+"""The messages of attention in two fused Triton kernels for a GPU, each with its backward.
 
-1. `turned_in`: gather and rotate, y_e = D_e x_src(e).
-2. `attended`: a program for each receiving node goes through its edges once and keeps what it needs in registers, as in
+1. `rotate_in`: gather, rotate and scale, y_e = s_e ∘ D_e x_src(e).
+2. `attend`: a program for each receiving node goes through its edges once and keeps what it needs in registers, as in
    FlashAttention (Dao et al. 2022, arXiv 2205.14135): rotate the query, logits, softmax, rotate the value back, sum,
-       f_i = Σ_e D_eᵀ α_e v_e,   α_e = u_e exp(s_e) / (1 + Σ u exp(s)),   s_e = scale (D_e q_i)·k_e / |k_e|.
+       f_i = Σ_e D_eᵀ α_e v_e,   α_e = u_e exp(s_e) / (1 + Σ u exp(s)),   s_e = (D_e q_i)·k_e / |k_e|.
    Of the attention weights nothing is stored but the logarithm of the denominator.
-Between the two stands the kernel of `nn.so2`, which is products of matrices. Sums over a sender's edges are atomic, so
-that their rounding differs from run to run. Frames and envelopes get no gradient, and there is no second derivative:
-for forces there is `SE3Attention.attend`.
+Between the two stands the convolution of `nn.so2`, which is products of matrices. Sums over a sender's edges are
+atomic, so that their rounding differs from run to run. Frames and envelopes get no gradient, and there is no second
+derivative: for forces there are the other kernels.
 
-Letters: N nodes, E edges, M = (lmax+1)² components, at most 16 (`so3.turning.DENSE_LMAX`), C channels, H heads.
+Letters: N nodes, E edges, M = (lmax+1)² components, at most 16 (`so3.DENSE_LMAX`), C channels, H heads.
 """
 
+from math import isqrt
 from typing import Any
 
 import torch
@@ -20,60 +21,83 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from molformer.nn.attention import EPSILON, SE3Attention
 from molformer.nn.edges import Edges
+from molformer.nn.so2 import SeparableConvolution
+from molformer.so3 import frame_order
+from molformer.so3.tables import cached_tensor
 
 _FAINTEST: tl.constexpr = tl.constexpr(1e-30)
 
 
-def turned_in(x: Tensor, edges: Edges, scales: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:
-    """Features of the senders in the frames of their edges: (N, M, C) to (E, M, C).
+def fused(layer: SE3Attention, queries: Tensor, sent: Tensor, edges: Edges) -> Tensor:
+    """`nn.attention.attend` by the fused kernels."""
+    convolution, eps = layer.convolution, None if layer.gain is None else EPSILON
+    if type(convolution) is SeparableConvolution:
+        pairs = _pairs(convolution.lmax, sent.device)
+        scaled = rotate_in(sent, edges, convolution.radial(edges.features), pairs)
+        framed = convolution.mix(convolution.orders(scaled), convolution.matrices())
+    else:
+        framed = convolution(rotate_in(sent, edges), edges.features)
+    return attend(queries, framed.unflatten(2, (2, -1)), edges, layer.num_heads, eps)
+
+
+@cached_tensor
+def _pairs(lmax: int, device: torch.device) -> Tensor:
+    """The pair (l, |m|) of each component in the order of the frames (M,), counted as `SeparableConvolution` does."""
+    components = [(index, isqrt(index)) for index in frame_order(lmax)]
+    pairs = [(abs(index - degree**2 - degree), degree) for index, degree in components]  # (|m|, l)
+    return torch.tensor([sorted(set(pairs)).index(pair) for pair in pairs], device=device)
+
+
+def rotate_in(x: Tensor, edges: Edges, scales: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:
+    """Features of the senders in the edge frames of their edges: (N, M, C) to (E, M, C).
 
     Args:
         x: features of the nodes.
-        edges: with frames (E, M, M) that need no gradient.
-        scales: factors of the turned features, one for each pair (l, |m|) and channel (E, P·C).
+        edges: with Wigner matrices (E, M, M) that need no gradient.
+        scales: factors of the rotated features, one for each pair (l, |m|) and channel (E, P·C).
         pairs: the pair of each component (M,), where there are scales.
     """
-    y: Tensor = _TurnIn.apply(x, scales, edges.frames, edges.src, pairs)
+    y: Tensor = _RotateIn.apply(x, scales, edges.wigner, edges.src, pairs)
     return y
 
 
-def attended(queries: Tensor, sent: Tensor, edges: Edges, num_heads: int, scale: float, eps: float | None) -> Tensor:
+def attend(queries: Tensor, sent: Tensor, edges: Edges, num_heads: int, eps: float | None) -> Tensor:
     """What the nodes receive: (N, M, C).
 
     Args:
         queries: (N, M, C), in the common frame.
-        sent: keys and values (E, M, 2, C), in the frames.
-        edges: sorted by receiver; frames and envelopes need no gradient.
+        sent: keys and values (E, M, 2, C), in the edge frames.
+        edges: sorted by receiver; Wigner matrices and envelopes need no gradient.
         num_heads: H.
-        scale: factor of the logits.
         eps: with it, each head's part of a key is divided by the root of its mean square and this; None does not.
     """
-    sums: Tensor = _Attend.apply(queries, sent, edges.frames, edges.envelope, edges.starts, num_heads, scale, eps)
+    sums: Tensor = _Attend.apply(queries, sent, edges.wigner, edges.envelope, edges.starts, num_heads, eps)
     return sums
 
 
-class _TurnIn(torch.autograd.Function):
+class _RotateIn(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, scales: Tensor | None, frames: Tensor, src: Tensor, pairs: Tensor | None
+        ctx: Any, x: Tensor, scales: Tensor | None, wigner: Tensor, src: Tensor, pairs: Tensor | None
     ) -> Tensor:
         x, scales = x.contiguous(), None if scales is None else scales.contiguous()
-        ctx.save_for_backward(x, scales, frames, src, pairs)
+        ctx.save_for_backward(x, scales, wigner, src, pairs)
         y = x.new_empty(len(src), *x.shape[1:])
         if len(src):
-            _turn_in[(len(src),)](x, scales, frames, src, pairs, y, P=_count(scales, x), **_sizes(x))
+            _rotate_in[(len(src),)](x, scales, wigner, src, pairs, y, P=_count(scales, x), **_sizes(x))
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, scales, frames, src, pairs = ctx.saved_tensors
+        x, scales, wigner, src, pairs = ctx.saved_tensors
         sums = torch.zeros(x.shape, dtype=_summed_in(grad), device=grad.device)
         scale_grads = None if scales is None else torch.empty_like(scales)
         if len(src):
-            given = grad.contiguous(), x, scales, frames, src, pairs
-            _turn_back_to_senders[(len(src),)](*given, sums, scale_grads, P=_count(scales, x), **_sizes(grad))
+            given = grad.contiguous(), x, scales, wigner, src, pairs
+            _rotate_back_to_senders[(len(src),)](*given, sums, scale_grads, P=_count(scales, x), **_sizes(grad))
         return sums.to(grad.dtype), scale_grads, None, None, None
 
 
@@ -83,19 +107,18 @@ class _Attend(torch.autograd.Function):
         ctx: Any,
         queries: Tensor,
         sent: Tensor,
-        frames: Tensor,
+        wigner: Tensor,
         envelope: Tensor,
         starts: Tensor,
         num_heads: int,
-        scale: float,
         eps: float | None,
     ) -> Tensor:
         queries, sent = queries.contiguous(), sent.contiguous()
         sums = torch.empty_like(queries)
         logs = torch.empty(len(queries), num_heads, dtype=_summed_in(queries), device=queries.device)
         heads = {"H": num_heads, "HP": triton.next_power_of_2(num_heads)}
-        ctx.sizes = _sizes(queries) | heads | {"SCALE": scale, "NORM": eps is not None, "EPS": eps or 0.0}
-        given = queries, sent, frames, envelope, starts
+        ctx.sizes = _sizes(queries) | heads | {"NORM": eps is not None, "EPS": eps or 0.0}
+        given = queries, sent, wigner, envelope, starts
         _attend[(len(queries),)](*given, sums, logs, **ctx.sizes)
         ctx.save_for_backward(*given, sums, logs)
         return sums
@@ -106,7 +129,7 @@ class _Attend(torch.autograd.Function):
         saved = ctx.saved_tensors
         grads = [torch.empty_like(tensor) for tensor in saved[:2]]
         _attend_backward[(len(grad),)](*saved, grad.contiguous(), *grads, **ctx.sizes)
-        return *grads, *[None] * 6
+        return *grads, *[None] * 5
 
 
 def _count(scales: Tensor | None, x: Tensor) -> int:
@@ -164,10 +187,10 @@ def _load_scales(
 
 
 @triton.jit
-def _turn_in(
+def _rotate_in(
     x,
     scales,
-    frames,
+    wigner,
     src,
     pairs,
     y,
@@ -178,20 +201,20 @@ def _turn_in(
     ACC: tl.constexpr,
 ):
     edge = tl.program_id(0).to(tl.int64)
-    frame = _load(frames, edge, M, M, 16, ACC)
-    turned = tl.dot(frame, _load(x, tl.load(src + edge), M, C, CP, ACC), input_precision="ieee")
+    frame = _load(wigner, edge, M, M, 16, ACC)
+    rotated = tl.dot(frame, _load(x, tl.load(src + edge), M, C, CP, ACC), input_precision="ieee")
     if P > 0:
-        turned *= _load_scales(scales, edge, pairs, M, C, CP, P, ACC)
+        rotated *= _load_scales(scales, edge, pairs, M, C, CP, P, ACC)
     places, inside = _places(edge, M, C, CP)
-    tl.store(y + places, turned, mask=inside)
+    tl.store(y + places, rotated, mask=inside)
 
 
 @triton.jit
-def _turn_back_to_senders(
+def _rotate_back_to_senders(
     grad,
     x,
     scales,
-    frames,
+    wigner,
     src,
     pairs,
     sums,
@@ -204,15 +227,15 @@ def _turn_back_to_senders(
 ):
     edge = tl.program_id(0).to(tl.int64)
     sender = tl.load(src + edge)
-    frame = _load(frames, edge, M, M, 16, ACC)
+    frame = _load(wigner, edge, M, M, 16, ACC)
     given = _load(grad, edge, M, C, CP, ACC)
     if P > 0:  # of y = s t, t = D x:  ∂s = Σ t ∂y over the components of a pair,  ∂t = s ∂y
-        turned = tl.dot(frame, _load(x, sender, M, C, CP, ACC), input_precision="ieee")
+        rotated = tl.dot(frame, _load(x, sender, M, C, CP, ACC), input_precision="ieee")
         rows = tl.arange(0, 16)
         pair = tl.load(pairs + rows, mask=rows < M, other=-1)
         belongs = (pair[None, :] == rows[:, None]).to(ACC)
         scale_places, there = _places(edge, P, C, CP)
-        tl.store(scale_grads + scale_places, tl.dot(belongs, turned * given, input_precision="ieee"), mask=there)
+        tl.store(scale_grads + scale_places, tl.dot(belongs, rotated * given, input_precision="ieee"), mask=there)
         given *= _load_scales(scales, edge, pairs, M, C, CP, P, ACC)
     places, inside = _places(sender, M, C, CP)
     tl.atomic_add(sums + places, tl.dot(tl.trans(frame), given, input_precision="ieee"), mask=inside)
@@ -226,7 +249,7 @@ def _heads(C: tl.constexpr, H: tl.constexpr, CP: tl.constexpr, HP: tl.constexpr,
 
 
 @triton.jit
-def _by_head(x, y, heads):
+def _head_sums(x, y, heads):
     """Scalar products (HP,) of each head's part of x and y (16, CP)."""
     return tl.sum(tl.sum(x * y, axis=0)[:, None] * heads, axis=0)
 
@@ -240,7 +263,7 @@ def _by_channel(x, heads):
 @triton.jit
 def _inverse_sizes(key, heads, NUMBERS: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr):
     """One over the root mean square of each head's part of a key, NUMBERS of them, (HP,); 1 without NORM."""
-    squares = _by_head(key, key, heads)
+    squares = _head_sums(key, key, heads)
     return 1 / tl.sqrt(squares / NUMBERS + EPS) if NORM else squares * 0 + 1
 
 
@@ -254,7 +277,7 @@ def _term(logit, envelope):
 def _attend(
     queries,
     sent,
-    frames,
+    wigner,
     envelopes,
     starts,
     sums,
@@ -264,7 +287,6 @@ def _attend(
     H: tl.constexpr,
     CP: tl.constexpr,
     HP: tl.constexpr,
-    SCALE: tl.constexpr,
     NORM: tl.constexpr,
     EPS: tl.constexpr,
     ACC: tl.constexpr,
@@ -276,17 +298,17 @@ def _attend(
     total = tl.full((HP,), 1.0, dtype=ACC)
     received = tl.zeros((16, CP), dtype=ACC)
     for edge in range(tl.load(starts + node), tl.load(starts + node + 1)):
-        frame = _load(frames, edge, M, M, 16, ACC)
+        frame = _load(wigner, edge, M, M, 16, ACC)
         key = _load(sent, edge, M, C, CP, ACC, 2)
         inverse = _inverse_sizes(key, heads, M * C // H, NORM, EPS)
-        logit = _by_head(tl.dot(frame, query, input_precision="ieee"), key, heads) * SCALE * inverse
+        logit = _head_sums(tl.dot(frame, query, input_precision="ieee"), key, heads) * inverse
         term = _term(logit, tl.load(envelopes + edge).to(ACC))
         larger = tl.maximum(largest, term)
         shrinks, weight = tl.exp(largest - larger), tl.exp(term - larger)
         total = total * shrinks + weight
         weighted = _load(sent + C, edge, M, C, CP, ACC, 2) * _by_channel(weight, heads)
-        turned = tl.dot(tl.trans(frame), weighted, input_precision="ieee")
-        received = received * _by_channel(shrinks, heads) + turned
+        rotated = tl.dot(tl.trans(frame), weighted, input_precision="ieee")
+        received = received * _by_channel(shrinks, heads) + rotated
         largest = larger
     places, inside = _places(node, M, C, CP)
     tl.store(sums + places, received * _by_channel(1 / total, heads), mask=inside)
@@ -298,7 +320,7 @@ def _attend(
 def _attend_backward(
     queries,
     sent,
-    frames,
+    wigner,
     envelopes,
     starts,
     sums,
@@ -311,7 +333,6 @@ def _attend_backward(
     H: tl.constexpr,
     CP: tl.constexpr,
     HP: tl.constexpr,
-    SCALE: tl.constexpr,
     NORM: tl.constexpr,
     EPS: tl.constexpr,
     ACC: tl.constexpr,
@@ -321,27 +342,27 @@ def _attend_backward(
     heads = _heads(C, H, CP, HP, ACC)
     query = _load(queries, node, M, C, CP, ACC)
     grad = _load(grads, node, M, C, CP, ACC)
-    mean = _by_head(_load(sums, node, M, C, CP, ACC), grad, heads)
+    mean = _head_sums(_load(sums, node, M, C, CP, ACC), grad, heads)
     head = tl.arange(0, HP)
     log = tl.load(logs + node * H + head, mask=head < H, other=0.0)
     query_grad = tl.zeros((16, CP), dtype=ACC)
     for edge in range(tl.load(starts + node), tl.load(starts + node + 1)):
-        frame = _load(frames, edge, M, M, 16, ACC)
+        frame = _load(wigner, edge, M, M, 16, ACC)
         key = _load(sent, edge, M, C, CP, ACC, 2)
-        turned_query = tl.dot(frame, query, input_precision="ieee")
-        turned_grad = tl.dot(frame, grad, input_precision="ieee")
+        rotated_query = tl.dot(frame, query, input_precision="ieee")
+        rotated_grad = tl.dot(frame, grad, input_precision="ieee")
         inverse = _inverse_sizes(key, heads, M * C // H, NORM, EPS)
-        logit = _by_head(turned_query, key, heads) * SCALE * inverse
+        logit = _head_sums(rotated_query, key, heads) * inverse
         weight = tl.exp(_term(logit, tl.load(envelopes + edge).to(ACC)) - log)
         value = _load(sent + C, edge, M, C, CP, ACC, 2)
-        logit_grad = weight * (_by_head(turned_grad, value, heads) - mean)
-        scaled = _by_channel(logit_grad * SCALE * inverse, heads)
-        key_grad = turned_query * scaled
+        logit_grad = weight * (_head_sums(rotated_grad, value, heads) - mean)
+        scaled = _by_channel(logit_grad * inverse, heads)
+        key_grad = rotated_query * scaled
         if NORM:  # r = 1/√(ε + k²/n) of s = q·k r too:  ∂k = q r ∂s - k s r² ∂s/n
             key_grad -= key * _by_channel(logit_grad * logit * inverse * inverse / (M * C // H), heads)
         places, inside = _places(edge, M, C, CP, 2)
         tl.store(sent_grads + places, key_grad, mask=inside)
-        tl.store(sent_grads + C + places, turned_grad * _by_channel(weight, heads), mask=inside)
+        tl.store(sent_grads + C + places, rotated_grad * _by_channel(weight, heads), mask=inside)
         query_grad += tl.dot(tl.trans(frame), key * scaled, input_precision="ieee")
     places, inside = _places(node, M, C, CP)
     tl.store(query_grads + places, query_grad, mask=inside)

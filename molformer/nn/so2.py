@@ -141,10 +141,15 @@ class SeparableConvolution(EdgeConvolution):
 
     def convolve(self, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """See `EdgeConvolution.convolve`."""
+        scaled = [part * scale for part, scale in zip(self.orders(x), self.scales(radial), strict=True)]
+        return self.mix(scaled, matrices)
+
+    def mix(self, orders: Sequence[Tensor], matrices: Sequence[Tensor]) -> Tensor:
+        """The map that all edges share, of scaled features for each |m| (E, signs, n_m·C): (E, M, O·D)."""
         mixed = []
-        for part, scale, matrix in zip(self.orders(x), self.scales(radial), matrices, strict=True):
-            rows = (part * scale).view(-1, len(matrix))  # of an edge or, with E(3), of each sign
-            mixed.append((rows @ matrix).view(len(x), -1, self.outputs * self.out_channels))
+        for part, matrix in zip(orders, matrices, strict=True):
+            rows = part.reshape(-1, len(matrix))  # of an edge or, with E(3), of each sign
+            mixed.append((rows @ matrix).view(len(part), -1, self.outputs * self.out_channels))
         return torch.cat(mixed, dim=1)
 
     def scales(self, radial: Tensor) -> list[Tensor]:

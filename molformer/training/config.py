@@ -8,7 +8,7 @@ from molformer.data.cloud_dataset import CloudOptions, Sampling
 from molformer.data.splits import SplitMethod, SplitPolicy
 from molformer.errors import ConfigError
 from molformer.models.targets import ForcesFrom
-from molformer.nn.attention import Kernels
+from molformer.kernels import Kernels
 from molformer.nn.readout import Pooling
 
 LossName = Literal["mae", "mse", "huber"]

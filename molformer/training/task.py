@@ -27,7 +27,7 @@ from molformer.training.config import TrainingConfig
 from molformer.training.distributed import summed, world
 from molformer.training.losses import class_loss_sum, masked_loss_sum, mean
 from molformer.training.optimizer import freeze, layer_rates, parameter_groups, rate_of_step
-from molformer.training.step_graphs import StepGraphs
+from molformer.kernels.step_graphs import StepGraphs
 
 DENOISING = "denoising"
 """Name of the auxiliary loss among those of the targets."""

@@ -1,4 +1,4 @@
-"""The fused kernels against the plain path: on a GPU if there is one, and else in Triton's fused_kernels."""
+"""The fused kernels against the plain path: on a GPU if there is one, and else in Triton's interpreter."""
 
 import os
 import subprocess
@@ -11,10 +11,10 @@ import torch
 from molformer.data.structure import Label
 from molformer.errors import ConfigError
 from molformer.models import PaperTransformer, PropertyModel, SE3Transformer, preset
-from molformer.nn import attention
+from molformer.kernels import dispatch
 from tests.helpers import moved, random_graph, small_config
 
-fused_kernels = pytest.importorskip("molformer.nn.triton_attention", exc_type=ImportError)
+fused_kernels = pytest.importorskip("molformer.kernels.triton_attention", exc_type=ImportError)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -50,8 +50,8 @@ def features_and_gradients(network, graph, kernels, x):
 )
 def test_features_and_gradients_are_those_of_the_plain_path(sizes, monkeypatch):
     calls = []
-    attended = fused_kernels.attended
-    monkeypatch.setattr(fused_kernels, "attended", lambda *args: calls.append(1) or attended(*args))
+    attend = fused_kernels.attend
+    monkeypatch.setattr(fused_kernels, "attend", lambda *args: calls.append(1) or attend(*args))
     network, graph = encoder(**sizes), graph_of((7, 1, 4))
     x = torch.randn(
         len(graph.pos), (network.config.lmax + 1) ** 2, network.config.channels, dtype=torch.float64, device=DEVICE
@@ -109,12 +109,12 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.language import float32
-from molformer.nn import triton_attention as kernels
+from molformer.kernels import triton_attention as kernels
 
 sizes = {"M": 9, "C": 12, "CP": 16, "ACC": float32}
-heads = {**sizes, "H": 3, "HP": 4, "SCALE": 0.5, "NORM": True, "EPS": 1e-6}
+heads = {**sizes, "H": 3, "HP": 4, "NORM": True, "EPS": 1e-6}
 pairs = {**sizes, "P": 6}
-given = {"_turn_in": pairs, "_turn_back_to_senders": pairs, "_attend": heads, "_attend_backward": heads}
+given = {"_rotate_in": pairs, "_rotate_back_to_senders": pairs, "_attend": heads, "_attend_backward": heads}
 for name, constants in given.items():
     kernel = getattr(kernels, name)
     types = {"src": "*i64", "starts": "*i64", "pairs": "*i64"} | dict.fromkeys(constants, "constexpr")
@@ -133,15 +133,15 @@ def test_the_kernels_compile_for_a_gpu(tmp_path):
 
 
 def test_many_edges_take_the_plain_path_in_chunks(monkeypatch):
-    monkeypatch.setattr(fused_kernels, "turned_in", lambda *args: pytest.fail("it needs memory for all edges"))
-    monkeypatch.setattr(attention, "FUSED_NUMBERS", 0)
+    monkeypatch.setattr(fused_kernels, "rotate_in", lambda *args: pytest.fail("it needs memory for all edges"))
+    monkeypatch.setattr(dispatch, "FUSED_NUMEL", 0)
     network, graph = encoder(), graph_of((6, 3))
     network.use_kernels("triton")
     assert network(graph).isfinite().all()
 
 
 def test_forces_take_the_plain_path(monkeypatch):
-    monkeypatch.setattr(fused_kernels, "turned_in", lambda *args: pytest.fail("it has no gradient of the frames"))
+    monkeypatch.setattr(fused_kernels, "rotate_in", lambda *args: pytest.fail("it has no gradient of the frames"))
     targets = [Label("energy", "eV", "extensive"), Label("forces", "eV/Å", "forces")]
     model = PropertyModel(small_config(num_layers=1), targets).to(DEVICE, torch.float64)
     model.encoder.use_kernels("triton")
@@ -152,7 +152,7 @@ def test_forces_take_the_plain_path(monkeypatch):
 
 @pytest.mark.parametrize("kernels", ["auto", "plain"])
 def test_a_processor_needs_no_fused_kernels(monkeypatch, kernels):
-    monkeypatch.setattr(fused_kernels, "turned_in", lambda *args: pytest.fail("there is no GPU"))
+    monkeypatch.setattr(fused_kernels, "rotate_in", lambda *args: pytest.fail("there is no GPU"))
     network = encoder().cpu()
     network.use_kernels(kernels)
     assert network(graph_of((6, 3)).to("cpu")).isfinite().all()
@@ -164,6 +164,6 @@ def test_a_network_without_such_kernels_says_so():
 
 
 def test_without_triton_one_is_told_what_is_needed(monkeypatch):
-    monkeypatch.setattr("molformer.models.base.has_triton", lambda: False)
+    monkeypatch.setattr("molformer.kernels.dispatch.has_triton", lambda: False)
     with pytest.raises(ConfigError, match="needs the package triton"):
         encoder().use_kernels("triton")
