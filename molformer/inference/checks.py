@@ -73,7 +73,7 @@ def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> l
     model = deepcopy(model).cpu().eval()
     inputs = 3 * model.config.input_vectors + model.config.input_numbers
     structures = [replace(each, labels={}) for each in structures or sample_structures(model.domain, inputs)]
-    if any(target.kind == "stress" for target in model.derived) and not any(each.periodic for each in structures):
+    if any(target.target_kind.periodic for target in model.targets) and not any(each.periodic for each in structures):
         width = 2.5 + np.ptp(structures[-1].pos)
         structures.insert(0, replace(structures[-1], cell=width * np.eye(3)))
     single, double = _with_dtype(model, torch.float32), _with_dtype(model, torch.float64)
@@ -86,7 +86,7 @@ def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> l
         "float32 against float64": _largest(double, _values(double, structures), _values(single, structures)),
         "smooth at the cutoff": _cutoff(double, structures[-1]),
     }
-    if any(target.kind == "forces" for target in model.derived):
+    if any(target.target_kind.derivative == "position" for target in model.derived):
         measured["forces against finite differences"] = _forces(double, structures[-1])
     return [Check(name, target, value) for name, by_target in measured.items() for target, value in by_target.items()]
 
@@ -138,7 +138,7 @@ def _largest(model: PropertyModel, one: dict[str, Tensor], other: dict[str, Tens
     found = {}
     for target in model.targets:
         difference = (one[target.name] - other[target.name]).abs()
-        absent = one[target.name].isnan() & other[target.name].isnan() & (target.kind == "stress")
+        absent = one[target.name].isnan() & other[target.name].isnan() & target.target_kind.periodic
         found[target.name] = float(difference.masked_fill(absent, 0.0).max()) / scale_of(model, target)
     return found
 
@@ -192,7 +192,7 @@ def _cutoff(model: PropertyModel, structure: Structure) -> dict[str, float]:
 
 def _forces(model: PropertyModel, structure: Structure) -> dict[str, float]:
     """Central differences of the energy along every coordinate."""
-    target = next(target for target in model.derived if target.kind == "forces")
+    target = next(target for target in model.derived if target.target_kind.derivative == "position")
     forces = _values(model, [structure])[target.name]
     shifts = _STEP * np.eye(structure.pos.size).reshape(-1, *structure.pos.shape)
     moved = [replace(structure, pos=structure.pos + sign * shift) for shift in shifts for sign in (1, -1)]

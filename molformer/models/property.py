@@ -6,7 +6,6 @@ Letters: N nodes, B graphs, M components, C channels, K classes.
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -32,9 +31,7 @@ from molformer.models.targets import (
     potential_of,
 )
 from molformer.nn.precision import full_precision
-from molformer.nn.prepared import Prepared
 from molformer.nn.readout import Head, Pooling
-from molformer.nn.stacked_heads import Stack, alike
 from molformer.version import __version__
 
 if TYPE_CHECKING:
@@ -84,7 +81,6 @@ class PropertyModel(nn.Module):
                 if target not in self.derived
             }
         )
-        self._stacks: dict[tuple[str, ...], Prepared] = {}
         self.scales = nn.ModuleDict({module_name(target.name): DerivedScale() for target in self.derived})
 
     def forward(self, graph: GraphBatch) -> dict[str, Tensor]:
@@ -106,7 +102,7 @@ class PropertyModel(nn.Module):
         """The graph that `features` and `readout` take: ready for the derivatives that are predicted, if any are."""
         if not self.derived:
             return graph
-        return differentiable(graph, cell=any(target.kind == "stress" for target in self.derived))
+        return differentiable(graph, cell=any(target.target_kind.derivative == "strain" for target in self.derived))
 
     def features(self, graph: GraphBatch) -> Tensor:
         """Features (N, M, C) of the nodes, from which `readout` and any further head read.
@@ -142,35 +138,23 @@ class PropertyModel(nn.Module):
                 values = self.read_heads(self.predicted, x, graph)
             if not self.derived:
                 return values
-            kinds = {target.kind: target for target in self.derived}
+            wanted = {target.target_kind.derivative: target for target in self.derived}
             energy = values[self.potential.name]
-            forces, stress = forces_and_stress(energy, graph, "stress" in kinds, create_graph=self.training)
-        for kind, value in (("forces", forces), ("stress", stress)):
-            if kind in kinds and value is not None:
-                values[kinds[kind].name] = value * derivative_factor(self.potential, kinds[kind])
+            forces, stress = forces_and_stress(energy, graph, "strain" in wanted, create_graph=self.training)
+        for derivative, value in (("position", forces), ("strain", stress)):
+            if derivative in wanted and value is not None:
+                values[wanted[derivative].name] = value * derivative_factor(self.potential, wanted[derivative])
         return values
 
     def read_heads(self, names: Sequence[str], x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
-        """Values of targets that have a head, alike heads at once.
+        """Values of targets that have a head.
 
         Args:
             names: of the targets.
             x: features (N, M, C).
             graph: the graph that they are of.
         """
-        heads = {name: self.head(name) for name in names}
-        values: dict[str, Tensor] = {}
-        for group in alike(heads):
-            members = [heads[name] for name in group]
-            together = members[0].stacked
-            if together is None:
-                values |= {name: heads[name](x, graph) for name in group}
-                continue
-            tensors = [head.tensors() for head in members]
-            prepared = self._stacks.setdefault(tuple(group), Prepared())
-            stack = Stack(*prepared([part for head in tensors for part in head], partial(Stack.of, tensors)))
-            values |= zip(group, together(stack, x, graph).unbind(1), strict=True)
-        return {name: values[name] for name in names}
+        return {name: self.head(name)(x, graph) for name in names}
 
     @property
     def derived(self) -> list[Label]:
@@ -208,7 +192,9 @@ class PropertyModel(nn.Module):
     @staticmethod
     def probabilities(target: Label, logits: Tensor) -> Tensor:
         """Probability of 1 (B,) of a binary target, or of each class (B, K) or (N, K) of a category."""
-        return logits.sigmoid() if target.kind == "binary" else logits.softmax(-1)
+        activation = target.target_kind.activation
+        assert activation is not None
+        return activation(logits)
 
     def scale(self, target: Label) -> Tensor:
         """Typical deviation of a target from its references, in its unit, by which its loss is divided.
@@ -219,7 +205,7 @@ class PropertyModel(nn.Module):
         if target not in self.derived:
             return self.head(target.name).scale
         own = self._derived_scale(target)
-        if target.kind == "stress":
+        if target.target_kind.derivative == "strain":
             return torch.where(own > 0, own, 1.0)
         energy = self.head(self.potential.name)
         return torch.where(own > 0, own, energy.scale / energy.size.sqrt() * derivative_factor(self.potential, target))

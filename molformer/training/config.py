@@ -10,8 +10,8 @@ from molformer.errors import ConfigError
 from molformer.models.targets import ForcesFrom
 from molformer.nn.attention import Kernels
 from molformer.nn.readout import Pooling
+from molformer.targets.losses import LossName
 
-LossName = Literal["mae", "mse", "huber"]
 Precision = Literal["32", "64", "tf32", "bf16-mixed"]
 WandbMode = Literal["auto", "online", "offline", "off"]
 

@@ -256,9 +256,9 @@ def test_scales_before_any_statistics():
 
 
 def test_vectors_of_atoms_need_degree_one():
-    with pytest.raises(ConfigError, match="is a vector per atom, which needs lmax of at least 1"):
+    with pytest.raises(ConfigError, match="of kind 'atom_vector' needs lmax of at least 1"):
         PropertyModel(small_config(lmax=0), [VELOCITIES])
-    with pytest.raises(ConfigError, match="is direct forces, which needs lmax of at least 1"):
+    with pytest.raises(ConfigError, match="of kind 'forces' needs lmax of at least 1"):
         PropertyModel(small_config(lmax=0), [FORCES], forces="direct")
     PropertyModel(small_config(lmax=0), [ENERGY, FORCES])
     with pytest.raises(ConfigError, match="forces is 'both'; choose one of conservative, direct"):

@@ -67,7 +67,7 @@ def test_classes_tensors_and_atoms(store, tmp_path):
 
 
 def test_a_tensor_needs_degree_two(store, tmp_path):
-    with pytest.raises(ConfigError, match="'alpha' is a tensor, which needs lmax of at least 2"):
+    with pytest.raises(ConfigError, match="'alpha' of kind 'tensor' needs lmax of at least 2"):
         train(small_config(lmax=1), training(store, tmp_path / "run", targets=["alpha"]))
 
 

@@ -6,11 +6,13 @@ that it changes neither the value nor a gradient.
 Letters: n rows (graphs or nodes), K classes.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from molformer.training.config import LossName
+LossName = Literal["mae", "mse", "huber"]
 
 
 def class_loss_sum(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

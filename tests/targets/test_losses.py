@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from molformer.training.losses import class_loss, class_loss_sum, masked_loss, masked_loss_sum, mean
+from molformer.targets.losses import class_loss, class_loss_sum, masked_loss, masked_loss_sum, mean
 
 NAN = float("nan")
 
