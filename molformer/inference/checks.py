@@ -15,7 +15,7 @@ from torch import Tensor
 
 from molformer.data.conformers import embed_smiles
 from molformer.data.graph import GraphBatch
-from molformer.data.structure import Label, Structure
+from molformer.data.structure import Structure
 from molformer.models.checks import equivariance_error
 from molformer.models.domain import Domain
 from molformer.models.property import PropertyModel
@@ -139,13 +139,8 @@ def _largest(model: PropertyModel, one: dict[str, Tensor], other: dict[str, Tens
     for target in model.targets:
         difference = (one[target.name] - other[target.name]).abs()
         absent = one[target.name].isnan() & other[target.name].isnan() & target.target_kind.periodic
-        found[target.name] = float(difference.masked_fill(absent, 0.0).max()) / scale_of(model, target)
+        found[target.name] = float(difference.masked_fill(absent, 0.0).max()) / float(model.scale(target))
     return found
-
-
-def scale_of(model: PropertyModel, target: Label) -> float:
-    """Typical deviation of a target, in its unit."""
-    return 1.0 if target.is_class else float(model.scale(target))
 
 
 def _permutation(model: PropertyModel, structures: Sequence[Structure]) -> dict[str, float]:
@@ -199,4 +194,4 @@ def _forces(model: PropertyModel, structure: Structure) -> dict[str, float]:
     energies = torch.cat([_values(model, [each])[model.potential.name] for each in moved]).view(-1, 2)
     factor = derivative_factor(model.potential, target)
     expected = -(energies[:, 0] - energies[:, 1]).view(forces.shape) / (2 * _STEP) * factor
-    return {target.name: float((forces - expected).abs().max()) / scale_of(model, target)}
+    return {target.name: float((forces - expected).abs().max()) / float(model.scale(target))}

@@ -50,7 +50,7 @@ def equivariance_error(
             for target in model.targets:
                 expected = target.target_kind.rotated(straight[target.name], rotation)
                 change = float((turned[target.name] - expected).nan_to_num().abs().max())  # a molecule has no stress
-                worst[target.name] = max(worst[target.name], change / _scale(model, target.name))
+                worst[target.name] = max(worst[target.name], change / float(model.scale(target)))
     return worst
 
 
@@ -72,8 +72,3 @@ def _turned_inputs(features: Tensor | None, rotation: Tensor, vectors: int) -> T
         return features
     turned = features[:, : 3 * vectors].unflatten(1, (vectors, 3)).to(rotation.dtype) @ rotation.T
     return torch.cat([turned.flatten(1), features[:, 3 * vectors :].to(rotation.dtype)], dim=1)
-
-
-def _scale(model: PropertyModel, name: str) -> float:
-    target = next(target for target in model.targets if target.name == name)
-    return 1.0 if target.is_class else float(model.scale(target))

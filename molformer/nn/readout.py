@@ -33,7 +33,7 @@ class Head(nn.Module, ABC):
     references: Tensor
     size: Tensor
 
-    def __init__(self, channels: int, outputs: int) -> None:
+    def __init__(self, channels: int, outputs: int = 1) -> None:
         super().__init__()
         self.net = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, outputs))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
@@ -67,7 +67,7 @@ class PooledHead(Head):
         pool_first: pool features with `mean` too, and then read, as the published SE(3)-Transformer does.
     """
 
-    def __init__(self, channels: int, outputs: int, pooling: Pooling, pool_first: bool) -> None:
+    def __init__(self, channels: int, outputs: int, pooling: Pooling = "attention", pool_first: bool = False) -> None:
         super().__init__(channels, outputs + (pooling == "attention"))
         self.outputs = outputs
         self.pooling = pooling
@@ -119,9 +119,6 @@ class ExtensiveHead(Head):
     Args:
         channels: C.
     """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, 1)
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (B,)."""
@@ -234,9 +231,6 @@ class AtomHead(Head):
         channels: C.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, 1)
-
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (N,)."""
         return self.references[graph.numbers] + self.scale * self.net(x[:, 0])[:, 0].double()
@@ -247,13 +241,10 @@ class ClassHead(PooledHead):
 
     Args:
         channels: C.
-        classes: K; 1 for a binary target.
+        outputs: K; 1 for a binary target.
         pooling: see `Pooling`.
         pool_first: see `PooledHead`.
     """
-
-    def __init__(self, channels: int, classes: int, pooling: Pooling = "attention", pool_first: bool = False) -> None:
-        super().__init__(channels, classes, pooling, pool_first)
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to logits (B, K), or (B,) if K is 1."""
@@ -266,7 +257,7 @@ class AtomClassHead(Head):
 
     Args:
         channels: C.
-        classes: K.
+        outputs: K.
     """
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
@@ -274,19 +265,16 @@ class AtomClassHead(Head):
         return self.net(x[:, 0]).double()
 
 
-class ChargesHead(Head):
+class ChargesHead(AtomHead):
     """One number a node whose sum is the total charge.
 
     Args:
         channels: C.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, 1)
-
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to charges (N,), e."""
-        charges = self.references[graph.numbers] + self.scale * self.net(x[:, 0])[:, 0].double()
+        charges = super().forward(x, graph)
         excess = (graph.sum_over_graphs(charges) - graph.charge.double()) / graph.sizes
         return charges - excess[graph.batch]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import prod, sqrt
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -51,20 +51,16 @@ class HeadOptions:
     classes: tuple[str, ...] = ()
 
 
-def regression_loss(
-    prediction: "Tensor", label: "Tensor", scale: "Tensor", loss: "LossName"
-) -> "tuple[Tensor, Tensor]":
-    """Sum of the losses of numbers, vectors or matrices and their count, see `losses.masked_loss_sum`."""
+def _number_loss(*rows: Any) -> "tuple[Tensor, Tensor]":
     from molformer.targets.losses import masked_loss_sum
 
-    return masked_loss_sum(prediction, label, scale, loss)
+    return masked_loss_sum(*rows)
 
 
-def regression_metrics(_classes: Sequence[str]) -> "MetricCollection":
-    """Mean absolute and root mean square error of the components."""
-    from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
+def _number_metrics(classes: Sequence[str]) -> "MetricCollection":
+    from molformer.targets.metrics import number_metrics
 
-    return MetricCollection({"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False)}, compute_groups=False)
+    return number_metrics(classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +103,8 @@ class TargetKind:
     voigt: bool = False
     named_classes: bool = False
     activation: "Callable[[Tensor], Tensor] | None" = None
-    loss: "Callable[[Tensor, Tensor, Tensor, LossName], tuple[Tensor, Tensor]]" = regression_loss
-    metrics: "Callable[[Sequence[str]], MetricCollection]" = regression_metrics
+    loss: "Callable[[Tensor, Tensor, Tensor, LossName], tuple[Tensor, Tensor]]" = _number_loss
+    metrics: "Callable[[Sequence[str]], MetricCollection]" = _number_metrics
 
     def __post_init__(self) -> None:
         degrees = [degree for degree, _ in self._parts]
