@@ -6,29 +6,13 @@ fits are also the composition baseline that a model has to beat. Vectors, forces
 Letters: n structures, Z = MAX_NUMBER + 1 element slots.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from molformer.data.store import StructureStore
 from molformer.data.structure import Label
 from molformer.elements import MAX_NUMBER
 from molformer.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class TargetStatistics:
-    """Statistics of one target on a training set.
-
-    Args:
-        references: value of each element (Z,), in the target's unit.
-        scale: root mean square of what the references leave, in the target's unit.
-        size: mean number of atoms.
-    """
-
-    references: np.ndarray
-    scale: float
-    size: float
+from molformer.targets.statistics import TargetStatistics
 
 
 def target_statistics(store: StructureStore, indices: np.ndarray, label: Label) -> TargetStatistics:

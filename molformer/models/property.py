@@ -7,14 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from molformer.data.graph import GraphBatch
-from molformer.data.structure import Label
 from molformer.errors import ConfigError, ModelError
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.derivatives import DerivedScale, differentiable, forces_and_stress
@@ -32,10 +31,9 @@ from molformer.models.targets import (
 )
 from molformer.nn.precision import full_precision
 from molformer.nn.readout import Head, Pooling
+from molformer.targets import Label
+from molformer.targets.statistics import TargetStatistics
 from molformer.version import __version__
-
-if TYPE_CHECKING:
-    from molformer.data.statistics import TargetStatistics
 
 
 class PropertyModel(nn.Module):
@@ -210,7 +208,7 @@ class PropertyModel(nn.Module):
         energy = self.head(self.potential.name)
         return torch.where(own > 0, own, energy.scale / energy.size.sqrt() * derivative_factor(self.potential, target))
 
-    def set_statistics(self, statistics: Mapping[str, "TargetStatistics"]) -> None:
+    def set_statistics(self, statistics: Mapping[str, TargetStatistics]) -> None:
         """Tell every head, and the scales of derivatives, what the targets look like on the training part.
 
         Args:
