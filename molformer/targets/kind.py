@@ -110,7 +110,7 @@ class TargetKind:
         degrees = [degree for degree, _ in self._parts]
         size = sum(2 * degree + 1 for degree in degrees)
         matrix = self.shape == (3, 3) and len(degrees) == len({*degrees} & {0, 1, 2})
-        if not (matrix or self.shape == (size,) or (self.shape == () and size == 1)):
+        if not degrees or not (matrix or self.shape == (size,) or (self.shape == () and size == 1)):
             raise ConfigError(
                 f"kind '{self.name}': a value of irreps '{self.irreps}' cannot have shape {self.shape}; use ({size},), "
                 "or (3, 3) for parts of a matrix"
@@ -124,6 +124,8 @@ class TargetKind:
     def _parts(self) -> list[tuple[int, int]]:
         """Degree and parity of each irrep, multiples repeated; parsed here since importing e3nn takes a second."""
         found = [re.fullmatch(r"\s*(?:(\d+)x)?(\d+)([eo])\s*", part) for part in self.irreps.split("+")]
+        if None in found:
+            return []
         return [part for one in found if one for part in int(one[1] or 1) * [(int(one[2]), 1 if one[3] == "e" else -1)]]
 
     @property

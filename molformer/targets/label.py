@@ -41,9 +41,8 @@ class Label:
             raise InputError(f"label '{self.name}': {error}") from None
         object.__setattr__(self, "unit", units.canonical(self.unit))
         if named != bool(self.classes):
-            raise InputError(
-                f"label '{self.name}': a label has classes if, and only if, its kind is 'category' or 'atom_category'"
-            )
+            needs = "needs the names of its classes" if named else "has no classes"
+            raise InputError(f"label '{self.name}': a label of kind '{self.kind}' {needs}")
 
     @property
     def target_kind(self) -> TargetKind:

@@ -4,10 +4,14 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from e3nn import o3
 
+from molformer.data.statistics import target_statistics
+from molformer.data.store import write_store
+from molformer.data.structure import Structure
 from molformer.errors import ConfigError, InputError
 from molformer.so3 import random_rotation
 from molformer.targets import Label, TargetKind, kind_names, kind_of, register, registry
@@ -75,7 +79,8 @@ def test_parts_that_the_irreps_do_not_have_are_left_out():
         {"shape": (3, 3), "irreps": "3e"},
         {"shape": (3, 3), "irreps": "2e + 2e"},
         {"shape": (), "irreps": "1o"},
-        {"shape": (3,), "irreps": "nothing"},
+        {"shape": (3, 3), "irreps": "nothing"},
+        {"shape": (5,), "irreps": "2e + x"},
         {"shape": (3,), "irreps": "1o", "baseline": "sum"},
         {"shape": (3, 3), "irreps": "2e", "baseline": "sum"},
         {"head": None},
@@ -94,6 +99,26 @@ def test_a_kind_is_known_after_it_is_registered():
     assert "mine" in kind_names()
     other = register(replace(kind, irreps="1e"))
     assert Label("q", "", "mine").target_kind is other
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "message"),
+    [("category", (), "needs the names of its classes"), ("vector", ("a", "b"), "has no classes")],
+)
+def test_classes_belong_to_kinds_that_have_them(kind, classes, message):
+    with pytest.raises(InputError, match=f"label 'x': a label of kind '{kind}' {message}"):
+        Label("x", "", kind, classes)
+
+
+def test_matrices_of_atoms_have_the_trace_of_their_element_as_reference(tmp_path):
+    register(TargetKind("shielding", head, (3, 3), "0e + 1e + 2e", per_node=True, baseline="element"))
+    label = Label("sigma", "", "shielding")
+    rest = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 0]])
+    values = np.array([2.0, 5.0, 5.0])[:, None, None] * np.eye(3) + rest
+    molecule = Structure([8, 1, 1], np.eye(3), labels={"sigma": values})
+    found = target_statistics(write_store(tmp_path / "set", [molecule], [label]), np.arange(1), label)
+    assert found.references[[1, 8]] == pytest.approx([5, 2])
+    assert found.scale == pytest.approx(np.sqrt(2 / 9))
 
 
 def test_kinds_of_the_package_cannot_be_replaced():
