@@ -32,10 +32,7 @@ def kind_of(name: str) -> TargetKind:
     Raises:
         InputError: it is not known.
     """
-    if name not in _KINDS:
-        for entry in entry_points(group=ENTRY_POINTS):
-            entry.load()
-    if name not in _KINDS:
+    if name not in _KINDS and name not in kind_names():
         raise InputError(
             f"kind '{name}' is not one of {', '.join(_KINDS)}; register a kind of your own before it is used"
         )
@@ -49,5 +46,7 @@ def kind_of_shape(shape: tuple[int, ...], per_node: bool) -> TargetKind | None:
 
 
 def kind_names() -> tuple[str, ...]:
-    """Names of all kinds that are known."""
+    """Names of all kinds, also of those that installed packages have by entry points."""
+    for entry in entry_points(group=ENTRY_POINTS):
+        entry.load()
     return tuple(_KINDS)

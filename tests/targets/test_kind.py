@@ -145,3 +145,11 @@ def test_shapes_in_files(kind, shape, fits):
 def test_readers_do_without_torch():
     code = "import sys, molformer.data.readers, molformer.targets; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "energy"),
+    [("extensive", "eV", True), ("extensive", "e", False), ("intensive", "eV", False), ("tensor", "eV", False)],
+)
+def test_energies_are_numbers_that_are_sums_over_atoms(kind, unit, energy):
+    assert Label("x", unit, kind).is_energy is energy
