@@ -153,3 +153,25 @@ def test_readers_do_without_torch():
 )
 def test_energies_are_numbers_that_are_sums_over_atoms(kind, unit, energy):
     assert Label("x", unit, kind).is_energy is energy
+
+
+@pytest.mark.parametrize(
+    ("kind", "prediction", "label", "expected"),
+    [
+        ("intensive", [1.0, 3.0], [1.0, 1.0], {"mae": 1.0, "rmse": 2**0.5}),
+        ("binary", [2.0, -2.0, -1.0, 3.0], [1, 0, 1, 1], {"accuracy": 0.75}),
+        ("category", [[2.0, 0, 0], [0, 2.0, 0], [0, 2.0, 0]], [0, 1, 2], {"accuracy": 2 / 3}),
+        ("atom_category", [[2.0, 0, 0], [0, 2.0, 0], [0, 2.0, 0]], [0, 1, 2], {"accuracy": 2 / 3, "iou": 0.5}),
+    ],
+)
+def test_metrics_that_are_followed(kind, prediction, label, expected):
+    metrics = kind_of(kind).metrics(("a", "b", "c") if kind_of(kind).named_classes else ())
+    metrics.update(torch.tensor(prediction), torch.tensor(label))
+    assert {name: value.item() for name, value in metrics.compute().items()} == pytest.approx(expected)
+
+
+def test_logits_become_probabilities():
+    logits = torch.tensor([[0.0, 1.0, -2.0]])
+    assert kind_of("binary").activation(logits[0]).tolist() == pytest.approx([0.5, 0.7310586, 0.1192029])
+    for kind in ("category", "atom_category"):
+        assert torch.allclose(kind_of(kind).activation(logits), logits.exp() / logits.exp().sum())
