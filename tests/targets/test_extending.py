@@ -92,6 +92,8 @@ def test_the_command_line_finds_it_by_its_entry_point(folder):
     assert result.returncode == 0, result.stderr
     with open(folder / "out.csv", newline="", encoding="utf-8") as file:
         row = next(csv.DictReader(file))
+    assert [name for name in row if name.startswith("Q")] == [f"Q_{a}{b} (e·Å^2)" for a in "xyz" for b in "xyz"]
+    assert None not in row
     assert float(row["Q_xx (e·Å^2)"]) + float(row["Q_yy (e·Å^2)"]) == pytest.approx(
         -float(row["Q_zz (e·Å^2)"]), abs=1e-5
     )
