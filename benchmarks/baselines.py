@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from molformer.data.datamodule import StoreDataModule
-from molformer.data.statistics import atom_rows, composition, labelled_values, target_statistics
+from molformer.data.statistics import atom_rows, baseline_values, labelled_values, target_statistics
 from molformer.data.structure import Label
 from molformer.units import E_ANGSTROM, factor
 
@@ -22,7 +22,7 @@ def mean(data: StoreDataModule, target: Label) -> np.ndarray:
     """The training part's mean for everything; for classes their frequencies."""
     train, _ = labelled_values(data.store, data.split.train, target)
     count = len(atom_rows(data.store, data.split.test)) if target.per_node else len(data.split.test)
-    if target.kind == "category":
+    if target.classes:
         train = np.eye(len(target.classes))[train.astype(int)]
     return np.broadcast_to(train.mean(axis=0), (count, *train.shape[1:]))
 
@@ -30,8 +30,7 @@ def mean(data: StoreDataModule, target: Label) -> np.ndarray:
 def by_composition(data: StoreDataModule, target: Label) -> np.ndarray:
     """Least squares on the atoms of each element; for a tensor, of its isotropic part."""
     references = target_statistics(data.store, data.split.train, target).references
-    values = composition(data.store, data.split.test, target) @ references[data.store.elements]
-    return values[:, None, None] * np.eye(3) if target.kind == "tensor" else values
+    return np.asarray(baseline_values(data.store, data.split.test, target, references))
 
 
 def point_charges(data: StoreDataModule, target: Label) -> np.ndarray:
@@ -49,7 +48,7 @@ def random_forest(data: StoreDataModule, target: Label) -> np.ndarray:
     inputs = {part: _fingerprints(data, getattr(data.split, part)) for part in ("train", "test")}
     labels = np.asarray(data.store.column(target.name)[data.split.train])
     kept = np.isfinite(labels)
-    if target.kind == "binary":
+    if target.is_class:
         forest = RandomForestClassifier(TREES, random_state=0, n_jobs=-1).fit(inputs["train"][kept], labels[kept])
         return forest.predict_proba(inputs["test"])[:, 1]
     forest = RandomForestRegressor(TREES, max_features=0.3, random_state=0, n_jobs=-1).fit(

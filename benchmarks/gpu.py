@@ -24,8 +24,8 @@ from benchmarks.own import ENERGY, FORCES, molecules
 from benchmarks.peers.protocol import Mode, Request
 from benchmarks.speed import COMMON, MODES, NARROW
 from molformer.graph import GraphBatch
+from molformer.kernels.step_graphs import StepGraphs
 from molformer.models import PropertyModel, SE3TransformerConfig
-from molformer.training.step_graphs import StepGraphs
 
 Precision = Literal["float32", "TF32", "bfloat16"]
 By = Literal["plain", "compile", "triton", "triton, replayed"]

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from molformer.data.cloud_dataset import CloudOptions
-from molformer.graph import GraphBatch
 from molformer.data.points import PointCloudDataModule
+from molformer.graph import GraphBatch
 from molformer.models.property import load_model
 from molformer.so3 import random_rotation
 from molformer.training.arguments import read_run

@@ -51,6 +51,7 @@ _SIZES: dict[str, dict[str, float]] = {
     },
     "velocity": {"Å/fs": 1.0, "Å/ps": 1e-3, "nm/ps": 1e-2, "m/s": 1e-5},
     "dipole": {"D": 1.0, "e·Å": E_ANGSTROM, "e·a0": E_ANGSTROM * BOHR},
+    "quadrupole": {"D·Å": 1.0, "e·Å^2": E_ANGSTROM, "e·a0^2": E_ANGSTROM * BOHR**2},
     "charge": {"e": 1.0},
     "area": {"Å^2": 1.0, "a0^2": BOHR**2},
     "volume": {"Å^3": 1.0, "a0^3": BOHR**3},

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from molformer.graph import GraphBatch
 from molformer.data.structure import Structure
+from molformer.graph import GraphBatch
 from molformer.models import PropertyModel, SE3TransformerConfig
 from molformer.nn import EdgeEmbedding
 from molformer.so3 import degree_of_component, random_rotation, wigner_matrix

@@ -14,11 +14,11 @@ import torch
 from torch.utils.data import Dataset
 
 from molformer.data.augmentation import PointAugmentation
-from molformer.graph import GraphBatch
 from molformer.data.sampling import farthest_point_sampling, normalise, random_subsample
 from molformer.data.store import StructureStore
 from molformer.data.structure import Label
 from molformer.errors import ConfigError
+from molformer.graph import GraphBatch
 
 Sampling = Literal["random", "farthest", "all"]
 

@@ -1,7 +1,7 @@
 """Well-known property names: their kind and the unit they have where a file does not say.
 
 The names are those of QM9 (Ramakrishnan et al. 2014, doi 10.1038/sdata.2014.22), of sGDML files, of ASE and of SPICE.
-A kind says how a model forms the value, see `LabelKind`.
+A kind says how a model forms the value, see `molformer.targets`.
 A unit is that of the data set in which the name is at home: hartree for QM9's, eV for ASE's. The kinds:
 
 - Extensive, a sum over atoms: energies, the zero-point energy and the heat capacity grow with the number of atoms, and
@@ -15,9 +15,10 @@ A unit is that of the data set in which the name is at home: hartree for QM9's, 
 import numpy as np
 
 from molformer import units
-from molformer.data.structure import Label, LabelKind
+from molformer.targets import Label
+from molformer.targets.registry import kind_of_shape
 
-_KNOWN: dict[tuple[LabelKind, str], str] = {
+_KNOWN: dict[tuple[str, str], str] = {
     ("intensive", "Ha"): "homo lumo gap homo_lumo_gap",
     ("intensive", "eV"): "bandgap band_gap",
     ("intensive", "D"): "mu dipole_norm dipole_magnitude",
@@ -97,17 +98,13 @@ def label_of_shape(name: str, shape: tuple[int, ...], per_atom: bool, unit: str 
     known = known_label(name, unit)
     if known is not None and known.per_node == per_atom and fits(known, shape):
         return known
-    if per_atom:
-        per_node: dict[tuple[int, ...], LabelKind] = {(): "atom", (3,): "atom_vector"}
-        return Label(name, unit, per_node[shape]) if shape in per_node else None
-    kinds: dict[tuple[int, ...], LabelKind] = {(): "intensive", (3,): "vector", (3, 3): "tensor", (9,): "tensor"}
-    return Label(name, unit, kinds[shape]) if shape in kinds else None
+    kind = kind_of_shape(shape, per_atom)
+    return None if kind is None else Label(name, unit, kind.name)
 
 
 def fits(label: Label, shape: tuple[int, ...]) -> bool:
     """Whether a value of this shape, of one structure or one atom, is one of the label's, see `shaped`."""
-    flat = {"tensor": ((9,),), "stress": ((9,), (6,))}
-    return shape == label.shape or shape in flat.get(label.kind, ())
+    return label.target_kind.fits(shape)
 
 
 def shaped(label: Label, values: np.ndarray, rows: tuple[int, ...] = ()) -> np.ndarray:
@@ -126,6 +123,6 @@ def shaped(label: Label, values: np.ndarray, rows: tuple[int, ...] = ()) -> np.n
         >>> shaped(Label("stress", "GPa", "stress"), np.array([1.0, 2, 3, 4, 5, 6])).tolist()
         [[1.0, 6.0, 5.0], [6.0, 2.0, 4.0], [5.0, 4.0, 3.0]]
     """
-    if label.kind == "stress" and values.shape == (*rows, 6):
+    if label.target_kind.voigt and values.shape == (*rows, 6):
         values = values[..., _FROM_VOIGT]
     return values.reshape((*rows, *label.shape))

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from molformer.data.known_labels import known_label
 from molformer.data.readers import is_file
 from molformer.data.readers.files import suffix_of
-from molformer.data.structure import Label, LabelKind
 from molformer.errors import InputError
+from molformer.targets import Label, kind_names
 
 _TABLES = (".csv", ".tsv", ".parquet")
 
@@ -36,8 +35,8 @@ def parse_targets(texts: Sequence[str], inputs: Sequence[str | Path] = ()) -> tu
 def _parse(text: str, inputs: Sequence[str | Path]) -> Label:
     name, _, rest = text.partition("=")
     kind, _, unit = rest.partition(",")
-    if kind and kind not in get_args(LabelKind):
-        raise InputError(f"'{text}': '{kind}' is not a kind of label; use {', '.join(get_args(LabelKind))}")
+    if kind and kind not in kind_names():
+        raise InputError(f"'{text}': '{kind}' is not a kind of label; use {', '.join(kind_names())}")
     tables = [Path(path) for path in inputs if is_file(path) and suffix_of(Path(path)) in _TABLES]
     if not kind and tables:
         from molformer.data.readers.table import guess_label
@@ -48,4 +47,4 @@ def _parse(text: str, inputs: Sequence[str | Path]) -> Label:
         raise InputError(f"'{name}' is not a well-known property: say its kind, such as {name}=intensive,eV")
     if not kind and known is not None:
         return known
-    return Label(name, unit, kind)  # type: ignore[arg-type]
+    return Label(name, unit, kind)

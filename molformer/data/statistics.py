@@ -6,29 +6,13 @@ fits are also the composition baseline that a model has to beat. Vectors, forces
 Letters: n structures, Z = MAX_NUMBER + 1 element slots.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from molformer.data.store import StructureStore
 from molformer.data.structure import Label
 from molformer.elements import MAX_NUMBER
 from molformer.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class TargetStatistics:
-    """Statistics of one target on a training set.
-
-    Args:
-        references: value of each element (Z,), in the target's unit.
-        scale: root mean square of what the references leave, in the target's unit.
-        size: mean number of atoms.
-    """
-
-    references: np.ndarray
-    scale: float
-    size: float
+from molformer.targets.statistics import TargetStatistics
 
 
 def target_statistics(store: StructureStore, indices: np.ndarray, label: Label) -> TargetStatistics:
@@ -44,24 +28,43 @@ def target_statistics(store: StructureStore, indices: np.ndarray, label: Label) 
     size = float(store.sizes[indices].mean())
     if label.is_class:
         return TargetStatistics(references, 1.0, size)
-    if label.kind in ("extensive", "intensive"):
-        design = composition(store, indices, label)
-        references[store.elements] = np.linalg.lstsq(design, values, rcond=None)[0]
-        rest = values - design @ references[store.elements]
-    elif label.kind == "tensor":
-        design = composition(store, indices, label)
-        isotropic = np.trace(values, axis1=1, axis2=2) / 3
-        references[store.elements] = np.linalg.lstsq(design, isotropic, rcond=None)[0]
-        rest = values - (design @ references[store.elements])[:, None, None] * np.eye(3)
-    elif label.kind in ("charges", "atom"):
+    baseline = label.target_kind.baseline
+    if baseline == "element":
         for element in store.elements:
             chosen = numbers == element
-            references[element] = values[chosen].mean() if chosen.any() else 0.0
-        rest = values - references[numbers]
-    else:
-        rest = values
+            references[element] = _isotropic(values[chosen]).mean() if chosen.any() else 0.0
+    elif baseline is not None:
+        design = composition(store, indices, label)
+        references[store.elements] = np.linalg.lstsq(design, _isotropic(values), rcond=None)[0]
+    rest = values - baseline_values(store, indices, label, references)
     scale = float(np.sqrt(np.mean(rest**2)))
     return TargetStatistics(references, scale if scale > 0 else 1.0, size)
+
+
+def baseline_values(
+    store: StructureStore, indices: np.ndarray, label: Label, references: np.ndarray
+) -> np.ndarray | float:
+    """What the composition alone predicts of the values that `labelled_values` gives; 0 where it predicts nothing.
+
+    Args:
+        store: the structures.
+        indices: which of them.
+        label: see `TargetKind.baseline`.
+        references: coefficient of each element (Z,).
+    """
+    kind = label.target_kind
+    if kind.baseline is None:
+        return 0.0
+    if kind.baseline == "element":
+        coefficients = references[labelled_values(store, indices, label)[1]]
+    else:
+        coefficients = composition(store, indices, label) @ references[store.elements]
+    return coefficients.reshape(-1, *[1] * len(kind.shape)) * kind.identity
+
+
+def _isotropic(values: np.ndarray) -> np.ndarray:
+    """Numbers themselves, and a third of the trace of matrices."""
+    return np.trace(values, axis1=1, axis2=2) / 3 if values.ndim > 1 else values
 
 
 def labelled_values(store: StructureStore, indices: np.ndarray, label: Label) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +80,7 @@ def labelled_values(store: StructureStore, indices: np.ndarray, label: Label) ->
 
 
 def composition(store: StructureStore, indices: np.ndarray, label: Label) -> np.ndarray:
-    """Atoms of each element of the store (n, elements) where the label is not missing; fractions if intensive."""
+    """Atoms of each element of the store (n, elements) where the label is not missing; fractions for a mean."""
     rows = indices[present(store.column(label.name)[indices])]
     sizes = store.sizes[rows]
     slot = np.full(MAX_NUMBER + 1, -1)
@@ -85,7 +88,7 @@ def composition(store: StructureStore, indices: np.ndarray, label: Label) -> np.
     counts = np.zeros((len(rows), len(store.elements)))
     owner = np.repeat(np.arange(len(rows)), sizes)
     np.add.at(counts, (owner, slot[store.column("numbers")[atom_rows(store, rows)]]), 1.0)
-    return counts / sizes[:, None] if label.kind == "intensive" else counts
+    return counts / sizes[:, None] if label.target_kind.baseline == "mean" else counts
 
 
 def atom_rows(store: StructureStore, indices: np.ndarray) -> np.ndarray:

@@ -306,10 +306,10 @@ class StoreWriter:
                 f"{structure.where}: label '{label.name}' has shape {value.shape}, a label of kind "
                 f"'{label.kind}' needs {shape}"
             )
-        if label.kind == "stress" and not structure.periodic and np.isfinite(value).any():
+        if label.target_kind.periodic and not structure.periodic and np.isfinite(value).any():
             raise InputError(
-                f"{structure.where}: label '{label.name}' is a stress, which a structure has that is periodic in three "
-                "directions: give it a cell, or leave the label out"
+                f"{structure.where}: label '{label.name}' is a {label.kind}, which a structure has that is periodic in "
+                "three directions: give it a cell, or leave the label out"
             )
         return value
 

@@ -1,112 +1,18 @@
-"""One molecule or point cloud, and the description of a label.
+"""One molecule or point cloud.
 
 Positions are in Å, labels in the units that their `Label` names. Arrays are numpy: a structure is what a reader
 makes and a store keeps; tensors begin with `GraphBatch`.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
-from molformer import units
 from molformer.elements import MAX_NUMBER, formula
 from molformer.errors import InputError
-
-LabelKind = Literal[
-    "intensive",
-    "extensive",
-    "vector",
-    "tensor",
-    "charges",
-    "atom",
-    "atom_vector",
-    "forces",
-    "stress",
-    "binary",
-    "category",
-    "atom_category",
-]
-"""What a label is, and so how a model forms it.
-
-- intensive: one number that does not grow with the molecule, such as an orbital energy.
-- extensive: one number that is a sum over atoms, such as a total energy.
-- vector: three numbers that turn with the molecule and do not move with it, such as a dipole.
-- tensor: a symmetric 3×3 matrix that turns with the molecule, such as a polarizability.
-- charges: one number an atom, their sum is the total charge.
-- atom: one number an atom without such a sum, such as a chemical shift.
-- atom_vector: three numbers an atom that turn with the molecule and do not move with it, such as a velocity, a
-  displacement or a magnetic moment.
-- forces: three numbers an atom, minus the gradient of an energy; a model may also predict them as such.
-- stress: a symmetric 3×3 matrix of a structure that is periodic in three directions, the derivative of an energy with
-  respect to strain over the volume; positive where the structure pulls, as in ASE.
-- binary: 0 or 1.
-- category: the index of one of several classes.
-- atom_category: the same for each atom or point, such as the part of an object that it belongs to.
-"""
-
-_SHAPES: dict[str, tuple[int, ...]] = {
-    "vector": (3,),
-    "atom_vector": (3,),
-    "forces": (3,),
-    "tensor": (3, 3),
-    "stress": (3, 3),
-}
-
-
-@dataclass(frozen=True)
-class Label:
-    """Name, unit and kind of one labelled property.
-
-    Args:
-        name: as in the data set, for instance `gap`.
-        unit: a unit that `molformer.units` knows; empty for a pure number.
-        kind: see `LabelKind`.
-        classes: names of the classes of a `category` or `atom_category`, in the order of their indices.
-
-    Raises:
-        InputError: the kind is not known, or a category has no classes.
-        UnitError: the unit is not known.
-
-    Example:
-        >>> Label("gap", "eV", "intensive").per_node
-        False
-    """
-
-    name: str
-    unit: str
-    kind: LabelKind
-    classes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(LabelKind):
-            raise InputError(f"label '{self.name}': kind '{self.kind}' is not one of {', '.join(get_args(LabelKind))}")
-        object.__setattr__(self, "unit", units.canonical(self.unit))
-        object.__setattr__(self, "classes", tuple(self.classes))
-        if (self.kind in ("category", "atom_category")) != bool(self.classes):
-            raise InputError(
-                f"label '{self.name}': a label has classes if, and only if, its kind is 'category' or 'atom_category'"
-            )
-
-    @property
-    def per_node(self) -> bool:
-        """Whether there is one value an atom (True) or one a structure (False)."""
-        return self.kind in ("charges", "atom", "atom_vector", "forces", "atom_category")
-
-    @property
-    def is_class(self) -> bool:
-        """Whether it names a class rather than measuring something."""
-        return self.kind in ("binary", "category", "atom_category")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one value: () for a number, (3,) for a vector, (3, 3) for a tensor or stress."""
-        return _SHAPES.get(self.kind, ())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {**asdict(self), "classes": list(self.classes)}
+from molformer.targets.label import Label as Label
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molformer.graph import GraphBatch
 from molformer.data.structure import Structure
 from molformer.errors import InputError
+from molformer.graph import GraphBatch
 from molformer.inference.inputs import structure_of
 from molformer.models.encoder import SE3Transformer
 from molformer.nn import Edges, SE3Attention

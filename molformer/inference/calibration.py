@@ -21,9 +21,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from molformer.graph import GraphBatch
 from molformer.data.sampling import farthest
 from molformer.errors import ModelError
+from molformer.graph import GraphBatch
 from molformer.inference.features import invariant_features
 from molformer.inference.forward import run_graph, threads
 from molformer.models.property import PropertyModel

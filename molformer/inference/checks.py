@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from molformer.data.conformers import embed_smiles
+from molformer.data.structure import Structure
 from molformer.graph import GraphBatch
-from molformer.data.structure import Label, Structure
 from molformer.models.checks import equivariance_error
 from molformer.models.domain import Domain
 from molformer.models.property import PropertyModel
@@ -73,7 +73,7 @@ def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> l
     model = deepcopy(model).cpu().eval()
     inputs = 3 * model.config.input_vectors + model.config.input_numbers
     structures = [replace(each, labels={}) for each in structures or sample_structures(model.domain, inputs)]
-    if any(target.kind == "stress" for target in model.derived) and not any(each.periodic for each in structures):
+    if any(target.target_kind.periodic for target in model.targets) and not any(each.periodic for each in structures):
         width = 2.5 + np.ptp(structures[-1].pos)
         structures.insert(0, replace(structures[-1], cell=width * np.eye(3)))
     single, double = _with_dtype(model, torch.float32), _with_dtype(model, torch.float64)
@@ -86,7 +86,7 @@ def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> l
         "float32 against float64": _largest(double, _values(double, structures), _values(single, structures)),
         "smooth at the cutoff": _cutoff(double, structures[-1]),
     }
-    if any(target.kind == "forces" for target in model.derived):
+    if any(target.target_kind.derivative == "position" for target in model.derived):
         measured["forces against finite differences"] = _forces(double, structures[-1])
     return [Check(name, target, value) for name, by_target in measured.items() for target, value in by_target.items()]
 
@@ -138,14 +138,9 @@ def _largest(model: PropertyModel, one: dict[str, Tensor], other: dict[str, Tens
     found = {}
     for target in model.targets:
         difference = (one[target.name] - other[target.name]).abs()
-        absent = one[target.name].isnan() & other[target.name].isnan() & (target.kind == "stress")
-        found[target.name] = float(difference.masked_fill(absent, 0.0).max()) / scale_of(model, target)
+        absent = one[target.name].isnan() & other[target.name].isnan() & target.target_kind.periodic
+        found[target.name] = float(difference.masked_fill(absent, 0.0).max()) / float(model.scale(target))
     return found
-
-
-def scale_of(model: PropertyModel, target: Label) -> float:
-    """Typical deviation of a target, in its unit."""
-    return 1.0 if target.is_class else float(model.scale(target))
 
 
 def _permutation(model: PropertyModel, structures: Sequence[Structure]) -> dict[str, float]:
@@ -192,11 +187,11 @@ def _cutoff(model: PropertyModel, structure: Structure) -> dict[str, float]:
 
 def _forces(model: PropertyModel, structure: Structure) -> dict[str, float]:
     """Central differences of the energy along every coordinate."""
-    target = next(target for target in model.derived if target.kind == "forces")
+    target = next(target for target in model.derived if target.target_kind.derivative == "position")
     forces = _values(model, [structure])[target.name]
     shifts = _STEP * np.eye(structure.pos.size).reshape(-1, *structure.pos.shape)
     moved = [replace(structure, pos=structure.pos + sign * shift) for shift in shifts for sign in (1, -1)]
     energies = torch.cat([_values(model, [each])[model.potential.name] for each in moved]).view(-1, 2)
     factor = derivative_factor(model.potential, target)
     expected = -(energies[:, 0] - energies[:, 1]).view(forces.shape) / (2 * _STEP) * factor
-    return {target.name: float((forces - expected).abs().max()) / scale_of(model, target)}
+    return {target.name: float((forces - expected).abs().max()) / float(model.scale(target))}

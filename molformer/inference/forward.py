@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molformer.graph import GraphBatch
 from molformer.data.structure import Label, Structure
+from molformer.graph import GraphBatch
 from molformer.inference.features import invariant_features
 from molformer.models.property import PropertyModel
 

@@ -64,7 +64,7 @@ class Layout:
         """What stands in the columns: `text`, `number` or `list`, the numbers of atoms."""
         of_targets = []
         for target in self.targets:
-            first = "text" if target.kind == "category" else "list" if target.per_node else "number"
+            first = "list" if target.per_node else "text" if target.classes else "number"
             of_targets += [first, *["number"] * (len(self._headings(target)) - 1)]
         return [*["text"] * len(FACTS), *of_targets, *(["number"] if self.percentile else [])]
 
@@ -76,35 +76,34 @@ class Layout:
 
     def _doubts(self, target: Label) -> list[str]:
         """Which doubts have a column: those of numbers."""
-        if target.kind == "category" or target.shape or target.per_node:
+        if target.classes or target.shape or target.per_node:
             return []
         doubts = [("conformer_std", self.conformers), ("ensemble_std", self.ensemble)]
         bounds = ["low", "high"] if target.name in self.intervals else []
         return [name for name, there in doubts if there] + bounds
 
     def _headings(self, target: Label) -> list[str]:
-        if target.kind == "category":
-            return [target.name, *(f"p({name})" for name in target.classes)]
         unit = f" ({target.unit})" if target.unit else ""
-        if target.kind == "vector":
-            return [f"{target.name}_{part}{unit}" for part in ("x", "y", "z", "norm")]
-        if target.shape == (3, 3):
-            return [f"{target.name}_{a}{b}{unit}" for a in "xyz" for b in "xyz"]
-        first = f"p({target.name})" if target.kind == "binary" else f"{target.name}{unit}"
+        if target.per_node:
+            return [f"{target.name}{unit}"]
+        if target.classes:
+            return [target.name, *(f"p({name})" for name in target.classes)]
+        if target.shape:
+            parts = [*target.target_kind.components, *["norm"] * (len(target.shape) == 1)]
+            return [f"{target.name}_{part}{unit}" for part in parts]
+        first = f"p({target.name})" if target.is_class else f"{target.name}{unit}"
         return [first, *(f"{target.name}_{doubt}{unit}" for doubt in self._doubts(target))]
 
     def _cells(self, target: Label, value: Value | None) -> list[Cell]:
         if value is None:
             return [None] * len(self._headings(target))
         numbers = [float(number) for number in value.value.ravel()]
-        if target.kind == "vector":
-            return [*numbers, float(np.linalg.norm(value.value))]
-        if target.kind == "category":
-            return [target.classes[int(value.value.argmax())], *numbers]
-        if target.kind == "atom_category":
-            return [[float(place) for place in value.value.argmax(-1)]]
         if target.per_node:
-            return [numbers]
+            return [[float(place) for place in value.value.argmax(-1)] if target.classes else numbers]
+        if target.classes:
+            return [target.classes[int(value.value.argmax())], *numbers]
+        if len(target.shape) == 1:
+            return [*numbers, float(np.linalg.norm(value.value))]
         low, high = value.interval or (None, None)
         known = {"conformer_std": value.conformer_std, "ensemble_std": value.ensemble_std, "low": low, "high": high}
         doubts = [known[doubt] for doubt in self._doubts(target)]
@@ -156,7 +155,7 @@ def interval_line(rows: Iterable[Prediction], targets: Sequence[Label]) -> str:
 def _on_screen(target: Label, value: Value | None) -> str:
     if value is None:
         return ""
-    if target.kind == "category":
+    if target.classes:
         best = int(value.value.argmax())
         return f"{target.classes[best]} {100 * value.value[best]:.0f} %"
     if target.shape:

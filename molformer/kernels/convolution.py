@@ -91,8 +91,13 @@ def full_vjp(
     convolution: FullConvolution, x: Tensor, radial: Tensor, matrices: Sequence[Tensor], grad: Tensor
 ) -> Gradients:
     """Of the products y = (h ⊗ x) W in `FullConvolution.convolve`:  ∂W = (h ⊗ x)ᵀ ∂y and, with T = ∂y Wᵀ,
-    ∂x = h T,  ∂h = T x."""
-    grad_x, grad_radial, grad_matrices = torch.empty_like(x), torch.zeros_like(radial), [*map(torch.zeros_like, matrices)]
+    ∂x = h T,  ∂h = T x.
+    """
+    grad_x, grad_radial, grad_matrices = (
+        torch.empty_like(x),
+        torch.zeros_like(radial),
+        [*map(torch.zeros_like, matrices)],
+    )
 
     def product_vjp(index: int, part: Tensor, given: Tensor) -> Tensor:
         outer = (radial[:, :, None] * part[:, None]).flatten(1)  # (E, R·K)

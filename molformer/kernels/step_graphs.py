@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
-from molformer.graph import GraphBatch
 from molformer.errors import ConfigError
+from molformer.graph import GraphBatch
 from molformer.nn.precision import Autocast
 
 MOST_GRAPHS = 32

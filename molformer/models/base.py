@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from molformer.graph import GraphBatch
-from molformer.graph import knn_edges, radius_edges
 from molformer.elements import MAX_NUMBER
 from molformer.errors import ConfigError, InputError
-from molformer.models.config import SE3TransformerConfig
+from molformer.graph import GraphBatch, knn_edges, radius_edges
 from molformer.kernels import Dispatcher, Kernels, check_kernels
+from molformer.models.config import SE3TransformerConfig
 from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import Edges
 from molformer.nn.inputs import NodeInputs

@@ -10,12 +10,8 @@ import torch
 from torch import Tensor
 
 from molformer.graph import GraphBatch
-from molformer.data.structure import LabelKind
 from molformer.models.property import PropertyModel
 from molformer.so3 import random_rotation
-
-_VECTORS = ("vector", "forces", "atom_vector")
-_MATRICES = ("tensor", "stress")
 
 
 def equivariance_error(
@@ -52,9 +48,9 @@ def equivariance_error(
             features = _turned_inputs(graph.features, rotation, model.config.input_vectors)
             turned = model(replace(graph, pos=graph.pos @ rotation.T + shift, cell=cell, features=features))
             for target in model.targets:
-                expected = _turned(straight[target.name], target.kind, rotation)
+                expected = target.target_kind.rotated(straight[target.name], rotation)
                 change = float((turned[target.name] - expected).nan_to_num().abs().max())  # a molecule has no stress
-                worst[target.name] = max(worst[target.name], change / _scale(model, target.name))
+                worst[target.name] = max(worst[target.name], change / float(model.scale(target)))
     return worst
 
 
@@ -76,17 +72,3 @@ def _turned_inputs(features: Tensor | None, rotation: Tensor, vectors: int) -> T
         return features
     turned = features[:, : 3 * vectors].unflatten(1, (vectors, 3)).to(rotation.dtype) @ rotation.T
     return torch.cat([turned.flatten(1), features[:, 3 * vectors :].to(rotation.dtype)], dim=1)
-
-
-def _turned(value: Tensor, kind: LabelKind, rotation: Tensor) -> Tensor:
-    rotation = rotation.to(value.dtype)
-    if kind in _VECTORS:
-        return value @ rotation.T
-    if kind in _MATRICES:
-        return rotation @ value @ rotation.T
-    return value
-
-
-def _scale(model: PropertyModel, name: str) -> float:
-    target = next(target for target in model.targets if target.name == name)
-    return 1.0 if target.is_class else float(model.scale(target))

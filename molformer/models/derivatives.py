@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from molformer.graph import GraphBatch
 from molformer.errors import ConfigError
+from molformer.graph import GraphBatch
 
 
 def differentiable(graph: GraphBatch, cell: bool) -> GraphBatch:

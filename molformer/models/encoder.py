@@ -7,8 +7,8 @@ Letters: N nodes, M = (lmax+1)² components, C channels.
 
 from torch import Tensor, nn
 
-from molformer.graph import GraphBatch
 from molformer.errors import ConfigError
+from molformer.graph import GraphBatch
 from molformer.kernels import Dispatcher
 from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
@@ -33,7 +33,9 @@ class SE3TransformerBlock(nn.Module):
         super().__init__()
         lmax, channels = config.lmax, config.channels
         self.norm_1 = EquivariantRMSNorm(lmax, channels)
-        self.attention = SE3Attention(lmax, channels, config.num_heads, _convolution(config), config.qk_norm, Dispatcher())
+        self.attention = SE3Attention(
+            lmax, channels, config.num_heads, _convolution(config), config.qk_norm, Dispatcher()
+        )
         self.norm_2 = EquivariantRMSNorm(lmax, channels)
         self.feed_forward = GatedFeedForward(lmax, channels, config.feed_forward * channels)
         self.drop = StochasticDepth(drop)

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from molformer.data.structure import Label
 from molformer.errors import ModelError
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.paper import PaperTransformer
@@ -29,6 +28,7 @@ from molformer.nn.pairwise import PairwiseConvolution, RadialNet
 from molformer.nn.paper import LinearSelfInteraction, NormNonlinearity, PaperAttention
 from molformer.nn.readout import Pooling, ScalarHead
 from molformer.so3 import kernel_to_frame
+from molformer.targets import Label
 
 E3nnVersion = Literal["0.3", "0.6"]
 """Version with which a network was trained: signs of 3j symbols changed between 0.3 and 0.6."""

@@ -12,8 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from molformer.graph import GraphBatch
 from molformer.errors import InputError
+from molformer.graph import GraphBatch
 from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
 from molformer.nn.edges import Edges, LengthEmbedding

@@ -6,17 +6,15 @@ Letters: N nodes, B graphs, M components, C channels, K classes.
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from molformer.graph import GraphBatch
-from molformer.data.structure import Label
 from molformer.errors import ConfigError, ModelError
+from molformer.graph import GraphBatch
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.derivatives import DerivedScale, differentiable, forces_and_stress
 from molformer.models.domain import Domain
@@ -33,10 +31,9 @@ from molformer.models.targets import (
 )
 from molformer.nn.precision import full_precision
 from molformer.nn.readout import Head, Pooling
+from molformer.targets import Label
+from molformer.targets.statistics import TargetStatistics
 from molformer.version import __version__
-
-if TYPE_CHECKING:
-    from molformer.data.statistics import TargetStatistics
 
 
 class PropertyModel(nn.Module):
@@ -103,7 +100,7 @@ class PropertyModel(nn.Module):
         """The graph that `features` and `readout` take: ready for the derivatives that are predicted, if any are."""
         if not self.derived:
             return graph
-        return differentiable(graph, cell=any(target.kind == "stress" for target in self.derived))
+        return differentiable(graph, cell=any(target.target_kind.derivative == "strain" for target in self.derived))
 
     def features(self, graph: GraphBatch) -> Tensor:
         """Features (N, M, C) of the nodes, from which `readout` and any further head read.
@@ -139,16 +136,16 @@ class PropertyModel(nn.Module):
                 values = self.read_heads(self.predicted, x, graph)
             if not self.derived:
                 return values
-            kinds = {target.kind: target for target in self.derived}
+            wanted = {target.target_kind.derivative: target for target in self.derived}
             energy = values[self.potential.name]
-            forces, stress = forces_and_stress(energy, graph, "stress" in kinds, create_graph=self.training)
-        for kind, value in (("forces", forces), ("stress", stress)):
-            if kind in kinds and value is not None:
-                values[kinds[kind].name] = value * derivative_factor(self.potential, kinds[kind])
+            forces, stress = forces_and_stress(energy, graph, "strain" in wanted, create_graph=self.training)
+        for derivative, value in (("position", forces), ("strain", stress)):
+            if derivative in wanted and value is not None:
+                values[wanted[derivative].name] = value * derivative_factor(self.potential, wanted[derivative])
         return values
 
     def read_heads(self, names: Sequence[str], x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
-        """Values of targets that have a head, alike heads at once.
+        """Values of targets that have a head.
 
         Args:
             names: of the targets.
@@ -193,7 +190,9 @@ class PropertyModel(nn.Module):
     @staticmethod
     def probabilities(target: Label, logits: Tensor) -> Tensor:
         """Probability of 1 (B,) of a binary target, or of each class (B, K) or (N, K) of a category."""
-        return logits.sigmoid() if target.kind == "binary" else logits.softmax(-1)
+        activation = target.target_kind.activation
+        assert activation is not None
+        return activation(logits)
 
     def scale(self, target: Label) -> Tensor:
         """Typical deviation of a target from its references, in its unit, by which its loss is divided.
@@ -204,12 +203,12 @@ class PropertyModel(nn.Module):
         if target not in self.derived:
             return self.head(target.name).scale
         own = self._derived_scale(target)
-        if target.kind == "stress":
+        if target.target_kind.derivative == "strain":
             return torch.where(own > 0, own, 1.0)
         energy = self.head(self.potential.name)
         return torch.where(own > 0, own, energy.scale / energy.size.sqrt() * derivative_factor(self.potential, target))
 
-    def set_statistics(self, statistics: Mapping[str, "TargetStatistics"]) -> None:
+    def set_statistics(self, statistics: Mapping[str, TargetStatistics]) -> None:
         """Tell every head, and the scales of derivatives, what the targets look like on the training part.
 
         Args:

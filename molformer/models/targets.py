@@ -1,28 +1,16 @@
 """What the kinds of the targets ask of a model: heads, an energy to differentiate, features of high enough degree."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from molformer import units
-from molformer.data.structure import Label
 from molformer.errors import ConfigError
 from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.encoder import SE3Transformer
 from molformer.models.paper import PaperTransformer
-from molformer.nn.readout import (
-    AtomClassHead,
-    AtomHead,
-    AtomVectorHead,
-    ChargesHead,
-    ClassHead,
-    ExtensiveHead,
-    Head,
-    Pooling,
-    ScalarHead,
-    TensorHead,
-    VectorHead,
-)
+from molformer.nn.readout import Head, Pooling
+from molformer.targets import HeadOptions, Label
 
 ForcesFrom = Literal["conservative", "direct"]
 """Where forces come from: minus the gradient of the energy, or a head of their own."""
@@ -35,8 +23,8 @@ def derived_targets(targets: Sequence[Label], forces: ForcesFrom) -> list[Label]
         >>> derived_targets([Label("f", "eV/Å", "forces"), Label("s", "GPa", "stress")], "direct")
         [Label(name='s', unit='GPa', kind='stress', classes=())]
     """
-    kinds = ("stress",) if forces == "direct" else ("stress", "forces")
-    return [target for target in targets if target.kind in kinds]
+    kinds = [(target, target.target_kind) for target in targets]
+    return [target for target, kind in kinds if kind.derivative and (forces == "conservative" or kind.head is None)]
 
 
 def potential_of(targets: Sequence[Label]) -> Label:
@@ -45,7 +33,7 @@ def potential_of(targets: Sequence[Label]) -> Label:
     Raises:
         ConfigError: there is none, or it is not clear which.
     """
-    energies = [t for t in targets if t.kind == "extensive" and units.dimension(t.unit) == "energy"]
+    energies = [target for target in targets if target.is_energy]
     named = [target for target in energies if target.name == "energy"]
     if len(named or energies) != 1:
         raise ConfigError(
@@ -61,7 +49,7 @@ def derivative_factor(potential: Label, target: Label) -> float:
     Raises:
         UnitError: the target's unit measures something else.
     """
-    inside = "eV/Å" if target.kind == "forces" else "eV/Å^3"
+    inside = "eV/Å" if target.target_kind.derivative == "position" else "eV/Å^3"
     return units.factor(potential.unit, "eV") * units.factor(inside, target.unit)
 
 
@@ -82,9 +70,9 @@ def check_targets(targets: Sequence[Label], lmax: int, forces: ForcesFrom) -> No
         raise ConfigError("a model needs at least one target")
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"target '{min(repeated)}' is named twice")
-    kinds = [target.kind for target in targets]
-    for kind in ("forces", "stress"):
-        if kinds.count(kind) > 1:
+    derivatives = [(target.target_kind.derivative, target.kind) for target in targets]
+    for place, (derivative, kind) in enumerate(derivatives):
+        if derivative in [earlier for earlier, _ in derivatives[:place] if earlier]:
             raise ConfigError(f"only one target can be of kind '{kind}'")
     if forces not in get_args(ForcesFrom):
         raise ConfigError(f"forces is '{forces}'; choose one of {', '.join(get_args(ForcesFrom))}")
@@ -93,14 +81,13 @@ def check_targets(targets: Sequence[Label], lmax: int, forces: ForcesFrom) -> No
     for target in targets:
         needed = needed_degree([target], forces)
         if lmax < needed:
-            what = {"forces": "direct forces", "atom_vector": "a vector per atom"}.get(target.kind, f"a {target.kind}")
-            raise ConfigError(f"target '{target.name}' is {what}, which needs lmax of at least {needed}")
+            raise ConfigError(f"target '{target.name}' of kind '{target.kind}' needs lmax of at least {needed}")
 
 
 def needed_degree(targets: Sequence[Label], forces: ForcesFrom) -> int:
     """Highest degree of the features that the targets are read from."""
-    degrees = {"vector": 1, "atom_vector": 1, "tensor": 2, "forces": 1 if forces == "direct" else 0}
-    return max(degrees.get(target.kind, 0) for target in targets)
+    derived = derived_targets(targets, forces)
+    return max(0 if target in derived else target.target_kind.lmax for target in targets)
 
 
 def new_encoder(config: SE3TransformerConfig, targets: Sequence[Label], forces: ForcesFrom) -> Encoder:
@@ -119,22 +106,6 @@ def new_head(target: Label, config: SE3TransformerConfig, pooling: Pooling) -> H
     """The head that reads a target out; forces are those predicted directly."""
     paper = config.architecture == "paper"
     channels = (config.lmax + 1) * config.channels if paper else config.channels
-    if target.kind == "intensive":
-        return ScalarHead(channels, pooling, pool_first=paper)
-    if target.kind == "extensive":
-        return ExtensiveHead(channels)
-    if target.kind in ("binary", "category"):
-        return ClassHead(channels, max(1, len(target.classes)), pooling, pool_first=paper)
-    if target.kind == "forces":
-        return AtomVectorHead(channels, balanced=True)
-    if target.kind == "atom_category":
-        return AtomClassHead(channels, len(target.classes))
-    if target.kind == "atom_vector":
-        return AtomVectorHead(channels, inputs=config.input_vectors)
-    heads: dict[str, Callable[[int], Head]] = {
-        "vector": VectorHead,
-        "tensor": TensorHead,
-        "charges": ChargesHead,
-        "atom": AtomHead,
-    }
-    return heads[target.kind](channels)
+    make = target.target_kind.head
+    assert make is not None
+    return make(HeadOptions(channels, pooling, paper, config.input_vectors, target.classes))

@@ -5,20 +5,16 @@ carries its units and total energies keep their digits. Letters: N nodes, B grap
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from molformer.elements import MAX_NUMBER
-from molformer.nn.stacked_heads import Stack, extensive, intensive, node_weights, pooled
 from molformer.so3 import wigner_3j
 
 if TYPE_CHECKING:
     from molformer.graph import GraphBatch
-
-StackedValues = Callable[[Stack, Tensor, "GraphBatch"], Tensor]
 
 Pooling = Literal["mean", "attention", "max"]
 """How nodes become a graph: a mean of what is read from each, with learnt weights or without; or the largest of each
@@ -36,12 +32,9 @@ class Head(nn.Module, ABC):
     scale: Tensor
     references: Tensor
     size: Tensor
-    stacked: StackedValues | None = None
-    """The values of several such heads at once, where there is a way."""
 
-    def __init__(self, channels: int, outputs: int) -> None:
+    def __init__(self, channels: int, outputs: int = 1) -> None:
         super().__init__()
-        self.net_outputs = outputs
         self.net = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, outputs))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("references", torch.zeros(MAX_NUMBER + 1, dtype=torch.float64))
@@ -50,13 +43,6 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values in the target's unit, float64."""
-
-    def tensors(self) -> list[Tensor]:
-        """Weights and biases of the network's two layers, and scale, references and size."""
-        first, _, last = self.net
-        assert isinstance(first, nn.Linear)
-        assert isinstance(last, nn.Linear)
-        return [first.weight, first.bias, last.weight, last.bias, self.scale, self.references, self.size]
 
     def set_statistics(self, scale: float, references: Tensor, size: float) -> None:
         """Tell the head what its target looks like.
@@ -81,7 +67,7 @@ class PooledHead(Head):
         pool_first: pool features with `mean` too, and then read, as the published SE(3)-Transformer does.
     """
 
-    def __init__(self, channels: int, outputs: int, pooling: Pooling, pool_first: bool) -> None:
+    def __init__(self, channels: int, outputs: int, pooling: Pooling = "attention", pool_first: bool = False) -> None:
         super().__init__(channels, outputs + (pooling == "attention"))
         self.outputs = outputs
         self.pooling = pooling
@@ -95,7 +81,10 @@ class PooledHead(Head):
             pool = graph.max_over_graphs if self.pooling == "max" else graph.mean_over_graphs
             return self.net(pool(x[:, 0])).double()
         y = self.net(x[:, 0]).double()
-        return pooled(y[:, : self.outputs], y[:, self.outputs :] if y.shape[1] > self.outputs else None, graph)
+        if self.pooling == "mean":
+            return graph.mean_over_graphs(y)
+        weight = node_weights(y[:, self.outputs :])
+        return graph.sum_over_graphs(weight * y[:, : self.outputs]) / graph.sum_over_graphs(weight)
 
 
 class ScalarHead(PooledHead):
@@ -109,13 +98,10 @@ class ScalarHead(PooledHead):
 
     def __init__(self, channels: int, pooling: Pooling = "attention", pool_first: bool = False) -> None:
         super().__init__(channels, 1, pooling, pool_first)
-        self.stacked = None if self.pool_first else intensive
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (B,)."""
-        if self.stacked is not None:
-            return self.stacked(Stack.of([self.tensors()]), x, graph)[:, 0]
-        reference = graph.mean_over_graphs(self.references[graph.numbers])
+        reference = graph.mean_over_graphs(self.references.index_select(0, graph.numbers))
         return reference + self.scale * self.read(x, graph)[:, 0]
 
     def parts(self, x: Tensor, graph: "GraphBatch") -> Tensor:
@@ -134,13 +120,9 @@ class ExtensiveHead(Head):
         channels: C.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, 1)
-        self.stacked = extensive
-
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (B,)."""
-        return extensive(Stack.of([self.tensors()]), x, graph)[:, 0]
+        return graph.sum_over_graphs(self.references.index_select(0, graph.numbers) + self.parts(x, graph))
 
     def parts(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Part of each node (N,), beyond the reference of its element; with these they add up to values."""
@@ -249,9 +231,6 @@ class AtomHead(Head):
         channels: C.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, 1)
-
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (N,)."""
         return self.references[graph.numbers] + self.scale * self.net(x[:, 0])[:, 0].double()
@@ -262,13 +241,10 @@ class ClassHead(PooledHead):
 
     Args:
         channels: C.
-        classes: K; 1 for a binary target.
+        outputs: K; 1 for a binary target.
         pooling: see `Pooling`.
         pool_first: see `PooledHead`.
     """
-
-    def __init__(self, channels: int, classes: int, pooling: Pooling = "attention", pool_first: bool = False) -> None:
-        super().__init__(channels, classes, pooling, pool_first)
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to logits (B, K), or (B,) if K is 1."""
@@ -281,7 +257,7 @@ class AtomClassHead(Head):
 
     Args:
         channels: C.
-        classes: K.
+        outputs: K.
     """
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
@@ -289,18 +265,20 @@ class AtomClassHead(Head):
         return self.net(x[:, 0]).double()
 
 
-class ChargesHead(Head):
+class ChargesHead(AtomHead):
     """One number a node whose sum is the total charge.
 
     Args:
         channels: C.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, 1)
-
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to charges (N,), e."""
-        charges = self.references[graph.numbers] + self.scale * self.net(x[:, 0])[:, 0].double()
+        charges = super().forward(x, graph)
         excess = (graph.sum_over_graphs(charges) - graph.charge.double()) / graph.sizes
         return charges - excess[graph.batch]
+
+
+def node_weights(scores: Tensor) -> Tensor:
+    """Unnormalised weights of nodes; bounded, so that no maximum need be subtracted."""
+    return torch.exp(5 * torch.tanh(scores / 5))

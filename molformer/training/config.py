@@ -7,11 +7,11 @@ from molformer.data.augmentation import PointAugmentation
 from molformer.data.cloud_dataset import CloudOptions, Sampling
 from molformer.data.splits import SplitMethod, SplitPolicy
 from molformer.errors import ConfigError
-from molformer.models.targets import ForcesFrom
 from molformer.kernels import Kernels
+from molformer.models.targets import ForcesFrom
 from molformer.nn.readout import Pooling
+from molformer.targets.losses import LossName
 
-LossName = Literal["mae", "mse", "huber"]
 Precision = Literal["32", "64", "tf32", "bf16-mixed"]
 WandbMode = Literal["auto", "online", "offline", "off"]
 

@@ -15,11 +15,10 @@ import torch
 from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
 from torchmetrics.functional.classification import binary_auroc
 
-from molformer import units
 from molformer.data.datamodule import StoreDataModule
-from molformer.graph import GraphBatch
-from molformer.data.statistics import composition, labelled_values, present, target_statistics
+from molformer.data.statistics import baseline_values, labelled_values, present, target_statistics
 from molformer.data.structure import Label
+from molformer.graph import GraphBatch
 from molformer.models.property import PropertyModel
 from molformer.training.bootstrap import NO_INTERVAL, Interval, ratio_interval, sample_interval
 from molformer.training.distributed import gathered, world
@@ -167,7 +166,6 @@ def _number_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErr
         sums, owner, np.stack([difference.sum(1), (difference**2).sum(1), np.full(len(label), difference.shape[1])], 1)
     )
     guess, truth = torch.from_numpy(prediction.reshape(-1)), torch.from_numpy(label.reshape(-1))
-    of_energy = target.kind == "extensive" and units.dimension(target.unit) == "energy"
     by_mean, by_composition = _baselines(data, target) if data is not None else (NAN, NAN)
     return TargetErrors(
         target=target,
@@ -177,7 +175,7 @@ def _number_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErr
         rmse=float(mean_squared_error(guess, truth, squared=False)),
         rmse_interval=ratio_interval(sums, lambda drawn: np.sqrt(drawn[:, 1] / drawn[:, 2])),
         r2=float(r2_score(guess, truth)) if len(truth) > 1 else NAN,
-        per_atom=float((difference[:, 0] / size).mean()) if of_energy else NAN,
+        per_atom=float((difference[:, 0] / size).mean()) if target.is_energy else NAN,
         error_mean=by_mean,
         error_composition=by_composition,
     )
@@ -189,14 +187,14 @@ def _class_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErro
     if len(label) == 0:
         return TargetErrors(target, 0, NAN)
     truth = label.astype(int)
-    answer = (probability > 0.5).astype(int) if target.kind == "binary" else probability.argmax(-1)
+    answer = (probability > 0.5).astype(int) if not target.classes else probability.argmax(-1)
     wrong = np.zeros((owner.max() + 1, 2))  # of each structure: wrong answers, and all
     np.add.at(wrong, owner, np.stack([answer != truth, np.ones(len(truth))], 1))
     frequent = NAN
     if data is not None:
         train, _ = labelled_values(data.store, data.split.train, target)
         frequent = float((truth != np.bincount(train.astype(int)).argmax()).mean())
-    binary = target.kind == "binary"
+    binary = not target.classes
     return TargetErrors(
         target=target,
         count=len(truth),
@@ -209,7 +207,7 @@ def _class_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErro
             if binary
             else NO_INTERVAL
         ),
-        iou=_iou(answer, truth, len(target.classes)) if target.kind == "atom_category" else NAN,
+        iou=_iou(answer, truth, len(target.classes)) if target.classes and target.per_node else NAN,
     )
 
 
@@ -229,17 +227,10 @@ def _roc_auc(probability: np.ndarray, truth: np.ndarray) -> float:
 def _baselines(data: StoreDataModule, target: Label) -> tuple[float, float]:
     """Mean absolute errors of the mean and of the composition predictor on the test part."""
     train, _ = labelled_values(data.store, data.split.train, target)
-    test, numbers = labelled_values(data.store, data.split.test, target)
+    test, _ = labelled_values(data.store, data.split.test, target)
     by_mean = float(np.abs(test - train.mean(axis=0)).mean())
-    references = target_statistics(data.store, data.split.train, target).references
-    if target.kind in ("extensive", "intensive"):
-        design = composition(data.store, data.split.test, target)
-        guess = design @ references[data.store.elements]
-    elif target.kind in ("charges", "atom"):
-        guess = references[numbers]
-    elif target.kind == "tensor":
-        isotropic = composition(data.store, data.split.test, target) @ references[data.store.elements]
-        guess = isotropic[:, None, None] * np.eye(3)
-    else:
+    if target.target_kind.baseline is None:
         return by_mean, NAN  # the composition says nothing about a direction
+    references = target_statistics(data.store, data.split.train, target).references
+    guess = baseline_values(data.store, data.split.test, target, references)
     return by_mean, float(np.abs(test - guess).mean())

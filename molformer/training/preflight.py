@@ -12,8 +12,8 @@ from itertools import islice
 import torch
 
 from molformer.data.datamodule import StoreDataModule
-from molformer.graph import GraphBatch
 from molformer.errors import TrainingError
+from molformer.graph import GraphBatch
 from molformer.training.config import TrainingConfig
 from molformer.training.monitor import peak_memory
 from molformer.training.task import PropertyTask

@@ -20,8 +20,6 @@ from molformer.training.monitor import read_metrics
 
 logger = logging.getLogger(__name__)
 
-_AXES = {(): ("",), (3,): ("_x", "_y", "_z"), (3, 3): tuple(f"_{a}{b}" for a in "xyz" for b in "xyz")}
-
 
 def write_predictions(
     folder: Path, predicted: Predicted, targets: Sequence[Label], store: StructureStore, indices: np.ndarray
@@ -62,11 +60,12 @@ def _write_table(
     for target in targets:
         prediction, label = predicted.values[target.name]
         unit = f" [{target.unit}]" if target.unit else ""
-        if target.kind == "category":
+        if target.classes:
             columns += [target.name, f"{target.name} predicted", *(f"p({name})" for name in target.classes)]
             values += [label[:, None], prediction.argmax(-1)[:, None], prediction]
             continue
-        for place, axis in enumerate(_AXES[target.shape]):
+        for place, component in enumerate(target.target_kind.components or [""]):
+            axis = f"_{component}" if component else ""
             columns += [f"{target.name}{axis}{unit}", f"{target.name}{axis} predicted{unit}"]
             values += [label.reshape(len(label), -1)[:, [place]], prediction.reshape(len(label), -1)[:, [place]]]
     numbers = np.concatenate(values, axis=1) if values else np.zeros((len(indices), 0))

@@ -15,19 +15,19 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import Accuracy, JaccardIndex, MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection
+from torchmetrics import MetricCollection
 
-from molformer.graph import GraphBatch
-from molformer.data.structure import Label
 from molformer.errors import ConfigError, TrainingError
+from molformer.graph import GraphBatch
+from molformer.kernels.step_graphs import StepGraphs
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel
 from molformer.nn.readout import AtomVectorHead
+from molformer.targets import Label
+from molformer.targets.losses import mean
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import summed, world
-from molformer.training.losses import class_loss_sum, masked_loss_sum, mean
 from molformer.training.optimizer import freeze, layer_rates, parameter_groups, rate_of_step
-from molformer.kernels.step_graphs import StepGraphs
 
 DENOISING = "denoising"
 """Name of the auxiliary loss among those of the targets."""
@@ -68,7 +68,7 @@ class PropertyTask(LightningModule):
                 "noise is told from features of degree 1, which this network does not give: set noise to 0"
             )
         self.denoise = AtomVectorHead(self.model.encoder.out_channels) if self.training_config.noise else None
-        self.metrics = nn.ModuleList(_metrics(target) for target in self.model.targets)
+        self.metrics = nn.ModuleList(target.target_kind.metrics(target.classes) for target in self.model.targets)
         self._sums: dict[str, Tensor] = {}
         self._trained: tuple[Tensor, int] | None = None  # sum of the losses over the epoch's graphs, and their number
         self._step_graphs: StepGraphs | None = None
@@ -193,28 +193,11 @@ class PropertyTask(LightningModule):
 
     def _loss_sum(self, target: Label, values: Mapping[str, Tensor], graph: GraphBatch) -> tuple[Tensor, Tensor]:
         prediction, label = values[target.name], graph.labels[target.name]
-        if target.is_class:
-            return class_loss_sum(prediction, label)
-        return masked_loss_sum(prediction, label, self.model.scale(target), self.training_config.loss)
+        return target.target_kind.loss(prediction, label, self.model.scale(target), self.training_config.loss)
 
     def _weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
         weights = {DENOISING: self.training_config.noise_weight} | self.training_config.target_weights
         return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
-
-
-def _metrics(target: Label) -> MetricCollection:
-    """Errors of a target that are followed while a model is trained."""
-    if target.kind == "binary":
-        return MetricCollection({"accuracy": Accuracy("binary")})
-    if target.is_class:
-        classes = len(target.classes)
-        metrics: dict[str, Metric | MetricCollection] = {
-            "accuracy": Accuracy("multiclass", num_classes=classes, average="micro")
-        }
-        if target.per_node:
-            metrics["iou"] = JaccardIndex("multiclass", num_classes=classes)
-        return MetricCollection(metrics, compute_groups=False)
-    return MetricCollection({"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False)}, compute_groups=False)
 
 
 def _update(metrics: nn.Module, target: Label, value: Tensor, label: Tensor) -> None:

@@ -16,13 +16,13 @@ from torch.utils.data import DataLoader
 from molformer import units
 from molformer.data.batching import EpochBatches
 from molformer.data.datamodule import StoreDataset
-from molformer.graph import GraphBatch
 from molformer.data.splits import PARTS, SplitPolicy, make_split
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
 from molformer.data.structure import Label
 from molformer.elements import SYMBOLS
 from molformer.errors import ConfigError, InputError
+from molformer.graph import GraphBatch
 from molformer.inference.calibration import Calibration, Coverage, coverage
 from molformer.models.property import PropertyModel, load_model, model_folder
 from molformer.training.evaluation import Predicted, TargetErrors, evaluate, predict_batches

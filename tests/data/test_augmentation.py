@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molformer.data.augmentation import PointAugmentation
-from molformer.graph import GraphBatch
 from molformer.data.structure import Structure
 from molformer.errors import ConfigError
+from molformer.graph import GraphBatch
 
 
 def marked(count, seed=0):

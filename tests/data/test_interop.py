@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from molformer.graph import GraphBatch
 from molformer.data.interop import from_pyg, structure_from_pyg, to_pyg
-from molformer.graph.neighbors import radius_edges
 from molformer.data.structure import Structure
 from molformer.errors import ConfigError, InputError
+from molformer.graph import GraphBatch
+from molformer.graph.neighbors import radius_edges
 from tests.helpers import random_structure
 
 pyg = pytest.importorskip("torch_geometric.data", reason="PyTorch Geometric is not installed")

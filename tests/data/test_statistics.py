@@ -66,3 +66,17 @@ def test_other_structures_have_no_influence(store):
 def test_a_target_without_labels_is_refused(store):
     with pytest.raises(ConfigError, match="no structure of the training part has a value of 'energy'"):
         target_statistics(store, np.array([0]), ENERGY)
+
+
+def test_tensors_and_values_of_atoms_have_references(tmp_path):
+    """The isotropic part of a tensor is a sum over atoms; a value of an atom is near the mean of its element."""
+    labels = [Label("alpha", "a0^3", "tensor"), Label("shift", "", "atom")]
+    members = []
+    for seed in range(30):
+        structure = random_structure(4 + seed % 5, seed=seed)
+        values = np.array([REFERENCES[number] for number in structure.numbers])
+        members.append(structure.annotated(labels={"alpha": values.sum() * np.eye(3), "shift": values}))
+    store = write_store(tmp_path / "set", members, labels)
+    for label in labels:
+        found = target_statistics(store, np.arange(30), label)
+        assert found.references[list(REFERENCES)] == pytest.approx(list(REFERENCES.values()), abs=1e-6)

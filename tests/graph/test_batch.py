@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from molformer.data.datamodule import MoleculeDataModule, StoreDataset
-from molformer.graph import GraphBatch
-from molformer.graph.neighbors import radius_edges
 from molformer.data.store import write_store
 from molformer.data.structure import Label
 from molformer.errors import ConfigError
+from molformer.graph import GraphBatch
+from molformer.graph.neighbors import radius_edges
 from tests.helpers import random_graph, random_structure
 
 

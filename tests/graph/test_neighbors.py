@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molformer.data import neighbours
-from molformer.graph.neighbors import knn_edges, radius_edges
 from molformer.errors import InputError
+from molformer.graph.neighbors import knn_edges, radius_edges
 
 
 def clouds(sizes, seed, kind="random", dtype=torch.float32):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from molformer.data.structure import Structure
 from molformer.graph import GraphBatch
 from molformer.graph.periodic import periodic_edges
-from molformer.data.structure import Structure
 from molformer.models import SE3Transformer
 from tests.helpers import moved, random_structure, small_config
 

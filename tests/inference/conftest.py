@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from molformer.graph import GraphBatch
 from molformer.data.structure import Label, Structure
+from molformer.graph import GraphBatch
 from molformer.models import Domain, PropertyModel
 from tests.helpers import moved, small_config
 

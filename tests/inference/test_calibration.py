@@ -6,9 +6,9 @@ import torch
 
 import molformer
 from molformer.data.conformers import embed_smiles
-from molformer.graph import GraphBatch
 from molformer.data.structure import Label
 from molformer.errors import ModelError
+from molformer.graph import GraphBatch
 from molformer.inference import Predictor
 from molformer.inference.calibration import FILE, Calibration, calibrate, coverage, half_width
 from molformer.inference.forward import run

@@ -7,9 +7,9 @@ import torch
 
 from molformer.data.datamodule import MoleculeDataModule
 from molformer.errors import ConfigError
+from molformer.kernels.step_graphs import StepGraphs, padded, padded_size, write
 from molformer.training.config import TrainingConfig
 from molformer.training.run import new_task
-from molformer.kernels.step_graphs import StepGraphs, padded, padded_size, write
 from tests.helpers import small_config
 
 TARGETS = ["gap", "energy", "charges", "dipole"]

@@ -10,8 +10,8 @@ import torch
 
 from molformer.data.structure import Label
 from molformer.errors import ConfigError
-from molformer.models import PaperTransformer, PropertyModel, SE3Transformer, preset
 from molformer.kernels import dispatch
+from molformer.models import PaperTransformer, PropertyModel, SE3Transformer, preset
 from tests.helpers import moved, random_graph, small_config
 
 fused_kernels = pytest.importorskip("molformer.kernels.triton_attention", exc_type=ImportError)

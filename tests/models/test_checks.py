@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from molformer.graph import GraphBatch
 from molformer.data.structure import Label
+from molformer.graph import GraphBatch
 from molformer.models import PropertyModel
 from molformer.models.checks import equivariance_error
 from tests.helpers import moved, random_structure, small_config, small_model

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from molformer.graph import GraphBatch
 from molformer.data.structure import Label, Structure
 from molformer.errors import ConfigError
+from molformer.graph import GraphBatch
 from molformer.models import PropertyModel
 from tests.helpers import random_structure, rotation_and_matrix, small_config, small_model
 

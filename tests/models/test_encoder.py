@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from molformer.graph import GraphBatch
 from molformer.data.structure import Structure
 from molformer.errors import ConfigError, InputError
+from molformer.graph import GraphBatch
 from molformer.models import SE3Transformer, SE3TransformerConfig, preset
 from tests.helpers import TOLERANCE, moved, parity, random_graph, rotation_and_matrix, small_config, turned
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from molformer.graph import GraphBatch
 from molformer.data.structure import Label, Structure
 from molformer.errors import ConfigError, InputError
+from molformer.graph import GraphBatch
 from molformer.inference import Predictor
 from molformer.inference.checks import check_model
 from molformer.models import PropertyModel, SE3Transformer

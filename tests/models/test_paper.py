@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from molformer.graph import GraphBatch
 from molformer.data.structure import Label, Structure
 from molformer.elements import MAX_NUMBER
 from molformer.errors import ConfigError, InputError
+from molformer.graph import GraphBatch
 from molformer.inference import Predictor
 from molformer.models import PaperTransformer, PropertyModel, SE3Transformer, preset
 from molformer.models.checks import equivariance_error

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import save_file
 from torch.autograd import gradcheck, gradgradcheck
 
-from molformer.graph import GraphBatch
 from molformer.data.statistics import TargetStatistics
 from molformer.data.structure import Label, Structure
 from molformer.errors import ConfigError, ModelError
+from molformer.graph import GraphBatch
 from molformer.models import Domain, PropertyModel
 from molformer.nn import AtomVectorHead
 from tests.helpers import moved, random_graph, rotation_and_matrix, small_config, small_model, turned
@@ -256,9 +256,9 @@ def test_scales_before_any_statistics():
 
 
 def test_vectors_of_atoms_need_degree_one():
-    with pytest.raises(ConfigError, match="is a vector per atom, which needs lmax of at least 1"):
+    with pytest.raises(ConfigError, match="of kind 'atom_vector' needs lmax of at least 1"):
         PropertyModel(small_config(lmax=0), [VELOCITIES])
-    with pytest.raises(ConfigError, match="is direct forces, which needs lmax of at least 1"):
+    with pytest.raises(ConfigError, match="of kind 'forces' needs lmax of at least 1"):
         PropertyModel(small_config(lmax=0), [FORCES], forces="direct")
     PropertyModel(small_config(lmax=0), [ENERGY, FORCES])
     with pytest.raises(ConfigError, match="forces is 'both'; choose one of conservative, direct"):

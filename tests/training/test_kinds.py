@@ -47,6 +47,7 @@ def test_classes_tensors_and_atoms(store, tmp_path):
     assert errors["active"].error <= errors["active"].error_mean
     assert 0 <= errors["active"].roc_auc <= 1 or np.isnan(errors["active"].roc_auc)
     assert errors["colour"].error < errors["colour"].error_mean
+    assert np.isnan(errors["colour"].iou)
     assert errors["shift"].error < errors["shift"].error_mean
 
     predictor = Predictor.load(result.folder)
@@ -67,7 +68,7 @@ def test_classes_tensors_and_atoms(store, tmp_path):
 
 
 def test_a_tensor_needs_degree_two(store, tmp_path):
-    with pytest.raises(ConfigError, match="'alpha' is a tensor, which needs lmax of at least 2"):
+    with pytest.raises(ConfigError, match="'alpha' of kind 'tensor' needs lmax of at least 2"):
         train(small_config(lmax=1), training(store, tmp_path / "run", targets=["alpha"]))
 
 

@@ -82,5 +82,5 @@ def test_logits_of_points_are_invariant():
 
 
 def test_classes_of_points_need_names():
-    with pytest.raises(InputError, match="its kind is 'category' or 'atom_category'"):
+    with pytest.raises(InputError, match="kind 'atom_category' needs the names of its classes"):
         Label("part", "", "atom_category")

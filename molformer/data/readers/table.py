@@ -173,11 +173,11 @@ def label_value(label: Label, raw: Any, where: str) -> float:
     """
     text = _text(raw)
     value: float | None
-    if label.kind == "category":
+    if label.classes:
         if text in label.classes:
             return float(label.classes.index(text))
         value, wanted = None, f"one of the classes {', '.join(label.classes)}"
-    elif label.kind == "binary":
+    elif label.is_class:
         value, wanted = _binary(text), "0, 1, true or false"
     else:
         value, wanted = _number(text), "a finite number"
@@ -244,7 +244,7 @@ def _target(label: Label, columns: Sequence[str], path: Path) -> tuple[int, Labe
         )
     index = _index(columns, label.name, path)
     unit = split_heading(columns[index])[1]
-    numeric = label.kind in ("intensive", "extensive")
+    numeric = not label.is_class
     try:
         factor = units.factor(unit, label.unit) if numeric and unit and label.unit else 1.0
     except UnitError as error:

@@ -127,7 +127,7 @@ def _structure(atoms: Atoms, wanted: tuple[Label, ...], where: str) -> Structure
     values = {}
     periodic = atoms.cell.array.any()
     for label in wanted:
-        if label.kind == "stress" and not (periodic and atoms.pbc.all()):
+        if label.target_kind.periodic and not (periodic and atoms.pbc.all()):
             continue
         source = each if label.per_node else whole
         if label.name in source:

@@ -1,16 +1,18 @@
 """Losses in units of each target's scale, over the labels that are there.
 
-Each is given as the sum over the labelled rows and their number, so that the mean can be taken over several batches or
-processes, Σ sums / Σ counts, and as the mean of one batch. A missing label (NaN) is replaced before any arithmetic, so
+Each is the sum over the labelled rows and their number, so that the mean can be taken over several batches or
+processes, Σ sums / Σ counts. A missing label (NaN) is replaced before any arithmetic, so
 that it changes neither the value nor a gradient.
 Letters: n rows (graphs or nodes), K classes.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from molformer.training.config import LossName
+LossName = Literal["mae", "mse", "huber"]
 
 
 def class_loss_sum(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,20 +37,6 @@ def class_loss_sum(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     else:
         values = functional.cross_entropy(logits, known.long(), reduction="none")
     return torch.where(there, values, 0.0).sum(), there.sum()
-
-
-def class_loss(logits: Tensor, label: Tensor) -> Tensor:
-    """Mean cross-entropy of one target over its labelled rows, in nats; zero if there are none.
-
-    Args:
-        logits: as in `class_loss_sum`.
-        label: likewise.
-
-    Example:
-        >>> round(class_loss(torch.zeros(2, 4), torch.tensor([3.0, float("nan")])).item(), 4)
-        1.3863
-    """
-    return mean(*class_loss_sum(logits, label))
 
 
 def masked_loss_sum(prediction: Tensor, label: Tensor, scale: Tensor, loss: LossName) -> tuple[Tensor, Tensor]:
@@ -86,23 +74,6 @@ def masked_loss_sum(prediction: Tensor, label: Tensor, scale: Tensor, loss: Loss
     else:
         values = torch.where(size < 1, 0.5 * square, size - 0.5)
     return torch.where(there, values, 0.0).sum(), there.sum()
-
-
-def masked_loss(prediction: Tensor, label: Tensor, scale: Tensor, loss: LossName) -> Tensor:
-    """Mean loss of one target over its labelled rows, without unit; zero if there are none.
-
-    Args:
-        prediction: as in `masked_loss_sum`.
-        label: likewise.
-        scale: likewise.
-        loss: likewise.
-
-    Example:
-        >>> label = torch.tensor([1.0, float("nan")])
-        >>> masked_loss(torch.tensor([3.0, 9.0]), label, torch.tensor(2.0), "mae").item()
-        1.0
-    """
-    return mean(*masked_loss_sum(prediction, label, scale, loss))
 
 
 def mean(total: Tensor, count: Tensor) -> Tensor:

@@ -1,0 +1,94 @@
+"""The kinds of targets that the package has.
+
+Where a file does not say what an array is, it is of the first kind of its shape, so that their order matters.
+Heads, losses and metrics are imported when a model is built: readers of files need kinds, but not torch.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from molformer.targets.kind import HeadOptions, TargetKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torchmetrics import MetricCollection
+
+    from molformer.nn.readout import Head
+
+
+def _heads() -> Any:
+    from molformer.nn import readout
+
+    return readout
+
+
+def _class_head(options: HeadOptions) -> "Head":
+    return _heads().ClassHead(options.channels, max(1, len(options.classes)), options.pooling, options.pool_first)
+
+
+def _class_loss(logits: "Tensor", label: "Tensor", *_: object) -> "tuple[Tensor, Tensor]":
+    from molformer.targets.losses import class_loss_sum
+
+    return class_loss_sum(logits, label)
+
+
+def _class_metrics(classes: Sequence[str], iou: bool = False) -> "MetricCollection":
+    from molformer.targets.metrics import class_metrics
+
+    return class_metrics(classes, iou)
+
+
+BUILT_IN = (
+    # one number that does not grow with the molecule, such as an orbital energy
+    TargetKind("intensive", lambda o: _heads().ScalarHead(o.channels, o.pooling, o.pool_first), baseline="mean"),
+    # one number that is a sum over atoms, such as a total energy
+    TargetKind("extensive", lambda o: _heads().ExtensiveHead(o.channels), baseline="sum"),
+    # three numbers that rotate with the molecule and do not depend on its place, such as a dipole
+    TargetKind("vector", lambda o: _heads().VectorHead(o.channels), (3,), "1o"),
+    # a symmetric matrix that rotates with the molecule, such as a polarizability
+    TargetKind("tensor", lambda o: _heads().TensorHead(o.channels), (3, 3), "0e + 2e", baseline="sum"),
+    # one number per atom, such as a chemical shift
+    TargetKind("atom", lambda o: _heads().AtomHead(o.channels), per_node=True, baseline="element"),
+    # the same where their sum is the total charge
+    TargetKind("charges", lambda o: _heads().ChargesHead(o.channels), per_node=True, baseline="element"),
+    # three numbers per atom that rotate with the molecule, such as a velocity or a displacement
+    TargetKind(
+        "atom_vector",
+        lambda o: _heads().AtomVectorHead(o.channels, inputs=o.input_vectors),
+        (3,),
+        "1o",
+        per_node=True,
+    ),
+    # minus the gradient of an energy; a model may also predict them as such
+    TargetKind(
+        "forces",
+        lambda o: _heads().AtomVectorHead(o.channels, balanced=True),
+        (3,),
+        "1o",
+        per_node=True,
+        derivative="position",
+    ),
+    # derivative of an energy with respect to strain over the volume; positive where the structure pulls, as in ASE
+    TargetKind("stress", None, (3, 3), "0e + 2e", derivative="strain", periodic=True, voigt=True),
+    # 0 or 1
+    TargetKind("binary", _class_head, activation=lambda x: x.sigmoid(), loss=_class_loss, metrics=_class_metrics),
+    # the index of one of several classes
+    TargetKind(
+        "category",
+        _class_head,
+        named_classes=True,
+        activation=lambda x: x.softmax(-1),
+        loss=_class_loss,
+        metrics=_class_metrics,
+    ),
+    # the same for each atom or point, such as the part of an object that it belongs to
+    TargetKind(
+        "atom_category",
+        lambda o: _heads().AtomClassHead(o.channels, len(o.classes)),
+        per_node=True,
+        named_classes=True,
+        activation=lambda x: x.softmax(-1),
+        loss=_class_loss,
+        metrics=lambda classes: _class_metrics(classes, iou=True),
+    ),
+)
