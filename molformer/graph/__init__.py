@@ -1,2 +1,4 @@
+"""Batches of graphs, and the search for neighbors, also across periodic cells. No layers, no files."""
+
 from molformer.graph.batch import GraphBatch
 from molformer.graph.neighbors import knn_edges, radius_edges

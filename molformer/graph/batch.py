@@ -94,6 +94,20 @@ class GraphBatch:
         """Nodes of each graph (B,)."""
         return self.ptr.diff()
 
+    def sorted_by_dst(self) -> Self:
+        """The same graph with its edges, if they are given, sorted by receiver; itself if they are."""
+        if self.src is None or self.dst is None:
+            return self
+        # While a CUDA graph is recorded no value may be looked at; what it computes with is sorted.
+        if self.dst.is_cuda and torch.cuda.is_current_stream_capturing():
+            return self
+        if bool((self.dst[1:] >= self.dst[:-1]).all()):
+            return self
+        order = torch.argsort(self.dst, stable=True)
+        shift = None if self.shift is None else self.shift[order]
+        features = None if self.edge_features is None else self.edge_features[order]
+        return replace(self, src=self.src[order], dst=self.dst[order], shift=shift, edge_features=features)
+
     def sum_over_graphs(self, x: Tensor) -> Tensor:
         """Sum of node values (N, …) in each graph: (B, …)."""
         if self.num_graphs == 1:

@@ -1,10 +1,10 @@
 """The edge convolutions without autograd: outputs written where they belong, and custom VJPs.
 
-They give what `EdgeConvolution.convolve` and autograd give, in fewer passes over the features of edges; the VJPs need no
-outputs, and have no derivatives themselves. Letters as in `nn.so2`, `nn.full_kernel` and `nn.attention`.
+They give what `EdgeConvolution.convolve` and autograd give, in fewer passes over the features of edges; the VJPs need
+no outputs, and have no derivatives themselves. Letters as in `nn.so2`, `nn.full_kernel` and `nn.attention`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ Gradients = tuple[Tensor, Tensor, list[Tensor]]
 def convolve(convolution: EdgeConvolution, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     """`EdgeConvolution.convolve`, without autograd where it is off."""
     plain = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
-    if plain or type(convolution) is not SeparableConvolution:
+    if plain or not isinstance(convolution, SeparableConvolution):
         return convolution.convolve(x, radial, matrices)
     return separable_forward(convolution, x, radial, matrices)
 
@@ -93,11 +93,8 @@ def full_vjp(
     """Of the products y = (h ⊗ x) W in `FullConvolution.convolve`:  ∂W = (h ⊗ x)ᵀ ∂y and, with T = ∂y Wᵀ,
     ∂x = h T,  ∂h = T x.
     """
-    grad_x, grad_radial, grad_matrices = (
-        torch.empty_like(x),
-        torch.zeros_like(radial),
-        [*map(torch.zeros_like, matrices)],
-    )
+    grad_x, grad_radial = torch.empty_like(x), torch.zeros_like(radial)
+    grad_matrices = [torch.zeros_like(matrix) for matrix in matrices]
 
     def product_vjp(index: int, part: Tensor, given: Tensor) -> Tensor:
         outer = (radial[:, :, None] * part[:, None]).flatten(1)  # (E, R·K)
@@ -120,8 +117,11 @@ def full_vjp(
     return grad_x, grad_radial, grad_matrices
 
 
-CONVOLUTION_VJPS: dict[type[EdgeConvolution], Callable[..., Gradients]] = {
-    SeparableConvolution: separable_vjp,
-    FullConvolution: full_vjp,
-}
-"""Those that there are; other convolutions are differentiated by autograd."""
+def convolution_vjp(
+    convolution: EdgeConvolution, x: Tensor, radial: Tensor, matrices: Sequence[Tensor], grad: Tensor
+) -> Gradients:
+    """Gradients of x, radial functions and matrices from that of `EdgeConvolution.convolve`'s output."""
+    if isinstance(convolution, SeparableConvolution):
+        return separable_vjp(convolution, x, radial, matrices, grad)
+    assert isinstance(convolution, FullConvolution)
+    return full_vjp(convolution, x, radial, matrices, grad)

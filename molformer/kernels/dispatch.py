@@ -1,7 +1,7 @@
 """Which kernel computes the messages of an attention layer: the one place that looks at device, gradients and size.
 
 All kernels take the same weights and give the result of the reference, `nn.attention.attend`:
-    reference   plain torch; derivatives of every order;
+    reference   plain torch; derivatives of every order, hooks and layers of any kind;
     memory      the reference on a chunk of receivers at a time, in a fraction of the memory;
     triton      fused kernels for a GPU; first derivatives, not with respect to positions.
 """
@@ -19,6 +19,8 @@ from molformer.errors import ConfigError
 from molformer.kernels.memory import chunked
 from molformer.nn.attention import SE3Attention, attend
 from molformer.nn.edges import Edges
+from molformer.nn.full_kernel import FullConvolution
+from molformer.nn.so2 import SeparableConvolution
 
 Kernels = Literal["auto", "plain", "triton"]
 """Operations of torch, or fused ones of a GPU: the same weights, the same results. `auto` takes the fused ones on a GPU
@@ -58,7 +60,7 @@ class Dispatcher:
 
     def __call__(self, layer: SE3Attention, queries: Tensor, sent: Tensor, edges: Edges) -> Tensor:
         """See `nn.attention.attend`."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or not is_plain(layer):
             return attend(layer, queries, sent, edges)
         numel = (layer.convolution.lmax + 1) ** 2 * 2 * layer.convolution.out_channels  # keys and values of an edge
         if self._fuses(edges, numel):
@@ -80,6 +82,14 @@ class Dispatcher:
             there = self.choice == "triton" and (edges.dst.is_cuda or interpreted())
         few = len(edges.dst) * numel <= FUSED_NUMEL
         return there and edges.wigner.ndim == 3 and few and not edges.wigner.requires_grad
+
+
+def is_plain(layer: SE3Attention) -> bool:
+    """Whether what a layer computes is known: not that of a subclass, of another convolution or of one with hooks."""
+    convolution = layer.convolution
+    if type(layer) is not SE3Attention or type(convolution) not in (SeparableConvolution, FullConvolution):
+        return False
+    return not (convolution._forward_hooks or convolution._forward_pre_hooks or convolution._backward_hooks)
 
 
 def chunk_numel(device: str) -> int:

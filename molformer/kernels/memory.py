@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from molformer.kernels.convolution import CONVOLUTION_VJPS, aggregate_vjp, convolve
+from molformer.kernels.convolution import aggregate_vjp, convolution_vjp, convolve
 from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import Edges
 from molformer.nn.precision import Autocast
@@ -96,17 +96,18 @@ class _Messages(NamedTuple):
 
     def __call__(self, chunk: Chunk, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Messages (n, M, D)."""
-        queries, sent, wigner, _, radial, *matrices = inputs
+        queries, sent, _, _, radial, *matrices = inputs
         edges = self.edges(chunk, inputs)
         framed = convolve(self.layer.convolution, edges.rotate_in(sent), radial, matrices)
         keys_and_values = edges.rotate_out(framed)
         if self.saved is not None and not torch.is_grad_enabled():
             self.saved[chunk.nodes.start] = keys_and_values
-        return (self.layer.aggregate(queries, *keys_and_values.chunk(2, dim=-1), edges),)
+        keys, values = keys_and_values.chunk(2, dim=-1)
+        return (self.layer.aggregate(queries, keys, values, edges),)
 
     def edges(self, chunk: Chunk, inputs: Sequence[Tensor]) -> Edges:
         """The edges of a chunk, each with a sender of its own."""
-        queries, sent, wigner, envelope, radial, *_ = inputs
+        queries, _, wigner, envelope, radial, *_ = inputs
         dst = self.dst[chunk.edges] - chunk.nodes.start
         return Edges(torch.arange(len(dst), device=dst.device), dst, len(queries), wigner, radial, envelope)
 
@@ -114,17 +115,17 @@ class _Messages(NamedTuple):
         """Gradients by place of the input, from saved keys and values, of all but frames and envelopes."""
         queries, sent, _, _, radial, *matrices = inputs
         assert self.saved is not None
-        convolution, edges = self.layer.convolution, self.edges(chunk, inputs)
+        edges = self.edges(chunk, inputs)
         keys_and_values = self.saved.pop(chunk.nodes.start)
         grad_queries, grad_out = aggregate_vjp(self.layer, queries, keys_and_values, edges, grad)
-        vjp, framed = CONVOLUTION_VJPS[type(convolution)], edges.rotate_in(grad_out)
-        grad_in, grad_radial, grad_matrices = vjp(convolution, edges.rotate_in(sent), radial, matrices, framed)
+        framed = edges.rotate_in(sent), radial, matrices, edges.rotate_in(grad_out)
+        grad_in, grad_radial, grad_matrices = convolution_vjp(self.layer.convolution, *framed)
         found = grad_queries, edges.rotate_out(grad_in), grad_radial, *grad_matrices
         return dict(zip((0, 1, 4, *range(5, 5 + len(matrices))), found, strict=True))
 
     def has_vjp(self, chunk: Chunk, wanted: Sequence[int]) -> bool:
         """Whether `vjp` gives these gradients now; a second backward through the same graph has to compute again."""
-        there = chunk.nodes.start in (self.saved or {}) and type(self.layer.convolution) in CONVOLUTION_VJPS
+        there = self.saved is not None and chunk.nodes.start in self.saved
         return there and not {2, 3} & set(wanted) and not torch.is_autocast_enabled(self.dst.device.type)
 
 
@@ -139,7 +140,7 @@ class _Work(NamedTuple):
         src: sending nodes (E,).
     """
 
-    function: Callable[..., tuple[Tensor, ...]]
+    function: "Callable[..., tuple[Tensor, ...]] | _Messages"
     rows: tuple[Rows, ...]
     outputs: tuple[tuple[Rows, int], ...]
     chunks: Sequence[Chunk]

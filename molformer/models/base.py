@@ -83,7 +83,7 @@ class Encoder(nn.Module, ABC):
         return vectors, numbers
 
     def edge_vectors(self, graph: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Edges src → dst (E,), those that are given or found, and pos[dst] - pos[src] (E, 3)."""
+        """Edges src → dst (E,), sorted by receiver, those that are given or found, and pos[dst] - pos[src] (E, 3)."""
         src, dst, shift = graph.src, graph.dst, graph.shift
         if src is None or dst is None:
             src, dst, shift = self.find_edges(graph)

@@ -86,6 +86,7 @@ class SE3Transformer(Encoder):
 
     def embed_edges(self, graph: GraphBatch) -> Edges:
         """Frames, radial features and envelopes of all edges."""
+        graph = graph.sorted_by_dst()
         return self.edges(graph.numbers, *self.edge_vectors(graph), self.given(graph))
 
 

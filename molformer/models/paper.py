@@ -91,6 +91,7 @@ class PaperTransformer(Encoder):
                 f"the model takes {self.config.input_edge_numbers} numbers of each edge, such as its kind of bond: "
                 "give `src`, `dst` and `edge_features` of the graph"
             )
+        graph = graph.sorted_by_dst()
         return self.edges(*self.edge_vectors(graph), len(graph.pos), graph.edge_features)
 
 

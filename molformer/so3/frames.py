@@ -69,7 +69,7 @@ def edge_wigner_blocks(direction: Tensor, lmax: int) -> Tensor:
         lmax: highest degree.
 
     Returns:
-        (E, Σ (2l+1)²): the blocks (2l+1, 2l+1) of l = 1 … lmax, rows and columns in the usual order; see `so3.rotation`.
+        (E, Σ (2l+1)²): the blocks (2l+1, 2l+1) of l = 1 … lmax, rows and columns in the usual order.
     """
     up, down = _sides(direction)
     blocks = []
