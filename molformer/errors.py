@@ -36,6 +36,12 @@ class TooLargeError(MolformerError):
     status = "too_large"
 
 
+class NotFiniteError(MolformerError):
+    """A structure for which a model's numbers overflow, so that there is no value to show."""
+
+    status = "not_finite"
+
+
 class StoreError(MolformerError):
     """A structure store that is missing, damaged, foreign or lacks a label."""
 

@@ -261,7 +261,7 @@ class StoreWriter:
         rows: dict[str, Any] = {
             "ptr": [self._atoms],
             "group": [structure.group],
-            "pos": structure.pos,
+            "pos": structure.near_origin(),
             "numbers": structure.numbers,
             "charge": [structure.charge],
             "spin": [structure.spin],

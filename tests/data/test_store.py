@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -167,3 +168,10 @@ def test_a_stress_belongs_to_a_periodic_structure(tmp_path):
     for bad in (slab, random_structure(4, labels={"stress": stress})):
         with pytest.raises(InputError, match="'stress' is a stress, which a structure has that is periodic in three"):
             write_store(tmp_path / "bad", [bad], [label])
+
+
+def test_a_molecule_far_from_the_origin_keeps_its_geometry(tmp_path):
+    near = random_structure(5)
+    store = write_store(tmp_path / "set", [replace(near, pos=near.pos + 1e8)])
+    pos = store[0].pos
+    assert np.allclose(pos - pos[0], near.pos - near.pos[0], atol=1e-6)
