@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -268,7 +269,27 @@ def _labels_of(inputs: Sequence[str | Path], options: ReadOptions) -> list[Label
                     f"'{path}' has '{label.name}' as {label.kind} in '{label.unit}', an earlier input as {known.kind} "
                     f"in '{known.unit}': import them apart"
                 )
+    _check_names(inputs, options)
     return list(labels.values())
+
+
+def _check_names(inputs: Sequence[str | Path], options: ReadOptions) -> None:
+    """Refuse a target that no input has, where the inputs can tell; most often it is misspelt."""
+    missing, seen = {target.name for target in options.targets}, set()
+    for path in (Path(name) for name in inputs if is_file(name)):
+        names = format_of(path).names
+        if names is None:
+            return
+        for name in names(path, options) if missing else ():
+            missing.discard(name)
+            seen.add(name)
+            if not missing:
+                break
+    if missing:
+        name, by_key = min(missing), {other.lower(): other for other in sorted(seen)}
+        near = [by_key[key] for key in get_close_matches(name.lower(), by_key, cutoff=0.5)] or sorted(seen)[:10]
+        hint = f"perhaps {' or '.join(near)}" if near else "they have none"
+        raise InputError(f"no row of the inputs has a label '{name}': {hint}")
 
 
 def _entries(inputs: Sequence[str | Path], options: ReadOptions) -> Iterator[Entry]:

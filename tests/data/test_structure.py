@@ -67,7 +67,7 @@ def test_atoms_too_far_apart_are_refused_and_points_are_not():
 @pytest.mark.parametrize("cell", [None, 9 * np.eye(3)])
 def test_far_from_the_origin_is_moved_to_it_in_double_precision(cell):
     near = random_structure(6, cell=cell)
-    far = replace(near, pos=near.pos + [1e8, -1e8, 3e7])
+    far = replace(near, pos=near.pos + np.array([1e8, -1e8, 3e7]))
     moved = far.near_origin()
     assert np.abs(moved).max() < 100
     assert np.allclose(moved - moved[0], near.pos - near.pos[0], atol=1e-7)

@@ -282,7 +282,7 @@ def test_the_network_leaves_cores_to_the_worker_processes_and_few_atoms_take_one
 @pytest.mark.parametrize("place", [1e4, 1e6, 1e8])
 def test_where_a_molecule_lies_does_not_matter(folder, place):
     near = embed_smiles("CCO")
-    one, other = molformer.load(folder).predict([near, replace(near, pos=near.pos + [place, -place, place])])
+    one, other = molformer.load(folder).predict([near, replace(near, pos=near.pos + place * np.array([1, -1, 1]))])
     assert other.status == "ok"
     assert float(one["gap"]) == pytest.approx(float(other["gap"]), abs=2e-5)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rdkit import Chem, rdBase
 
-from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
+from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
 from molformer.data.readers.molfile import entry_of, read_records
 from molformer.errors import InputError
 
@@ -116,4 +116,4 @@ def _check_charge(mol: Chem.Mol, lines: list[str], where: str) -> None:
         )
 
 
-FORMAT = Format("MOL2", (".mol2",), read, chosen_labels)
+FORMAT = Format("MOL2", (".mol2",), read, chosen_labels, no_names)

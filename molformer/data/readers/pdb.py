@@ -11,7 +11,7 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from molformer.data.conformers import structure_of
-from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
+from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
 from molformer.data.readers.molfile import has_coordinates, lacks_hydrogens, read_records
 from molformer.errors import InputError
 
@@ -116,4 +116,4 @@ def _check_rows(rows: list[str], where: str) -> None:
             raise InputError(f"{where}: atom {number} has no coordinates in columns 31-54: '{row[:60].rstrip()}'")
 
 
-FORMAT = Format("PDB", (".pdb", ".ent"), read, chosen_labels)
+FORMAT = Format("PDB", (".pdb", ".ent"), read, chosen_labels, no_names)

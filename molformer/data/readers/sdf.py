@@ -9,6 +9,7 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
+from molformer.data.readers.files import open_text
 from molformer.data.readers.molfile import entry_of, read_records
 from molformer.data.readers.table import label_value
 from molformer.data.structure import Label
@@ -81,6 +82,15 @@ def properties(lines: list[str]) -> list[tuple[str, str]]:
     return [(name, "\n".join(value).strip()) for name, value in found]
 
 
+def names(path: Path, options: ReadOptions) -> Iterator[str]:
+    """Names of the properties of the records, one after another; see `Format.names`."""
+    try:
+        with open_text(path, options.max_bytes) as file:
+            yield from (match[1] for line in file if (match := _PROPERTY.fullmatch(line.rstrip())))
+    except InputError:
+        return  # `read` says what is wrong with the file
+
+
 def _labels(
     found: list[tuple[str, str]], targets: tuple[Label, ...], where: str, num_atoms: int
 ) -> dict[str, np.ndarray]:
@@ -128,4 +138,4 @@ def _check_counts(lines: list[str], where: str) -> None:
         )
 
 
-FORMAT = Format("MOL/SDF", (".sdf", ".mol", ".sd"), read, chosen_labels)
+FORMAT = Format("MOL/SDF", (".sdf", ".mol", ".sd"), read, chosen_labels, names)
