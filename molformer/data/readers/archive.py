@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from molformer.data.readers.files import DAMAGE, npy_header, one_line, open_bytes, read_npy
-from molformer.errors import InputError
+from molformer.data.readers.files import npy_header, open_bytes, read_npy
+from molformer.errors import DAMAGE, InputError, one_line
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from molformer.data.readers.archive import packed_size
-from molformer.data.readers.files import DAMAGE, one_line, open_bytes, read_npy, suffix_of
+from molformer.data.readers.files import open_bytes, read_npy, suffix_of
 from molformer.data.readers.hdf5_members import member
-from molformer.errors import InputError
+from molformer.errors import DAMAGE, InputError, one_line
 
 
 def named_arrays(path: Path, max_bytes: int, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from molformer.data.readers.cloud import Cloud, table_cloud
 from molformer.data.readers.entry import ReadOptions
-from molformer.data.readers.files import DAMAGE, one_line, open_bytes, open_text, read_npy
-from molformer.errors import InputError
+from molformer.data.readers.files import open_bytes, open_text, read_npy
+from molformer.errors import DAMAGE, InputError, one_line
 
 
 def load_npy(path: Path, options: ReadOptions) -> Cloud:

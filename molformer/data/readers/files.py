@@ -3,45 +3,21 @@
 import gzip
 import io
 import math
-import struct
-import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tokenize import TokenError
 from typing import IO, BinaryIO
 
 import numpy as np
 
 from molformer.errors import InputError
 
-DAMAGE = (
-    *(
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        SyntaxError,
-        TokenError,
-        OverflowError,
-        struct.error,
-    ),
-    *(OSError, EOFError, RuntimeError, MemoryError, SystemError, zipfile.BadZipFile, zlib.error),
-)
-"""What libraries raise that read a damaged file."""
-
 MAX_LINE = 64 * 2**20
 """Bytes of a line of text, at most: a packed file without line ends would otherwise fill the memory."""
 
 _MOST_PACKED = 1100
 """Bytes that one of a packed array can stand for: deflate, which NPZ and HDF5 pack with, has at most 1,032."""
-
-
-def one_line(error: BaseException) -> str:
-    """What an exception says, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def check_declared(declared: int, there: int) -> None:

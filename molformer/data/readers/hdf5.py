@@ -19,10 +19,10 @@ import numpy as np
 
 from molformer import units
 from molformer.data.readers.entry import Entry, Format, ReadOptions
-from molformer.data.readers.files import DAMAGE, one_line, open_bytes
+from molformer.data.readers.files import open_bytes
 from molformer.data.readers.hdf5_members import member
 from molformer.data.structure import Label, Structure
-from molformer.errors import InputError, UnitError
+from molformer.errors import DAMAGE, InputError, UnitError, one_line
 
 _LABELS = {
     "energy": ("dft_total_energy", Label("energy", "Ha", "extensive"), 1.0),

@@ -10,8 +10,8 @@ import numpy as np
 
 from molformer.data.readers.cloud import Cloud
 from molformer.data.readers.entry import ReadOptions
-from molformer.data.readers.files import DAMAGE, one_line, open_bytes
-from molformer.errors import InputError
+from molformer.data.readers.files import open_bytes
+from molformer.errors import DAMAGE, InputError, one_line
 
 _NORMALS = ("normal_x", "normal_y", "normal_z")
 _TYPES = {"F": "f", "I": "i", "U": "u"}
