@@ -1,4 +1,4 @@
-"""Total charge and multiplicity, by the names that programs give them, in any letter case."""
+"""What several readers look at: total charge and multiplicity, by any of their names, and dummy atoms."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -39,6 +39,16 @@ def whole_number(values: Mapping[str, Any], names: tuple[str, ...], default: flo
     if len(numbers) > 1:
         raise InputError(f"{' and '.join(f'{name} {value}' for name, value in found.items())} contradict each other")
     return numbers.pop()
+
+
+def refuse_placeholders(numbers: np.ndarray) -> None:
+    """Refuse atomic numbers (n,) of 0, which stand for dummy atoms (X).
+
+    Raises:
+        InputError: there is one.
+    """
+    if not numbers.all():
+        raise InputError("an atom is a placeholder (X or number 0) and no element: replace it or leave it out")
 
 
 def is_state(name: str) -> bool:

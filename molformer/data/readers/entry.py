@@ -44,6 +44,7 @@ class ReadOptions:
         max_bytes: size at which a file, unpacked, is refused.
         points: points drawn from the surface of a mesh.
         seed: of that draw.
+        add_hydrogens: add the hydrogens that a MOL, SDF, MOL2 or PDB record with 3-D coordinates lacks.
     """
 
     targets: tuple[Label, ...] = ()
@@ -51,6 +52,7 @@ class ReadOptions:
     max_bytes: int = 64 * 2**30
     points: int = 1024
     seed: int = 0
+    add_hydrogens: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from molformer import units
+from molformer.data.readers.annotations import refuse_placeholders
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_bytes
 from molformer.data.readers.hdf5_members import member
@@ -83,8 +84,7 @@ def _entries(path: Path, group: int, molecule: Any, wanted: tuple[Label, ...]) -
         smiles = _text(member(molecule, "smiles")) if "smiles" in molecule else ""
         charge = _charge(smiles)
         values = {label.name: _values(molecule, label, len(pos), len(numbers)) for label in wanted}
-        if not numbers.all():
-            raise InputError("an atom has number 0 and is no element: leave it out")
+        refuse_placeholders(numbers)
     except (InputError, UnitError, *DAMAGE) as error:
         yield Entry(title, where=f"{path}, {title}", error=InputError(f"{path}, {title}: {one_line(error)}"))
         return

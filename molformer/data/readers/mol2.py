@@ -1,7 +1,7 @@
 """MOL2 files, read by RDKit record by record.
 
-A record whose atoms all have z = 0 is taken for a drawing. Formal charges follow from the atom types; where a record
-has partial charges too, their sum must agree.
+A record whose atoms all have z = 0 is taken for a drawing, unless it is a planar molecule with all hydrogens. Formal
+charges follow from the atom types; where a record has partial charges too, their sum must agree.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from pathlib import Path
 from rdkit import Chem, rdBase
 
 from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
-from molformer.data.readers.molfile import entry_of, read_records
+from molformer.data.readers.molfile import entry_of, is_planar_geometry, read_records
 from molformer.errors import InputError
 
 _MOLECULE = "@<TRIPOS>MOLECULE"
@@ -61,7 +61,8 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
         atom.SetNoImplicit(False)
         atom.SetNumRadicalElectrons(0)
     solid = mol.GetNumConformers() > 0 and bool((mol.GetConformer().GetPositions()[:, 2] != 0).any())
-    entry = entry_of(mol, where, lines[1].strip(), solid)
+    solid = solid or (mol.GetNumConformers() > 0 and is_planar_geometry(mol))
+    entry = entry_of(mol, where, lines[1].strip(), solid, add_hydrogens=options.add_hydrogens)
     _check_charge(mol, lines, where)
     return entry
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molformer.data.known_labels import fits, known_label, shaped
-from molformer.data.readers.annotations import CHARGE, SPIN, whole_number
+from molformer.data.readers.annotations import CHARGE, SPIN, refuse_placeholders, whole_number
 from molformer.data.readers.entry import Entry
 from molformer.data.structure import Structure
 from molformer.errors import InputError
@@ -64,6 +64,7 @@ def from_ase(atoms: "Atoms") -> Entry:
     """
     title = str(atoms.info.get("name", "")).strip()
     try:
+        refuse_placeholders(atoms.numbers)
         structure = Structure(
             numbers=atoms.numbers,
             pos=atoms.positions,

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 from ase.io.extxyz import REV_PROPERTY_NAME_MAP, key_val_str_to_dict
 
+from molformer.data.readers.annotations import refuse_placeholders
 from molformer.elements import number_of
 from molformer.errors import InputError
 
@@ -146,8 +147,9 @@ def parse(frame: RawFrame) -> Frame:
         if symbols is None or symbols.ndim != 1:
             raise InputError("its `Properties` name neither symbols, species:S:1, nor atomic numbers, Z:I:1")
         numbers = np.array([_element(str(symbol), atom) for atom, symbol in enumerate(symbols, start=1)])
-    if numbers.ndim != 1 or numbers.dtype.kind != "i" or not numbers.all():
-        raise InputError("an atom is a placeholder (X or number 0) and no element: replace it or leave it out")
+    if numbers.ndim != 1 or numbers.dtype.kind != "i":
+        raise InputError("its atomic numbers are none, expected Z:I:1")
+    refuse_placeholders(numbers)
     cell, pbc = _lattice(whole, frame.vectors)
     return Frame(numbers, pos.astype(np.float64), cell, pbc, whole, each)
 
