@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
 from molformer.data.readers.files import open_text, suffix_of
 from molformer.data.readers.objects import from_ase
-from molformer.errors import DAMAGE, InputError, one_line
+from molformer.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -31,25 +31,25 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
         try:
             with warnings.catch_warnings(action="ignore"):  # of ASE, of symmetry that is given twice
                 structures = _cif(text) if kind == "CIF" else [_poscar(text)]
-        except (AssertionError, StopIteration, *DAMAGE) as error:
-            raise InputError(f"'{path}' is not a complete {kind} file: {one_line(error)}") from None
+            for atoms in structures:
+                _refuse_disorder(atoms)
+        except Exception as error:  # ASE raises whatever its parsers stumble over
+            raise InputError(f"'{path}' cannot be read as {kind}: {one_line(error)}") from None
         if not structures:
             raise InputError(f"'{path}' has no atoms with a cell")
         for count, atoms in enumerate(structures, start=1):
             name = str(path) if len(structures) == 1 else f"{path}, structure {count}"
-            atoms.info = {"name": name, "occupancy": atoms.info.get("occupancy", {})}
-            yield _entry(atoms, name)
+            atoms.info = {"name": name}
+            yield from_ase(atoms)
     except InputError as error:
         yield Entry(str(path), where=str(path), error=error)
 
 
-def _entry(atoms: "Atoms", name: str) -> Entry:
-    for site in atoms.info["occupancy"].values():
-        if len(site) > 1 or any(abs(share - 1) > 1e-6 for share in site.values()):
-            shares = ", ".join(f"{symbol} {share:g}" for symbol, share in site.items())
-            message = f"{name}: a site is occupied in part ({shares}): write one ordered structure"
-            return Entry(name, where=name, error=InputError(message))
-    return from_ase(atoms)
+def _refuse_disorder(atoms: "Atoms") -> None:
+    for site in atoms.info.pop("occupancy", {}).values():
+        if len(site) > 1 or any(abs(float(share) - 1) > 1e-6 for share in site.values()):
+            shares = ", ".join(f"{symbol} {share}" for symbol, share in site.items())
+            raise ValueError(f"a site is occupied in part ({shares}), write one ordered structure")
 
 
 def _cif(text: str) -> "list[Atoms]":

@@ -10,7 +10,7 @@ from pathlib import Path
 from rdkit import Chem, rdBase
 
 from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
-from molformer.data.readers.molfile import entry_of, is_planar_geometry, read_records
+from molformer.data.readers.molfile import entry_of, read_records
 from molformer.errors import InputError
 
 _MOLECULE = "@<TRIPOS>MOLECULE"
@@ -61,8 +61,7 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
         atom.SetNoImplicit(False)
         atom.SetNumRadicalElectrons(0)
     solid = mol.GetNumConformers() > 0 and bool((mol.GetConformer().GetPositions()[:, 2] != 0).any())
-    solid = solid or (mol.GetNumConformers() > 0 and is_planar_geometry(mol))
-    entry = entry_of(mol, where, lines[1].strip(), solid, add_hydrogens=options.add_hydrogens)
+    entry = entry_of(mol, where, lines[1].strip(), solid or None, add_hydrogens=options.add_hydrogens)
     _check_charge(mol, lines, where)
     return entry
 

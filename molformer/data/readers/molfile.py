@@ -58,7 +58,7 @@ def entry_of(
     mol: Chem.Mol,
     where: str,
     name: str = "",
-    solid: bool = False,
+    solid: bool | None = False,
     labels: Callable[[int], Mapping[str, np.ndarray]] = lambda atoms: {},
     add_hydrogens: bool = False,
 ) -> Entry:
@@ -68,7 +68,8 @@ def entry_of(
         mol: with or without a conformer; if it has several, the first is used.
         where: its place, for messages.
         name: its title.
-        solid: whether its conformer is 3-D; without coordinates that differ it never is.
+        solid: whether its conformer is 3-D; without coordinates that differ it never is. None where it is flat and
+            nothing says that it is a drawing: it is then judged by `is_planar_geometry`.
         labels: its labels, from the number of its atoms.
         add_hydrogens: add those that a 3-D molecule lacks, at the usual lengths and angles.
 
@@ -90,7 +91,7 @@ def entry_of(
             raise InputError(f"{prefix}not a possible molecule: {problems[0].Message()}")
         Chem.SanitizeMol(mol)
     smiles = smiles_of(mol)
-    solid = solid and has_coordinates(mol)
+    solid = has_coordinates(mol) and (is_planar_geometry(mol) if solid is None else solid)
     missing = sum(atom.GetTotalNumHs() for atom in atoms)
     if solid and missing and add_hydrogens:
         mol, missing = Chem.AddHs(mol, addCoords=True), 0

@@ -17,37 +17,7 @@ from molformer.errors import InputError
 
 _ATOM = ("ATOM  ", "HETATM")
 _RESIDUES = frozenset(
-    [
-        "ALA",
-        "ARG",
-        "ASN",
-        "ASP",
-        "CYS",
-        "GLN",
-        "GLU",
-        "GLY",
-        "HIS",
-        "ILE",
-        "LEU",
-        "LYS",
-        "MET",
-        "PHE",
-        "PRO",
-        "SER",
-        "THR",
-        "TRP",
-        "TYR",
-        "VAL",
-        "A",
-        "C",
-        "G",
-        "U",
-        "DA",
-        "DC",
-        "DG",
-        "DT",
-        "HOH",
-    ]
+    "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL HOH".split()  # noqa: SIM905
 )
 _PLANAR = 342.0  # degrees; the angles at a carbon with three neighbours sum to 328 for sp³ and to 360 for sp²
 _LINEAR = 150.0  # degrees; the angle at a carbon with two neighbours is 110 to 120 for sp³ and sp², 180 for sp

@@ -10,7 +10,7 @@ from rdkit import Chem, rdBase
 
 from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
 from molformer.data.readers.files import open_text
-from molformer.data.readers.molfile import entry_of, is_planar_geometry, read_records
+from molformer.data.readers.molfile import entry_of, read_records
 from molformer.data.readers.table import label_value
 from molformer.data.structure import Label
 from molformer.errors import InputError
@@ -59,10 +59,9 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
     if mol is None:
         raise InputError(f"{where} is no MOL block: a line of its atoms, bonds or properties cannot be read")
     solid = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
+    said = lines[1][20:22].upper() in ("2D", "3D")  # what it is
     labels = partial(_labels, properties(lines[end + 1 :]), options.targets, where)
-    if not solid and mol.GetNumConformers() > 0 and lines[1][20:22].upper() not in ("2D", "3D"):
-        solid = is_planar_geometry(mol)  # nothing says that it is a drawing
-    return entry_of(mol, where, lines[0].strip(), solid, labels, options.add_hydrogens)
+    return entry_of(mol, where, lines[0].strip(), solid or (False if said else None), labels, options.add_hydrogens)
 
 
 def properties(lines: list[str]) -> list[tuple[str, str]]:
