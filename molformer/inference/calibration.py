@@ -157,8 +157,8 @@ class Calibration:
         width = self.references.shape[-1:]
         if self.references.ndim != 2 or not self.mean.shape == self.scale.shape == width or self.distances.ndim != 1:
             raise ValueError("its arrays do not fit each other")
-        numbers = [*self.half_widths.values(), self.level, self.references, self.mean, self.scale, self.distances]
-        if not all(np.isfinite(each).all() for each in numbers) or not (self.scale > 0).all():
+        arrays = [self.references, self.mean, self.scale, self.distances, np.array([*self.half_widths.values()])]
+        if not all(np.isfinite(each).all() for each in arrays) or not (self.scale > 0).all():
             raise ValueError("a number is not finite, or a scale not positive")
         if not 0 < self.level < 1 or min(self.half_widths.values(), default=0.0) < 0 or not len(self.references):
             raise ValueError("its intervals or references are none")

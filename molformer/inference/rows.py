@@ -48,7 +48,7 @@ def row_of(
         by_model = [[each[place].values[target.name] for each in outputs] for place in range(len(calibrations))]
         width = _half_width(target.name, calibrations) if familiar else None
         absent = target.kind == "stress" and not structure.periodic
-        if not absent and not np.isfinite(by_model := np.array(by_model)).all():
+        if not absent and not np.isfinite(by_model).all():
             error = NotFiniteError(f"{name}: the model gives no finite number for '{target.name}' of this structure")
             return Prediction(name, error.status, str(error), structure)  # type: ignore[arg-type]
         values[target.name] = combined(shown, factor * np.array(by_model), None if width is None else factor * width)

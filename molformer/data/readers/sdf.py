@@ -9,8 +9,8 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
-from molformer.data.readers.files import open_text
-from molformer.data.readers.molfile import entry_of, read_records
+from molformer.data.readers.files import open_bytes
+from molformer.data.readers.molfile import MAX_RECORD, entry_of, read_records
 from molformer.data.readers.table import label_value
 from molformer.data.structure import Label
 from molformer.errors import InputError
@@ -86,8 +86,10 @@ def properties(lines: list[str]) -> list[tuple[str, str]]:
 def names(path: Path, options: ReadOptions) -> Iterator[str]:
     """Names of the properties of the records, one after another; see `Format.names`."""
     try:
-        with open_text(path, options.max_bytes) as file:
-            yield from (match[1] for line in file if (match := _PROPERTY.fullmatch(line.rstrip())))
+        with open_bytes(path, options.max_bytes, MAX_RECORD) as file:
+            for line in file:
+                if line.startswith(b">") and (match := _PROPERTY.fullmatch(line.decode(errors="replace").rstrip())):
+                    yield match[1]
     except InputError:
         return  # `read` says what is wrong with the file
 

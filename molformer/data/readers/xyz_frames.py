@@ -219,4 +219,4 @@ def _lattice(whole: dict[str, Any], vectors: list[str]) -> tuple[np.ndarray, np.
     flags = np.asarray(cell is not None if pbc is None else pbc)
     if flags.dtype.kind not in "biuf" or flags.shape not in ((), (3,)):
         raise InputError(f"its pbc is '{pbc}', expected three of T and F")
-    return np.zeros((3, 3)) if cell is None else cell.T.astype(np.float64), np.broadcast_to(flags.astype(bool), 3)
+    return np.zeros((3, 3)) if cell is None else cell.T.astype(np.float64), np.full(3, flags, dtype=bool)
