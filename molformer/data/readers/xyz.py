@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 from ase.cell import Cell
+from ase.io.extxyz import REV_PROPERTY_NAME_MAP
 
 from molformer.data.known_labels import fits, known_label, label_of_shape, shaped
 from molformer.data.readers.annotations import CHARGE, SPIN, is_state, whole_number
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_text
-from molformer.data.readers.xyz_frames import Column, Frame, RawFrame, annotations, parse, raw_frames
+from molformer.data.readers.xyz_frames import Column, Frame, annotations, parse, raw_frames
 from molformer.data.structure import Label, Structure
 from molformer.errors import InputError
 
@@ -39,9 +40,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
                 where = f"{path}, frame {frame}"
                 name = where if frame > 1 else str(path)
                 try:
-                    parsed = parse(raw)
-                    wanted = options.targets or tuple(_found(*_described(raw)))
-                    yield Entry(name, where=where, structure=_structure(parsed, wanted, where))
+                    yield Entry(name, where=where, structure=_structure(parse(raw), options.targets, where))
                 except InputError as error:
                     text = str(error).removeprefix(f"{where}: ")
                     yield Entry(name, where=where, error=InputError(f"{where}: {text}"))
@@ -60,7 +59,8 @@ def labels(path: Path, options: ReadOptions) -> list[Label]:
     found: dict[str, Label] = {}
     counts: Counter[str] = Counter()
     frames = 0
-    for each in _labels_of_frames(path, options):
+    for described in _described(path, options):
+        each = _found(*described)
         frames += 1
         counts.update(label.name for label in each)
         found = {label.name: label for label in each} | found
@@ -74,49 +74,41 @@ def labels(path: Path, options: ReadOptions) -> list[Label]:
 
 def names(path: Path, options: ReadOptions) -> Iterator[str]:
     """Names that a label of a file can have, frame by frame; see `Format.names`."""
-    for whole, each in _described_frames(path, options):
-        yield from (*whole, *each)
+    for whole, columns in _described(path, options):
+        yield from (*whole, *(_array_name(column) for column in columns))
 
 
-def _labels_of_frames(path: Path, options: ReadOptions) -> Iterator[list[Label]]:
-    return (_found(*described) for described in _described_frames(path, options))
-
-
-def _described_frames(path: Path, options: ReadOptions) -> Iterator[tuple[dict[str, Any], dict[str, Column]]]:
+def _described(path: Path, options: ReadOptions) -> Iterator[tuple[dict[str, Any], list[Column]]]:
+    """What each frame says of the whole, by name, and the columns of its atoms, which are left unread."""
     try:
         with open_text(path, options.max_bytes) as file:
             for raw in raw_frames(file):
                 try:
-                    yield _described(raw)
+                    whole, columns = annotations(raw)
+                    cell, pbc = whole.pop("Lattice", None), np.asarray(whole.pop("pbc", True))
+                    yield _with_stress(whole, cell, bool(pbc.all())), columns
                 except InputError:
                     continue  # `read` says what is wrong with the frame
     except InputError:
         return  # `read` says what is wrong with the file
 
 
-def _described(raw: RawFrame) -> tuple[dict[str, Any], dict[str, Column]]:
-    """What a frame says of the whole and of each atom, by name, its atoms unread."""
-    whole, columns = annotations(raw)
-    cell = whole.pop("Lattice", None)
-    pbc = np.asarray(whole.pop("pbc", True))
-    return _with_stress(whole, cell, bool(pbc.all())), {_column_name(column): column for column in columns}
-
-
-def _column_name(column: Column) -> str:
-    return "charges" if column.name == "charge" else column.name
-
-
-def _found(whole: dict[str, Any], each: dict[str, Column]) -> list[Label]:
+def _found(whole: dict[str, Any], columns: list[Column]) -> list[Label]:
     """Labels of a frame: names that are known, and real numbers, vectors and matrices under any other name."""
     found = []
     for name, value in whole.items():
         array = np.asarray(value)
         if not is_state(name) and not _VIRIAL.fullmatch(name) and _may_be_label(name, array.dtype.kind):
             found.append(label_of_shape(name, array.shape, False, _unit(name)))
-    for name, column in each.items():
-        if name not in ("species", "pos", "Z") and _may_be_label(name, {"R": "f", "I": "i"}.get(column.type, "")):
+    for column in columns:
+        name, kind = _array_name(column), {"R": "f", "I": "i"}.get(column.type, "")
+        if name not in ("symbols", "positions", "numbers") and _may_be_label(name, kind):
             found.append(label_of_shape(name, () if column.count == 1 else (column.count,), True, _unit(name)))
     return [label for label in found if label is not None]
+
+
+def _array_name(column: Column) -> str:
+    return REV_PROPERTY_NAME_MAP.get(column.name, column.name)
 
 
 def _may_be_label(name: str, kind: str) -> bool:
@@ -145,7 +137,7 @@ def _structure(frame: Frame, wanted: tuple[Label, ...], where: str) -> Structure
     three = periodic and bool(frame.pbc.all())
     whole = _with_stress(frame.whole, frame.cell if periodic else None, three)
     values = {}
-    for label in wanted:
+    for label in wanted or _found(whole, frame.columns):
         if label.kind == "stress" and not three:
             continue
         source = frame.each if label.per_node else whole

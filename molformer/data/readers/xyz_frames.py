@@ -63,6 +63,7 @@ class Frame:
         pbc: which of them are periodic (3,).
         whole: what the comment says, by name.
         each: what the columns say of each atom, by name (n, …).
+        columns: of the atoms.
     """
 
     numbers: np.ndarray
@@ -71,6 +72,7 @@ class Frame:
     pbc: np.ndarray
     whole: dict[str, Any]
     each: dict[str, np.ndarray]
+    columns: list[Column]
 
 
 def raw_frames(file: TextIO) -> Iterator[RawFrame]:
@@ -139,19 +141,24 @@ def parse(frame: RawFrame) -> Frame:
     if not frame.rows:
         raise InputError("the molecule has no atoms")
     table = [row.split() for row in frame.rows]
+    expected = sum(column.count for column in columns)
+    if short := next((atom for atom, row in enumerate(table, start=1) if len(row) < expected), 0):
+        raise InputError(f"atom {short} has {len(table[short - 1])} columns, expected {expected}")
     each = {REV_PROPERTY_NAME_MAP.get(each.name, each.name): _values(each, table) for each in columns}
     pos, symbols, numbers = (each.pop(name, None) for name in ("positions", "symbols", "numbers"))
     if pos is None or pos.shape != (len(table), 3) or pos.dtype.kind not in "fi":
         raise InputError("its `Properties` name no positions, pos:R:3")
     if numbers is None:
-        if symbols is None or symbols.ndim != 1:
+        if symbols is None or symbols.dtype != object or symbols.ndim != 1:
             raise InputError("its `Properties` name neither symbols, species:S:1, nor atomic numbers, Z:I:1")
-        numbers = np.array([_element(str(symbol), atom) for atom, symbol in enumerate(symbols, start=1)])
+        first = {symbol: atom for atom, symbol in reversed([*enumerate(symbols.tolist(), start=1)])}
+        known = {symbol: _element(symbol, atom) for symbol, atom in first.items()}
+        numbers = np.array([known[symbol] for symbol in symbols.tolist()])
     if numbers.ndim != 1 or numbers.dtype.kind != "i":
         raise InputError("its atomic numbers are none, expected Z:I:1")
     refuse_placeholders(numbers)
     cell, pbc = _lattice(whole, frame.vectors)
-    return Frame(numbers, pos.astype(np.float64), cell, pbc, whole, each)
+    return Frame(numbers, pos.astype(np.float64), cell, pbc, whole, each, columns)
 
 
 def _is_qm9(comment: str) -> bool:
@@ -173,11 +180,7 @@ def _columns(properties: str, there: int) -> list[Column]:
 
 def _values(column: Column, table: list[list[str]]) -> np.ndarray:
     """Values of a column (n,) or (n, count)."""
-    stop = column.start + column.count
-    for atom, row in enumerate(table, start=1):
-        if len(row) < stop:
-            raise InputError(f"atom {atom} has {len(row)} columns, expected {stop}")
-    words = [row[column.start : stop] for row in table]
+    words = [row[column.start : column.start + column.count] for row in table]
     if column.type == "S":
         values = np.array(words, dtype=object)
     elif column.type == "L":
@@ -215,7 +218,7 @@ def _lattice(whole: dict[str, Any], vectors: list[str]) -> tuple[np.ndarray, np.
         cell = np.zeros((3, 3))
         for place, row in enumerate(vectors[:3]):
             cell[place] = [*(_number(word) for word in row.split()[1:4]), 0.0, 0.0, 0.0][:3]
-        return cell, cell.any(axis=1)
+        return cell, np.array(cell.any(axis=1))
     flags = np.asarray(cell is not None if pbc is None else pbc)
     if flags.dtype.kind not in "biuf" or flags.shape not in ((), (3,)):
         raise InputError(f"its pbc is '{pbc}', expected three of T and F")
