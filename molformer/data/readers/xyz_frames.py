@@ -17,13 +17,13 @@ from ase.io.extxyz import REV_PROPERTY_NAME_MAP, key_val_str_to_dict
 
 from molformer.data.readers.annotations import refuse_placeholders
 from molformer.elements import number_of
-from molformer.errors import InputError
+from molformer.errors import DAMAGE, InputError, one_line
 
-MAX_COMMENT = 1 << 20
+MAX_COMMENT = 1 << 17
 """Characters of a comment, at most."""
 
-MAX_FRAME = 1 << 28
-"""Characters of a frame, at most."""
+MAX_ATOMS, MAX_FRAME = 1 << 22, 1 << 28
+"""Atoms and characters of a frame, at most."""
 
 _QM9 = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "u0", "u298", "h298", "g298", "cv")
 _KEYS = re.compile(r'(?<![^\s"])(lattice|properties|pbc|stress|virial)(?="?\s*=)', re.IGNORECASE)
@@ -92,6 +92,8 @@ def raw_frames(file: TextIO) -> Iterator[RawFrame]:
             atoms = int(line)
         except ValueError:
             raise InputError(f"frame {frame}: '{line.strip()[:40]}' is not a number of atoms") from None
+        if atoms > MAX_ATOMS:
+            raise InputError(f"frame {frame} is said to have {atoms} atoms, more than {MAX_ATOMS}")
         comment, rows, size = file.readline(), [], 0
         for row in islice(file, max(atoms, 0)):
             size += len(row)
@@ -125,8 +127,8 @@ def annotations(frame: RawFrame) -> tuple[dict[str, Any], list[Column]]:
     text = _KEYS.sub(lambda key: _SPELLINGS.get(key[0].lower(), key[0] + _AS_IT_IS), frame.comment.strip())
     try:
         info = key_val_str_to_dict(text) if text and not frame.vectors else {}
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise InputError(f"its comment cannot be parsed: {' '.join(str(error).split())}") from None
+    except DAMAGE as error:
+        raise InputError(f"its comment cannot be parsed: {one_line(error)}") from None
     info = {name.removesuffix(_AS_IT_IS): value for name, value in info.items()}
     return info, _columns(str(info.pop("Properties", "species:S:1:pos:R:3")), there)
 

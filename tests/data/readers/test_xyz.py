@@ -29,9 +29,10 @@ def read(tmp_path, text, *targets):
     return list(read_file(path, ReadOptions(targets=targets)))
 
 
-def test_a_frame_that_is_said_to_have_endless_atoms_ends_with_the_file(tmp_path):
-    (entry,) = read(tmp_path, f"{10**15}\n\nO 0 0 0\n")
-    assert "it ends early" in str(entry.error)
+@pytest.mark.parametrize(("atoms", "message"), [(10**15, "said to have 1000000000000000 atoms"), (4, "it ends early")])
+def test_a_frame_that_is_said_to_have_too_many_atoms(tmp_path, atoms, message):
+    (entry,) = read(tmp_path, f"{atoms}\n\nO 0 0 0\n")
+    assert message in str(entry.error)
 
 
 def test_what_ase_writes_comes_back(tmp_path):
