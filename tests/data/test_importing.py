@@ -187,3 +187,15 @@ def test_a_label_that_one_of_several_inputs_has_is_taken(tmp_path):
         (tmp_path / name).write_text(f"1\nProperties=species:S:1:pos:R:3 {comment}\nH 0 0 0\n")
     store = import_inputs([tmp_path / "a.xyz", tmp_path / "b.xyz"], tmp_path / "set", ReadOptions((GAP,))).store
     assert np.array_equal(store.column("gap"), [1.5, np.nan], equal_nan=True)
+
+
+def test_labels_that_no_input_has_are_left_out_where_that_is_allowed(tmp_path, caplog):
+    path = tmp_path / "a.xyz"
+    path.write_text("1\nProperties=species:S:1:pos:R:3 gap=1.5\nH 0 0 0\n")
+    options = ReadOptions((GAP, Label("mu", "D", "intensive")), allow_missing=True)
+    assert list(import_inputs([path], tmp_path / "set", options).store.labels) == ["gap"]
+    with pytest.raises(InputError, match="no row of the inputs has a label 'mu'"):
+        import_inputs([path], tmp_path / "set", ReadOptions(options.targets[1:], allow_missing=True))
+    with caplog.at_level("INFO", logger="molformer"):
+        import_inputs([path], tmp_path / "set")
+    assert "labels: gap (intensive, Ha)" in caplog.text

@@ -45,6 +45,7 @@ class ReadOptions:
         points: points drawn from the surface of a mesh.
         seed: of that draw.
         add_hydrogens: add the hydrogens that a MOL, SDF, MOL2 or PDB record with 3-D coordinates lacks.
+        allow_missing: leave targets out that no input has, unless none is left, rather than refuse them.
     """
 
     targets: tuple[Label, ...] = ()
@@ -53,6 +54,7 @@ class ReadOptions:
     points: int = 1024
     seed: int = 0
     add_hydrogens: bool = False
+    allow_missing: bool = False
 
 
 @dataclass(frozen=True)
