@@ -172,6 +172,7 @@ def test_a_wrong_cell_among_numbers_is_a_rejected_row(tmp_path):
         ("a.xyz", "1\nProperties=species:S:1:pos:R:3 Energy=-1.5 gap=2.5\nH 0 0 0\n", "'enrgy': perhaps Energy"),
         ("a.sdf", "", "'enrgy': perhaps ENERGY"),
         ("a.smi", "CCO\n", "'enrgy': they have none"),
+        ("a.pts", "0 0 0\n", "'enrgy': they have none"),
     ],
 )
 def test_a_misspelt_label_is_named_with_its_like(tmp_path, name, content, message):
