@@ -229,3 +229,18 @@ def test_an_error_inside_does_not_end_an_iteration(store, monkeypatch):
     monkeypatch.setattr(type(store), "_text", lambda *_: [][0])
     with pytest.raises(IndexError):
         list(store)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"), [("ptr", "offsets 'ptr'"), ("name.ptr", "offsets"), ("geometry", "origin")]
+)
+def test_offsets_and_indices_that_are_none_are_refused_when_it_is_opened(tmp_path, store, column, message):
+    content = bytearray(store.path.read_bytes())
+    length = int.from_bytes(content[:8], "little")
+    entry = json.loads(content[8 : 8 + length])[column]
+    start, size = 8 + length + entry["data_offsets"][0], 8 if column.endswith("ptr") else 1
+    content[start + size : start + 2 * size] = (200).to_bytes(size, "little")
+    path = tmp_path / "changed.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=message):
+        StructureStore(path)

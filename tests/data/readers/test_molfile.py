@@ -318,6 +318,16 @@ def test_a_flat_molecule_with_all_hydrogens_is_taken_as_it_is(tmp_path):
     assert entry.smiles == "C=O"
 
 
+def test_a_flat_atom_with_four_neighbours_is_a_drawing_whatever_its_bonds(tmp_path):
+    places = ((0, 0), (1.09, 0), (-1.09, 0), (0, 1.09), (0, -1.09))
+    atoms = "".join(f"{i} A{i} {x} {y} 0.0 {'H' if i > 1 else 'C.3'} 1 M 0.0\n" for i, (x, y) in enumerate(places, 1))
+    bonds = "".join(f"{i} 1 {i + 1} 1\n" for i in range(1, 5))
+    head = "@<TRIPOS>MOLECULE\nmethane\n5 4 0 0 0\nSMALL\nNO_CHARGES\n\n"
+    (tmp_path / "a.mol2").write_text(f"{head}@<TRIPOS>ATOM\n{atoms}@<TRIPOS>BOND\n{bonds}")
+    (entry,) = read_file(tmp_path / "a.mol2")
+    assert (entry.structure, entry.smiles) == (None, "C")
+
+
 @pytest.mark.parametrize("smiles", ["C", "N", "CCO"])
 def test_a_drawing_with_all_hydrogens_stays_a_drawing(tmp_path, smiles):
     from rdkit.Chem import rdDepictor
