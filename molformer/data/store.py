@@ -76,17 +76,16 @@ class StructureStore(Sequence[Structure]):
                 raise StoreError(f"'{self.path}' is a safetensors file but not a molformer store")
             header, self._columns = _memory_map(self.path)
             self.manifest: dict[str, Any] = json.loads(text)
-            version = int(self.manifest["format"])
+            if int(self.manifest["format"]) > FORMAT:
+                raise StoreError(
+                    f"'{self.path}' has store format {self.manifest['format']}, this version reads up to {FORMAT}: "
+                    "install a newer molformer"
+                )
             if self.manifest.get("header_sha256", "") not in ("", _header_hash(header, self.manifest)):
                 raise ValueError("its header differs from its hash")
             self.labels = {entry["name"]: Label(**entry) for entry in self.manifest["labels"]}
         except (SafetensorError, InputError, UnitError, *DAMAGE) as error:
             raise StoreError(f"'{self.path}' is damaged or not a store: {one_line(error)}") from None
-        if version > FORMAT:
-            raise StoreError(
-                f"'{self.path}' has store format {version}, this version reads up to {FORMAT}: install a newer "
-                "molformer"
-            )
 
     def _check(self) -> None:
         """Compare counts, columns and offsets with each other, so that no structure is cut short or missing.

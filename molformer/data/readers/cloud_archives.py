@@ -49,8 +49,9 @@ def _hdf5(content: Path | io.BytesIO, names: Sequence[str], max_bytes: int) -> d
     import h5py
 
     with h5py.File(content, "r") as file:
-        there = [name for name in names if name in file.keys()]  # noqa: SIM118 - `in file` would follow links
-        found = {name: each for name in there if isinstance(each := member(file, name), h5py.Dataset)}
+        there = {*file}  # `in file` would follow links
+        found = {name: member(file, name) for name in names if name in there}
+        found = {name: each for name, each in found.items() if isinstance(each, h5py.Dataset)}
         _refuse_large(sum(each.nbytes for each in found.values()), max_bytes)
         return {name: np.asarray(each) for name, each in found.items()}
 

@@ -65,14 +65,14 @@ def labels(path: Path, options: ReadOptions) -> list[Label]:
 
 
 def _molecules(file: Any) -> Iterator[Any]:
-    for name in file.keys():  # noqa: SIM118
+    for name in file:
         group = member(file, name)
-        if hasattr(group, "keys") and {"atomic_numbers", "conformations"} <= set(group.keys()):
+        if hasattr(group, "keys") and {"atomic_numbers", "conformations"} <= {*group}:
             yield group
 
 
 def _labels_of(molecule: Any) -> tuple[Label, ...]:
-    return tuple(label for name, label, _ in _LABELS.values() if name in molecule)
+    return tuple(label for name, label, _ in _LABELS.values() if name in {*molecule})
 
 
 def _entries(path: Path, group: int, molecule: Any, wanted: tuple[Label, ...]) -> Iterator[Entry]:
@@ -81,7 +81,7 @@ def _entries(path: Path, group: int, molecule: Any, wanted: tuple[Label, ...]) -
         numbers = _array(molecule, "atomic_numbers", (None,)).astype(np.int64)
         pos = _array(molecule, "conformations", (None, len(numbers), 3))
         pos = pos * units.factor(_unit(member(molecule, "conformations"), "a0"), "Å")
-        smiles = _text(member(molecule, "smiles")) if "smiles" in molecule else ""
+        smiles = _text(member(molecule, "smiles")) if "smiles" in {*molecule} else ""
         charge = _charge(smiles)
         values = {label.name: _values(molecule, label, len(pos), len(numbers)) for label in wanted}
         refuse_placeholders(numbers)
@@ -107,7 +107,7 @@ def _values(molecule: Any, label: Label, count: int, atoms: int) -> np.ndarray |
     name, usual, sign = _LABELS[label.name]
     if label.kind != usual.kind:
         raise InputError(f"label '{label.name}' is of kind '{usual.kind}', not '{label.kind}'")
-    if name not in molecule:
+    if name not in {*molecule}:  # `in molecule` would follow links
         return None
     shape = (count, atoms, *usual.shape) if usual.per_node else (count, *usual.shape)
     flat = member(molecule, name).ndim == len(shape)  # charges have one axis more, of length 1

@@ -17,7 +17,8 @@ def member(group: Any, name: str) -> Any:
     """
     import h5py
 
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+    # Not by `group.get` or `in`, which open what a link points to.
+    if group.id.links.get_info(name.encode(errors="surrogateescape")).type != h5py.h5l.TYPE_HARD:
         raise ValueError(f"'{name}' is a link to another place or file, which is not followed: copy the array itself")
     found = group[name]
     if isinstance(found, h5py.Dataset):
