@@ -4,6 +4,27 @@ Every message says what is wrong, where (file, row, SMILES) and what to do about
 line prints it as it is and ends with status 2. Anything else that is raised is a defect of this package.
 """
 
+import struct
+import zipfile
+import zlib
+from tokenize import TokenError
+
+DAMAGE = (
+    *(
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        SyntaxError,
+        TokenError,
+        OverflowError,
+        struct.error,
+    ),
+    *(OSError, EOFError, RuntimeError, MemoryError, SystemError, zipfile.BadZipFile, zlib.error),
+)
+"""What libraries raise that read a damaged file."""
+
 
 class MolformerError(Exception):
     """Base of all errors that are the input's fault and not the program's.
@@ -36,6 +57,12 @@ class TooLargeError(MolformerError):
     status = "too_large"
 
 
+class NotFiniteError(MolformerError):
+    """A structure for which a model's numbers overflow, so that there is no value to show."""
+
+    status = "not_finite"
+
+
 class StoreError(MolformerError):
     """A structure store that is missing, damaged, foreign or lacks a label."""
 
@@ -54,3 +81,8 @@ class UnitError(MolformerError):
 
 class TrainingError(MolformerError):
     """A training run that cannot go on, such as one whose loss is no longer finite."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__

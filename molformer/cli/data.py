@@ -30,6 +30,9 @@ def import_(
     conformers: Annotated[str, typer.Option(help="given, etkdg or etkdg+mmff.")] = "etkdg+mmff",
     seed: Annotated[int, typer.Option(help="Of conformers, and of a data set that is made.")] = 7,
     count: Annotated[int, typer.Option(help="Structures of a data set that is made; 0 for its own number.")] = 0,
+    add_hydrogens: Annotated[
+        bool, typer.Option("--add-hydrogens", help="To 3-D SDF, MOL2 and PDB that lack them.")
+    ] = False,
     points: Annotated[int, typer.Option(help="Points sampled from a mesh.")] = 1024,
     processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
     cache: Annotated[bool, typer.Option(help="Keep geometries from one import to the next.")] = True,
@@ -65,7 +68,8 @@ def import_(
                 inputs[0], output, source_file, policy, workers, row, kept, bytes_there, count, seed
             )
         else:
-            options = ReadOptions(parse_targets(target, inputs), smiles_column, points=points, seed=seed)
+            labels = parse_targets(target, inputs)
+            options = ReadOptions(labels, smiles_column, points=points, seed=seed, add_hydrogens=add_hydrogens)
             result = import_inputs(inputs, output, options, policy, workers, progress=row, cache=kept)
     console.print(f"Wrote {len(result.store)} structures to {result.store.path}")
     if result.record is not None:

@@ -40,6 +40,9 @@ def predict(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first input that fails.")] = False,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="End with status 0 even if inputs failed.")] = False,
     smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
+    add_hydrogens: Annotated[
+        bool, typer.Option("--add-hydrogens", help="To 3-D SDF, MOL2 and PDB that lack them.")
+    ] = False,
     processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
     batch_size: Annotated[int, typer.Option(help="Geometries that are computed together.")] = 32,
     memory: Annotated[float, typer.Option(help="GiB that a batch may take; larger molecules are refused.")] = 4.0,
@@ -68,7 +71,7 @@ def predict(
             raise InputError(f"cannot write '{output}': it is an input")
     elif resume:
         raise InputError("--resume needs the --output FILE of the run that was killed")
-    entries, workers = _entries_and_processes(inputs, smiles_column, processes)
+    entries, workers = _entries_and_processes(inputs, smiles_column, processes, add_hydrogens)
     layout, failed = predictor.layout(question, conformers), Failures()
     with ExitStack() as stack:
         writer: Any = None
@@ -174,12 +177,14 @@ def check(
         raise typer.Exit(1)
 
 
-def _entries_and_processes(inputs: list[str], smiles_column: str, processes: int) -> "tuple[Iterator[Entry], int]":
+def _entries_and_processes(
+    inputs: list[str], smiles_column: str, processes: int, add_hydrogens: bool = False
+) -> "tuple[Iterator[Entry], int]":
     """What is to be predicted, and how many processes make its geometries."""
     from molformer.data.readers import ReadOptions
     from molformer.inference.inputs import processes_for, read_inputs, read_lines
 
-    options = ReadOptions(smiles_column=smiles_column)
+    options = ReadOptions(smiles_column=smiles_column, add_hydrogens=add_hydrogens)
     parts = (read_lines(sys.stdin) if source == "-" else read_inputs([source], options) for source in inputs)
     many = iter(inputs) if "-" in inputs else inputs
     return chain.from_iterable(parts), processes_for(many, None if processes < 0 else processes)

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -156,6 +157,7 @@ def open_data(
     smiles_column: str = "",
     processes: int = 0,
     progress: Callable[[], None] | None = None,
+    allow_missing: bool = False,
 ) -> StructureStore:
     """A store as it is; anything else imported into a store of the cache, once for the same files and labels.
 
@@ -165,6 +167,7 @@ def open_data(
         smiles_column: see `ReadOptions`.
         processes: worker processes that make geometries.
         progress: called after every row of an import.
+        allow_missing: see `ReadOptions`.
 
     Raises:
         StoreError: the store is missing or damaged.
@@ -176,7 +179,7 @@ def open_data(
     if len(inputs) == 1 and not (is_file(inputs[0]) and suffix_of(Path(inputs[0])) != ".safetensors"):
         return StructureStore(inputs[0])
     labels = parse_targets(targets, inputs)
-    options = ReadOptions(labels, smiles_column)
+    options = ReadOptions(labels, smiles_column, allow_missing=allow_missing)
     facts = [str(labels), smiles_column, *(_stamp(name) for name in inputs)]
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     path = cache_folder() / "stores" / f"{Path(inputs[0]).stem}-{key}.safetensors"
@@ -268,7 +271,37 @@ def _labels_of(inputs: Sequence[str | Path], options: ReadOptions) -> list[Label
                     f"'{path}' has '{label.name}' as {label.kind} in '{label.unit}', an earlier input as {known.kind} "
                     f"in '{known.unit}': import them apart"
                 )
-    return list(labels.values())
+    missing = _missing(inputs, options)
+    if not options.targets and labels:
+        shown = ", ".join(
+            f"{label.name} ({label.kind}{', ' * bool(label.unit)}{label.unit})" for label in labels.values()
+        )
+        logger.info("labels: %s", shown)
+    return [label for label in labels.values() if label.name not in missing]
+
+
+def _missing(inputs: Sequence[str | Path], options: ReadOptions) -> set[str]:
+    """Targets that no input has, where the inputs can tell; most often they are misspelt.
+
+    Raises:
+        InputError: there are some, and `options` do not allow it, or all are missing.
+    """
+    missing, seen = {target.name for target in options.targets}, set[str]()
+    for path in (Path(name) for name in inputs if is_file(name)):
+        names = format_of(path).names
+        if names is None:
+            return set()
+        for name in names(path, options) if missing else ():
+            missing.discard(name)
+            seen.add(name)
+            if not missing:
+                break
+    if missing and not (options.allow_missing and len(missing) < len(options.targets)):
+        name, by_key = min(missing), {other.lower(): other for other in sorted(seen)}
+        near = [by_key[key] for key in get_close_matches(name.lower(), by_key, cutoff=0.5)] or sorted(seen)[:10]
+        hint = f"perhaps {' or '.join(near)}" if near else "they have none"
+        raise InputError(f"no row of the inputs has a label '{name}': {hint}")
+    return missing
 
 
 def _entries(inputs: Sequence[str | Path], options: ReadOptions) -> Iterator[Entry]:

@@ -13,7 +13,7 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -24,13 +24,18 @@ from safetensors import SafetensorError, safe_open
 
 from molformer.data.structure import Label, Structure
 from molformer.elements import SYMBOLS
-from molformer.errors import InputError, StoreError
+from molformer.errors import DAMAGE, InputError, StoreError, UnitError, one_line
 
 FORMAT = 1
 """Version of the store format; readers refuse what is newer than they are."""
 
 _MANIFEST = "molformer.store"
 _SAFETENSORS_NAME = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8", "int8": "I8"}
+_MANIFEST_KEYS = frozenset(
+    ("format", "structures", "atoms", "elements", "labels", "geometries", "source", "sha256", "header_sha256")
+)
+_OFFSETS = ("ptr", "smiles.ptr", "name.ptr")
+_COLUMNS = ("numbers", "pos", "charge", "spin", "group", "geometry", *_OFFSETS, "smiles.utf8", "name.utf8")
 _COPY_BYTES = 1 << 20
 
 
@@ -53,24 +58,68 @@ class StructureStore(Sequence[Structure]):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._open(path)
+        try:
+            self._check()
+        except DAMAGE as error:
+            raise StoreError(f"'{self.path}' is damaged: {one_line(error)}") from None
+
+    def _open(self, path: str | os.PathLike[str]) -> None:
+        """Map the file and look at its header."""
         self.path = store_path(path)
         if not self.path.is_file():
             raise StoreError(f"there is no store at '{self.path}'")
         try:
             with safe_open(self.path, framework="np") as file:
-                manifest = (file.metadata() or {}).get(_MANIFEST)
-        except (SafetensorError, OSError) as error:
-            raise StoreError(f"'{self.path}' is damaged or not a store: {error}") from None
-        if manifest is None:
-            raise StoreError(f"'{self.path}' is a safetensors file but not a molformer store")
-        self.manifest: dict[str, Any] = json.loads(manifest)
-        if self.manifest["format"] > FORMAT:
-            raise StoreError(
-                f"'{self.path}' has store format {self.manifest['format']}, this version reads up to {FORMAT}: "
-                "install a newer molformer"
-            )
-        self._columns = _memory_map(self.path)
-        self.labels = {entry["name"]: Label(**entry) for entry in self.manifest["labels"]}
+                text = (file.metadata() or {}).get(_MANIFEST)
+            if text is None:
+                raise StoreError(f"'{self.path}' is a safetensors file but not a molformer store")
+            header, self._columns = _memory_map(self.path)
+            self.manifest: dict[str, Any] = json.loads(text)
+            if int(self.manifest["format"]) > FORMAT:
+                raise StoreError(
+                    f"'{self.path}' has store format {self.manifest['format']}, this version reads up to {FORMAT}: "
+                    "install a newer molformer"
+                )
+            if self.manifest.get("header_sha256", "") not in ("", _header_hash(header, self.manifest)):
+                raise ValueError("its header differs from its hash")
+            self.labels = {entry["name"]: Label(**entry) for entry in self.manifest["labels"]}
+        except (SafetensorError, InputError, UnitError, *DAMAGE) as error:
+            raise StoreError(f"'{self.path}' is damaged or not a store: {one_line(error)}") from None
+
+    def _check(self) -> None:
+        """Compare counts, columns and offsets with each other, so that no structure is cut short or missing.
+
+        Raises:
+            ValueError: they do not fit; or another of `DAMAGE`.
+        """
+        if unknown := set(self.manifest) - _MANIFEST_KEYS:
+            raise ValueError(f"its manifest has an unknown entry '{min(unknown)}'")
+        count, atoms = (self.manifest[key] for key in ("structures", "atoms"))
+        texts = ("smiles", "name")
+        rows: dict[str, int | None] = dict.fromkeys((*self._columns, *_COLUMNS), count)
+        rows |= dict.fromkeys(("numbers", "pos", *self._columns.keys() & {"features"}), atoms)
+        rows |= dict.fromkeys(_OFFSETS, count + 1) | {f"{name}.utf8": None for name in texts}
+        shapes: dict[str, tuple[int, ...]] = {"pos": (3,), "cell": (3, 3), "pbc": (3,)}
+        for label in self.labels.values():
+            shapes[f"label.{label.name}"] = label.shape
+            rows[f"label.{label.name}"] = atoms if label.per_node else count
+        for name, expected in rows.items():
+            column = self._columns[name]
+            kind = "f" if name in ("pos", "cell", "pbc", "features") or name.startswith("label.") else "iu"
+            right = shapes.get(name, column.shape[1:] if name == "features" else ())
+            if column.shape[1:] != right or expected not in (None, len(column)) or column.dtype.kind not in kind:
+                raise ValueError(f"its column '{name}' of shape {column.shape} and type {column.dtype} does not fit")
+        for name, stop in (("ptr", atoms), *((f"{text}.ptr", len(self._columns[f"{text}.utf8"])) for text in texts)):
+            offsets = self._columns[name]
+            if offsets[0] != 0 or offsets[-1] != stop or (np.diff(offsets) < 0).any():
+                raise ValueError(f"its offsets '{name}' do not rise from 0 to {stop}")
+        if count and int(self._columns["geometry"].max()) >= len(self.manifest["geometries"]):
+            raise ValueError("a structure has an origin of its geometry that the manifest does not name")
+        self.elements  # noqa: B018 - the symbols are known
+
+    def __iter__(self) -> Iterator[Structure]:
+        return map(self.__getitem__, range(len(self)))  # unlike that of `Sequence`, not ended by an error inside
 
     def __len__(self) -> int:
         return int(self.manifest["structures"])
@@ -103,7 +152,7 @@ class StructureStore(Sequence[Structure]):
         return str(self.path)  # a worker process maps the file anew
 
     def __setstate__(self, path: str) -> None:
-        self.__init__(path)  # type: ignore[misc]
+        self._open(path)
 
     def rows(self, index: int) -> slice:
         """Rows of the per-atom columns that belong to structure `index`."""
@@ -155,7 +204,7 @@ class StructureStore(Sequence[Structure]):
         return self.labels[name]
 
     def verify(self) -> None:
-        """Compare the content with the hash in the manifest.
+        """Compare the content with the hash in the manifest; the header is compared with its own whenever one opens it.
 
         Raises:
             StoreError: they differ: the file was damaged after it was written.
@@ -179,7 +228,7 @@ class StructureStore(Sequence[Structure]):
 
     def _text(self, name: str, index: int) -> str:
         ptr = self._columns[f"{name}.ptr"]
-        return bytes(self._columns[f"{name}.utf8"][int(ptr[index]) : int(ptr[index + 1])]).decode()
+        return bytes(self._columns[f"{name}.utf8"][int(ptr[index]) : int(ptr[index + 1])]).decode(errors="replace")
 
 
 class StoreWriter:
@@ -261,7 +310,7 @@ class StoreWriter:
         rows: dict[str, Any] = {
             "ptr": [self._atoms],
             "group": [structure.group],
-            "pos": structure.pos,
+            "pos": structure.near_origin(),
             "numbers": structure.numbers,
             "charge": [structure.charge],
             "spin": [structure.spin],
@@ -338,6 +387,7 @@ class StoreWriter:
             "source": self.source,
             "sha256": digest.hexdigest(),
         }
+        manifest["header_sha256"] = _header_hash(header, manifest)
         header["__metadata__"] = {_MANIFEST: json.dumps(manifest, ensure_ascii=False)}
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
@@ -396,8 +446,14 @@ def _blocks(path: Path) -> Iterable[bytes]:
             yield block
 
 
-def _memory_map(path: Path) -> dict[str, np.ndarray]:
-    """Read-only views of all arrays of a safetensors file that has been checked already."""
+def _header_hash(header: dict[str, Any], manifest: dict[str, Any]) -> str:
+    """Hash of all that a header says: names, types and places of the columns, and the manifest but this hash."""
+    said = [header, {key: value for key, value in manifest.items() if key != "header_sha256"}]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _memory_map(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header, and read-only views of all arrays, of a safetensors file that has been checked already."""
     with open(path, "rb") as file:
         length = struct.unpack("<Q", file.read(8))[0]
         header = json.loads(file.read(length))
@@ -408,4 +464,4 @@ def _memory_map(path: Path) -> dict[str, np.ndarray]:
     for key, entry in header.items():
         start, end = (8 + length + offset for offset in entry["data_offsets"])
         columns[key] = whole[start:end].view(dtypes[entry["dtype"]]).reshape(entry["shape"])
-    return columns
+    return header, columns

@@ -14,6 +14,15 @@ from molformer.elements import MAX_NUMBER, formula
 from molformer.errors import InputError
 from molformer.targets.label import Label as Label
 
+FAR = 100.0
+"""Distance from the origin, Å, from which single precision would lose more of a position than 4e-6 Å."""
+
+WIDEST = 1e4
+"""Extent of a molecule, and length of a lattice vector, beyond which they are refused, Å."""
+
+THINNEST = 0.5
+"""Height of a cell along a periodic direction below which it is refused, Å: no atom is so near its own image."""
+
 
 @dataclass(frozen=True, eq=False)
 class Structure:
@@ -34,7 +43,8 @@ class Structure:
         labels: values by label name; numbers (), vectors (3,), per atom (n,) or (n, 3); NaN where missing.
 
     Raises:
-        InputError: shapes do not fit, a position is not finite, or a number is not an element.
+        InputError: shapes do not fit, a position is not finite, a number is not an element, or molecule or cell have
+            sizes that none has: see `WIDEST` and `THINNEST`.
 
     Example:
         >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
@@ -97,10 +107,43 @@ class Structure:
         if not np.isfinite(self.pos).all():
             atom = int(np.argwhere(~np.isfinite(self.pos))[0, 0])
             raise InputError(f"{where}the position of atom {atom + 1} is not a finite number")
-        if self.cell is not None and (self.cell.shape != (3, 3) or not abs(np.linalg.det(self.cell)) > 1e-6):
-            raise InputError(f"{where}the cell must be three independent lattice vectors (3, 3)")
+        with np.errstate(over="ignore"):
+            extent = float(np.ptp(self.pos, axis=0).max())
+        if not extent <= (WIDEST if self.numbers.any() else 1e30):
+            raise InputError(f"{where}its positions extend over {extent:.3g} Å, which no molecule does: check the unit")
+        if self.cell is not None:
+            self._check_cell(where)
         if self.features is not None and self.features.shape[:-1] != (len(self),):
             raise InputError(f"{where}features of shape {self.features.shape} do not fit {len(self)} atoms; use (n, F)")
+
+    def _check_cell(self, where: str) -> None:
+        cell = self.cell
+        assert cell is not None
+        finite = cell.shape == (3, 3) and bool((np.abs(cell) < 1e100).all())
+        if not finite or not abs(np.linalg.det(cell)) > 1e-6:
+            raise InputError(f"{where}the cell must be three independent lattice vectors (3, 3)")
+        longest = float(np.linalg.norm(cell, axis=1).max())
+        lowest = float((1 / np.linalg.norm(np.linalg.inv(cell), axis=0))[np.array(self.pbc)].min(initial=np.inf))
+        if longest > WIDEST or lowest < THINNEST:
+            raise InputError(
+                f"{where}a cell with a lattice vector of {longest:.3g} Å and a least height of {lowest:.3g} Å is not "
+                f"plausible: use at most {WIDEST:g} Å and at least {THINNEST} Å"
+            )
+
+    def near_origin(self) -> np.ndarray:
+        """Positions (n, 3) that single precision can hold: as they are, or moved as a whole, and into the cell.
+
+        Example:
+            >>> Structure([1, 1], [[1e8, 0, 0], [1e8 + 0.75, 0, 0]]).near_origin()[:, 0].tolist()
+            [-0.375, 0.375]
+        """
+        pos = self.pos
+        if np.abs(pos).max() <= FAR:
+            return pos
+        pos = pos - (pos.min(axis=0) / 2 + pos.max(axis=0) / 2)
+        if self.cell is not None and np.abs(pos).max() > FAR:
+            pos = pos - np.where(self.pbc, np.floor(pos @ np.linalg.inv(self.cell)), 0.0) @ self.cell
+        return pos
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -62,6 +62,8 @@ class GraphBatch:
     def from_structures(cls, structures: Sequence["Structure"], dtype: torch.dtype = torch.float32) -> Self:
         """Collate structures; labels that the first one has are taken from all of them.
 
+        Positions far from the origin are moved to it first, where `dtype` loses nothing, see `Structure.near_origin`.
+
         Raises:
             InputError: their features differ in width.
         """
@@ -75,7 +77,7 @@ class GraphBatch:
             labels[name] = torch.from_numpy(np.concatenate(values) if per_node else np.stack(values))
         return cls(
             numbers=torch.from_numpy(np.concatenate([structure.numbers for structure in structures])),
-            pos=torch.from_numpy(np.concatenate([structure.pos for structure in structures])).to(dtype),
+            pos=torch.from_numpy(np.concatenate([structure.near_origin() for structure in structures])).to(dtype),
             ptr=torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])),
             batch=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
             charge=torch.tensor([structure.charge for structure in structures], dtype=dtype),

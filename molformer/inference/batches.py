@@ -63,7 +63,10 @@ class Work:
             if error is not None:
                 return Job(entry, error=error)
         structures = (entry.structure, *entry.conformers)
-        edges = tuple(count_edges(structure, self.cutoff) for structure in structures)
+        try:
+            edges = tuple(count_edges(structure, self.cutoff) for structure in structures)
+        except TooLargeError as error:
+            return Job(entry, error=TooLargeError(f"{entry.name}: {error}"))
         if max(edges) > self.most_edges:
             message = (
                 f"{entry.name}: {len(entry.structure)} atoms with {max(edges)} edges need about "

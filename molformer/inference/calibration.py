@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from molformer.data.sampling import farthest
-from molformer.errors import ModelError
+from molformer.errors import DAMAGE, ModelError, one_line
 from molformer.graph import GraphBatch
 from molformer.inference.features import invariant_features
 from molformer.inference.forward import run_graph, threads
@@ -139,16 +139,29 @@ class Calibration:
                 arrays = {name: file.get_tensor(name) for name in ("references", "mean", "scale", "distances")}
             if about["format"] > FORMAT:
                 raise ModelError(f"'{path}' was written by a newer molformer: install that")
-            return cls(
+            found = cls(
                 half_widths={str(name): float(width) for name, width in about["half_widths"].items()},
                 level=float(about["level"]),
-                charges=tuple(about["charges"]),
-                spins=tuple(about["spins"]),
-                geometries=tuple(about["geometries"]),
+                charges=tuple(int(charge) for charge in about["charges"]),
+                spins=tuple(int(spin) for spin in about["spins"]),
+                geometries=tuple(str(geometry) for geometry in about["geometries"]),
                 **{name: array.astype(np.float64) for name, array in arrays.items()},
             )
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"'{path}' is damaged: {str(error).splitlines()[0]}") from None
+            found._check()
+        except (SafetensorError, *DAMAGE) as error:
+            raise ModelError(f"'{path}' is damaged: {one_line(error)}") from None
+        return found
+
+    def _check(self) -> None:
+        """Refuse numbers that are not finite, and shapes that do not fit each other, with a `ValueError`."""
+        width = self.references.shape[-1:]
+        if self.references.ndim != 2 or not self.mean.shape == self.scale.shape == width or self.distances.ndim != 1:
+            raise ValueError("its arrays do not fit each other")
+        arrays = [self.references, self.mean, self.scale, self.distances, np.array([*self.half_widths.values()])]
+        if not all(np.isfinite(each).all() for each in arrays) or not (self.scale > 0).all():
+            raise ValueError("a number is not finite, or a scale not positive")
+        if not 0 < self.level < 1 or min(self.half_widths.values(), default=0.0) < 0 or not len(self.references):
+            raise ValueError("its intervals or references are none")
 
 
 def calibrate(

@@ -16,7 +16,9 @@ from molformer.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Status = Literal["ok", "invalid_input", "embedding_failed", "unsupported_element", "out_of_domain", "too_large"]
+Status = Literal[
+    "ok", "invalid_input", "embedding_failed", "unsupported_element", "out_of_domain", "too_large", "not_finite"
+]
 """What became of an input. Rows that are `ok` or `out_of_domain` have values, the others have none."""
 
 

@@ -39,7 +39,7 @@ class Predictor:
         calibrations: of each network, see `Calibration`; None where there is none.
 
     Raises:
-        ModelError: the models of an ensemble do not predict the same targets.
+        ModelError: the models of an ensemble do not predict the same targets, or a calibration is not its model's.
     """
 
     def __init__(
@@ -55,6 +55,12 @@ class Predictor:
         self.folders: tuple[Path, ...] = ()
         self.devices: tuple[str, ...] = ()
         assert len(self.calibrations) == len(self.models) > 0
+        for each, calibration in zip(self.models, self.calibrations, strict=True):
+            if calibration is not None and len(calibration.mean) != each.num_features:
+                raise ModelError(
+                    f"the reference of the model has {len(calibration.mean)} features and the model "
+                    f"{each.num_features}: they do not belong together"
+                )
         for other in self.models[1:]:
             if other.targets != self.model.targets:
                 raise ModelError(

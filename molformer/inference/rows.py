@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from molformer.errors import NotFiniteError
 from molformer.inference.batches import Job
 from molformer.inference.calibration import Calibration
 from molformer.inference.domain import familiar_geometry, outside
@@ -46,6 +47,10 @@ def row_of(
     for target, shown, factor in zip(question.targets, question.shown, question.factors, strict=True):
         by_model = [[each[place].values[target.name] for each in outputs] for place in range(len(calibrations))]
         width = _half_width(target.name, calibrations) if familiar else None
+        absent = target.kind == "stress" and not structure.periodic
+        if not absent and not np.isfinite(by_model).all():
+            error = NotFiniteError(f"{name}: the model gives no finite number for '{target.name}' of this structure")
+            return Prediction(name, error.status, str(error), structure)  # type: ignore[arg-type]
         values[target.name] = combined(shown, factor * np.array(by_model), None if width is None else factor * width)
     if reasons:
         message = f"{name}: {'; '.join(reasons)}"

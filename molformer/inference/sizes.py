@@ -3,12 +3,11 @@
 What a prediction needs is about in proportion to the edges. Letters: n atoms, M = (lmax+1)² components, C channels.
 """
 
-import math
-
 import numpy as np
 from scipy.spatial import cKDTree
 
 from molformer.data.structure import Structure
+from molformer.graph.periodic import count_periodic
 from molformer.models.property import PropertyModel
 
 _FEW = 32
@@ -33,12 +32,12 @@ def edge_bytes(model: PropertyModel) -> int:
 def count_edges(structure: Structure, cutoff: float) -> int:
     """Edges of a structure, at most: every pair if it is small, those within the cutoff (Å) otherwise.
 
-    A periodic structure is taken to be as dense everywhere as it is on average, if that gives more.
+    Raises:
+        TooLargeError: a periodic structure has far too many images within the cutoff.
     """
     atoms = len(structure)
     if structure.cell is not None:
-        dense = atoms**2 / abs(np.linalg.det(structure.cell)) * 4 / 3 * math.pi * cutoff**3
-        return max(int(dense), _within(structure, cutoff))
+        return count_periodic(structure.pos, structure.cell, np.array(structure.pbc), cutoff)
     return atoms * (atoms - 1) if atoms <= _FEW else _within(structure, cutoff)
 
 

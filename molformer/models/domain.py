@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from molformer.elements import MAX_NUMBER
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -29,5 +31,12 @@ class Domain:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of `to_dict`."""
-        return cls(tuple(values["elements"]), int(values["max_atoms"]), tuple(values["geometries"]))
+        """Inverse of `to_dict`.
+
+        Raises:
+            ValueError: an element is none.
+        """
+        elements = tuple(int(number) for number in values["elements"])
+        if elements and not 0 <= min(elements) <= max(elements) <= MAX_NUMBER:
+            raise ValueError(f"an atomic number of its domain does not lie between 0 and {MAX_NUMBER}")
+        return cls(elements, int(values["max_atoms"]), tuple(str(each) for each in values["geometries"]))

@@ -2,15 +2,17 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from molformer.errors import ModelError
+from molformer.errors import DAMAGE, ModelError
+from molformer.models.config import SE3TransformerConfig
 
 FORMAT = 2
 """Version of the folder; what is newer is refused.
@@ -18,6 +20,10 @@ FORMAT = 2
 New in 2 are `forces`, the encoder's `stochastic_depth`, and scales of forces and stress among the weights; where a
 folder lacks them, they have defaults.
 """
+
+
+LARGEST = 1024
+"""A size that a config may have without a weight of such a dimension: that of a part that the network does without."""
 
 
 def write_folder(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
@@ -48,8 +54,9 @@ def read_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
     """Config and weights of a model folder.
 
     Raises:
-        ModelError: it is missing, incomplete or of a newer format.
+        ModelError: it is missing, incomplete, of a newer format, or a weight is not a finite number.
         SafetensorError: the weights are damaged.
+        ValueError: the sizes of the config are not those of the weights; or another of `DAMAGE`.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -57,14 +64,45 @@ def read_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise ModelError(f"'{folder}' is not a model folder: it has no {name}")
-    return _read_config(folder / "config.json"), load_file(folder / "model.safetensors")
+    config = _read_config(folder / "config.json")
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        _check_sizes(config["encoder"], {name: file.get_slice(name).get_shape() for name in file.keys()})  # noqa: SIM118
+    weights = load_file(folder / "model.safetensors")
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise ModelError(f"the model folder '{folder}' has a weight '{name}' that is not a finite number")
+    return config, weights
+
+
+def _check_sizes(encoder: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
+    """Compare types and sizes of the config with the shapes of the weights, before a network is made of them.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    defaults = asdict(SE3TransformerConfig())
+    sizes = {**defaults, **encoder}
+    largest = max(LARGEST, *(size for shape in shapes.values() for size in shape))
+    for name, default in defaults.items():
+        value = sizes[name]
+        if type(value) is not type(default) and not (type(default) is float and type(value) is int):
+            raise ValueError(f"{name} is {value!r}, expected a value like {default!r}")
+        if type(value) is int and value > largest:
+            raise ValueError(f"{name} is {value}, and no weight has so large a dimension")
+    layers = len({name.split(".")[2] for name in shapes if name.startswith("encoder.blocks.")})
+    channels = shapes.get("encoder.species.weight", (0,))[-1]
+    if (sizes["num_layers"], sizes["channels"]) != (layers, channels):
+        raise ValueError(
+            f"its config says {sizes['num_layers']} layers of {sizes['channels']} channels, its weights are {layers} "
+            f"of {channels}"
+        )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        version = config["format"]
-    except (ValueError, KeyError, TypeError):
+        version = int(config["format"])
+    except DAMAGE:
         raise ModelError(f"'{path}' is not the configuration of a molformer model") from None
     if version > FORMAT:
         raise ModelError(

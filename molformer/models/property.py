@@ -7,13 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Self
+from typing import Self, get_args
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from molformer.errors import ConfigError, ModelError
+from molformer.errors import DAMAGE, ConfigError, InputError, ModelError, UnitError
 from molformer.graph import GraphBatch
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.derivatives import DerivedScale, differentiable, forces_and_stress
@@ -269,7 +269,7 @@ class PropertyModel(nn.Module):
         """Read a model folder.
 
         Raises:
-            ModelError: it is missing, incomplete, damaged or of a newer format.
+            ModelError: it is missing, incomplete, damaged, of a newer format, or has weights that are not finite.
         """
         try:
             config, weights = read_folder(folder)
@@ -280,9 +280,11 @@ class PropertyModel(nn.Module):
                 Domain.from_dict(config["domain"]),
                 config.get("forces", "conservative"),
             )
+            if model.pooling not in get_args(Pooling):
+                raise ValueError(f"pooling is '{model.pooling}', not one of {', '.join(get_args(Pooling))}")
             model.load_state_dict(weights)
-        except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-            reason = str(error).splitlines()[0]
+        except (SafetensorError, ConfigError, InputError, UnitError, *DAMAGE) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"the model folder '{folder}' is damaged or does not fit its config: {reason}") from None
         return model.eval()
 

@@ -97,7 +97,7 @@ def evaluate_model(
     """
     network = load_model(model, device)
     known = {target.name: target for target in network.targets}
-    store = _open(data, targets or list(known), smiles_column)
+    store = _open(data, targets or list(known), smiles_column, allow_missing=not targets)
     pairs = [(known[name], store.label(name)) for name in known if name in store.labels]
     if not pairs:
         raise ConfigError(
@@ -125,12 +125,12 @@ def evaluate_model(
     return TestResult(evaluate(predicted, [target for target, _ in pairs]), predicted, indices, store, covered)
 
 
-def _open(data: str | Sequence[str], targets: Sequence[str], smiles_column: str) -> StructureStore:
+def _open(data: str | Sequence[str], targets: Sequence[str], smiles_column: str, allow_missing: bool) -> StructureStore:
     if isinstance(data, str) and store_path(data).is_file():
         return StructureStore(data)
     from molformer.data.importing import open_data
 
-    return open_data(data, targets, smiles_column, processes=os.cpu_count() or 1)
+    return open_data(data, targets, smiles_column, os.cpu_count() or 1, allow_missing=allow_missing)
 
 
 def _factor(target: Label, label: Label) -> float:

@@ -164,3 +164,39 @@ def test_a_wrong_cell_among_numbers_is_a_rejected_row(tmp_path):
     assert targets[0].kind == "intensive"
     result = import_inputs([table], tmp_path / "set", ReadOptions(targets))
     assert (len(result.store), result.rejected) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.xyz", "1\nProperties=species:S:1:pos:R:3 Energy=-1.5 gap=2.5\nH 0 0 0\n", "'enrgy': perhaps Energy"),
+        ("a.sdf", "", "'enrgy': perhaps ENERGY"),
+        ("a.smi", "CCO\n", "'enrgy': they have none"),
+        ("a.pts", "0 0 0\n", "'enrgy': they have none"),
+    ],
+)
+def test_a_misspelt_label_is_named_with_its_like(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_text(content or "\n\n\n  0  0  0     0  0            999 V2000\nM  END\n>  <ENERGY>\n1\n\n$$$$\n")
+    with pytest.raises(InputError, match=message):
+        import_inputs([path], tmp_path / "set", ReadOptions((Label("enrgy", "eV", "extensive"),)))
+    assert not (tmp_path / "set.safetensors").exists()
+
+
+def test_a_label_that_one_of_several_inputs_has_is_taken(tmp_path):
+    for name, comment in (("a.xyz", "gap=1.5"), ("b.xyz", "")):
+        (tmp_path / name).write_text(f"1\nProperties=species:S:1:pos:R:3 {comment}\nH 0 0 0\n")
+    store = import_inputs([tmp_path / "a.xyz", tmp_path / "b.xyz"], tmp_path / "set", ReadOptions((GAP,))).store
+    assert np.array_equal(store.column("gap"), [1.5, np.nan], equal_nan=True)
+
+
+def test_labels_that_no_input_has_are_left_out_where_that_is_allowed(tmp_path, caplog):
+    path = tmp_path / "a.xyz"
+    path.write_text("1\nProperties=species:S:1:pos:R:3 gap=1.5\nH 0 0 0\n")
+    options = ReadOptions((GAP, Label("mu", "D", "intensive")), allow_missing=True)
+    assert list(import_inputs([path], tmp_path / "set", options).store.labels) == ["gap"]
+    with pytest.raises(InputError, match="no row of the inputs has a label 'mu'"):
+        import_inputs([path], tmp_path / "set", ReadOptions(options.targets[1:], allow_missing=True))
+    with caplog.at_level("INFO", logger="molformer"):
+        import_inputs([path], tmp_path / "set")
+    assert "labels: gap (intensive, Ha)" in caplog.text

@@ -1,4 +1,6 @@
+import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -167,3 +169,78 @@ def test_a_stress_belongs_to_a_periodic_structure(tmp_path):
     for bad in (slab, random_structure(4, labels={"stress": stress})):
         with pytest.raises(InputError, match="'stress' is a stress, which a structure has that is periodic in three"):
             write_store(tmp_path / "bad", [bad], [label])
+
+
+def test_a_molecule_far_from_the_origin_keeps_its_geometry(tmp_path):
+    near = random_structure(5)
+    store = write_store(tmp_path / "set", [replace(near, pos=near.pos + 1e8)])
+    pos = store[0].pos
+    assert np.allclose(pos - pos[0], near.pos - near.pos[0], atol=1e-6)
+
+
+def test_any_changed_byte_is_found_and_no_error_is_another(tmp_path, store):
+    content = store.path.read_bytes()
+    path = tmp_path / "changed.safetensors"
+    for place in range(0, len(content), 7):
+        for flip in (1, 32, 255):
+            path.write_bytes(content[:place] + bytes([content[place] ^ flip]) + content[place + 1 :])
+            with pytest.raises(StoreError) as caught:
+                StructureStore(path).verify()
+            assert "\n" not in str(caught.value)
+
+
+def without_header_hash(store, changes):
+    """The file of a store as versions before the hash of the header wrote it, with a changed manifest."""
+    content = store.path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    manifest = json.loads(header["__metadata__"]["molformer.store"])
+    del manifest["header_sha256"]
+    header["__metadata__"]["molformer.store"] = json.dumps({**manifest, **changes})
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
+def test_a_store_of_an_earlier_version_opens_and_is_checked_all_the_same(tmp_path, store):
+    path = tmp_path / "old.safetensors"
+    path.write_bytes(without_header_hash(store, {}))
+    old = StructureStore(path)
+    old.verify()
+    assert [each.name for each in old] == [each.name for each in store]
+    gap, *others = store.manifest["labels"]
+    for changes, message in (
+        ({"structures": 4}, "does not fit"),
+        ({"atoms": 10}, "does not fit"),
+        ({"geometries": []}, "origin of its geometry"),
+        ({"elements": ["Qq"]}, "damaged"),
+        ({"labels": [{**gap, "kind": "vector"}, *others]}, "label.gap"),
+        ({"labels": [{**gap, "unit": "eW"}, *others]}, "unknown unit"),
+        ({"labels": [{**gap, "kinds": "vector"}, *others]}, "damaged"),
+        ({"labels": 3}, "damaged"),
+        ({"format": "x"}, "damaged"),
+    ):
+        path.write_bytes(without_header_hash(store, changes))
+        with pytest.raises(StoreError, match=message):
+            StructureStore(path)
+
+
+def test_an_error_inside_does_not_end_an_iteration(store, monkeypatch):
+    monkeypatch.setattr(type(store), "_text", lambda *_: [][0])
+    with pytest.raises(IndexError):
+        list(store)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"), [("ptr", "offsets 'ptr'"), ("name.ptr", "offsets"), ("geometry", "origin")]
+)
+def test_offsets_and_indices_that_are_none_are_refused_when_it_is_opened(tmp_path, store, column, message):
+    content = bytearray(store.path.read_bytes())
+    length = int.from_bytes(content[:8], "little")
+    entry = json.loads(content[8 : 8 + length])[column]
+    start, size = 8 + length + entry["data_offsets"][0], 8 if column.endswith("ptr") else 1
+    content[start + size : start + 2 * size] = (200).to_bytes(size, "little")
+    path = tmp_path / "changed.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=message):
+        StructureStore(path)

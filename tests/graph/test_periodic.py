@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from molformer.data.structure import Structure
+from molformer.errors import TooLargeError
 from molformer.graph import GraphBatch
-from molformer.graph.periodic import periodic_edges
+from molformer.graph.periodic import count_periodic, periodic_edges
 from molformer.models import SE3Transformer
 from tests.helpers import moved, random_structure, small_config
 
@@ -31,6 +32,36 @@ def test_edges_are_those_of_ase(pbc):
     assert ours == theirs
     assert len(ours_src) == len(src)
     assert (ours_dst.diff() >= 0).all()
+
+
+@pytest.mark.parametrize("cell", [(5, 3000, 3000), (0.55, 9e3, 9e3), (0.6, 0.6, 9e3), (1e4, 1e4, 1e4)])
+def test_thin_and_long_cells_have_the_edges_of_ase(cell):
+    from ase import Atoms
+    from ase.neighborlist import neighbor_list
+
+    structure = random_structure(5, cell=np.diag(cell))
+    theirs = neighbor_list("i", Atoms(structure.numbers, structure.pos, cell=cell, pbc=True), 4.5)
+    assert count_periodic(structure.pos, structure.cell, np.ones(3, bool), 4.5) == len(theirs)
+    graph = GraphBatch.from_structures([structure], torch.float64)
+    assert len(periodic_edges(graph.pos, graph.ptr, graph.cell, graph.pbc, 4.5)[0]) == len(theirs)
+
+
+def test_too_many_images_and_edges_are_refused_before_they_are_made(monkeypatch):
+    pos, cell, pbc = torch.zeros(1, 3), torch.eye(3)[None], torch.ones(1, 3, dtype=torch.bool)
+    with pytest.raises(TooLargeError, match="images of a periodic structure"):
+        periodic_edges(pos, torch.tensor([0, 1]), cell, pbc, 1e6)
+    monkeypatch.setattr("molformer.graph.periodic.MOST_EDGES", 100)
+    with pytest.raises(TooLargeError, match="edges of a periodic structure"):
+        periodic_edges(pos, torch.tensor([0, 1]), cell, pbc, 5.0)
+
+
+def test_a_molecule_far_flung_in_the_batch_of_a_crystal_is_as_alone():
+    model = moved(SE3Transformer(small_config(cutoff=4.0))).double()
+    crystal, molecule = random_structure(4, cell=CELL), Structure([6, 8, 1], [[0, 0, 0], [1.1, 0, 0], [9e3, 0, 0]])
+    with torch.no_grad():
+        both = model(GraphBatch.from_structures([crystal, molecule], torch.float64))
+        alone = [model(GraphBatch.from_structures([each], torch.float64)) for each in (crystal, molecule)]
+    assert torch.allclose(both, torch.cat(alone), atol=1e-10)
 
 
 def test_a_supercell_gives_the_same_features():

@@ -277,3 +277,34 @@ def test_the_network_leaves_cores_to_the_worker_processes_and_few_atoms_take_one
         assert seen == expected
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("place", [1e4, 1e6, 1e8])
+def test_where_a_molecule_lies_does_not_matter(folder, place):
+    near = embed_smiles("CCO")
+    one, other = molformer.load(folder).predict([near, replace(near, pos=near.pos + place * np.array([1, -1, 1]))])
+    assert other.status == "ok"
+    assert float(one["gap"]) == pytest.approx(float(other["gap"]), abs=2e-5)
+
+
+def test_cells_that_no_crystal_has_are_rows_and_the_others_are_computed(folder, tmp_path):
+    lattices = (
+        "1e100 0 0 0 1e100 0 0 0 1e100",
+        "0.01 0 0 0 1e5 0 0 0 1e5",
+        "1e-6 0 0 0 1e3 0 0 0 1e3",
+        "6 0 0 0 6 0 0 0 6",
+    )
+    path = tmp_path / "cells.xyz"
+    path.write_text("".join(f'1\nLattice="{lattice}"\nH 0 0 0\n' for lattice in lattices))
+    rows = molformer.load(folder).predict(["CCO", path, embed_smiles("CCO")])
+    assert [row.status for row in rows] == ["ok", *["invalid_input"] * 3, "ok", "ok"]
+
+
+def test_a_value_that_is_not_finite_is_not_ok(folder):
+    predictor = molformer.load(folder)
+    with torch.no_grad():
+        predictor.model.head("gap").scale.fill_(torch.inf)
+    row = predictor.predict("CCO")[0]
+    assert row.status == "not_finite"
+    assert "'gap'" in row.message
+    assert not row.values

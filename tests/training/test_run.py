@@ -189,7 +189,7 @@ def test_a_table_of_smiles_is_imported_once_and_trained_on(tmp_path, monkeypatch
 def test_training_from_a_store_needs_neither_rdkit_nor_wandb_nor_ase(store, tmp_path):
     code = f"""
 import sys
-for name in ("rdkit", "wandb", "jsonargparse", "ase", "vesin", "tblite", "e3nn"):
+for name in ("rdkit", "wandb", "jsonargparse", "ase", "tblite", "e3nn"):
     sys.modules[name] = None
 from molformer.models import SE3TransformerConfig
 from molformer.training.config import TrainingConfig

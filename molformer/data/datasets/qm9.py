@@ -5,6 +5,7 @@ and Mulliken charge; the frequencies; two SMILES, of GDB and of the relaxed geom
 written `*^`.
 """
 
+import io
 import logging
 import re
 import tarfile
@@ -12,12 +13,10 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from molformer.data.datasets.dataset import DataSet
 from molformer.data.readers import Entry
+from molformer.data.readers.xyz_frames import parse, raw_frames
 from molformer.data.structure import Label, Structure
-from molformer.elements import number_of
 from molformer.errors import InputError
 
 UNCHARACTERIZED = "uncharacterized.txt"
@@ -80,27 +79,23 @@ def _uncharacterized(path: Path) -> frozenset[int]:
 def _entry(text: str, where: str, excluded: frozenset[int]) -> Entry:
     name = ""
     try:
-        lines = text.replace("*^", "e").splitlines()
-        count = int(lines[0])
-        _, index, *properties = lines[1].split()
+        lines = text.splitlines()
+        index = int(lines[1].split()[1])
         name = f"gdb {index}"
-        if int(index) in excluded:
+        if index in excluded:
             raise InputError(f"its geometry is not that of its SMILES; it is listed in {UNCHARACTERIZED}")
-        atoms = [line.split() for line in lines[2 : 2 + count]]
-        table = np.array([atom[1:] for atom in atoms], dtype=np.float64).reshape(count, 4)
-        labels = {"charges": table[:, 3]}
-        for label, value in zip(_PROPERTIES, properties, strict=True):
-            labels[label.name] = np.array(float(value))
+        frame = parse(next(raw_frames(io.StringIO(text))))
+        labels = {label.name: (frame.each if label.per_node else frame.whole)[label.name] for label in LABELS}
         structure = Structure(
-            np.array([number_of(atom[0]) for atom in atoms]),
-            table[:, :3],
-            smiles=lines[count + 3].split()[-1],
+            frame.numbers,
+            frame.pos,
+            smiles=lines[len(frame.numbers) + 3].split()[-1],
             name=where,
-            group=int(index),
+            group=index,
             labels=labels,
         )
         return Entry(name, where=where, structure=structure)
     except InputError as error:
         return Entry(name or where, where=where, error=InputError(f"{where}: {str(error).removeprefix(where + ': ')}"))
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, KeyError) as error:
         return Entry(name or where, where=where, error=InputError(f"{where} is not a molecule of QM9: {error}"))

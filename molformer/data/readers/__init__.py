@@ -31,6 +31,9 @@ _FORMATS = {
     ".pdb": "pdb",
     ".ent": "pdb",
     ".mol2": "mol2",
+    ".cif": "crystals",
+    ".vasp": "crystals",
+    ".poscar": "crystals",
     ".csv": "table",
     ".tsv": "table",
     ".parquet": "table",
@@ -92,10 +95,16 @@ def library_of(source: object) -> str:
 
 
 def is_file(source: str | Path) -> bool:
-    """Whether an input names a file rather than being a SMILES."""
+    """Whether an input names a file rather than being a SMILES: by its ending, or because there is such a file."""
     if isinstance(source, Path):
         return True
-    return ("." in source and suffix_of(Path(source)) in _FORMATS) or os.path.isdir(source)
+    known = ("." in source and suffix_of(Path(source)) in _FORMATS) or _is_poscar(Path(source))
+    return known or os.path.isdir(source) or (("." in source or os.sep in source) and os.path.isfile(source))
+
+
+def _is_poscar(path: Path) -> bool:
+    """Whether a file is called `POSCAR` or `CONTCAR`, perhaps with more after it, as those of VASP are."""
+    return path.name.upper().startswith(("POSCAR", "CONTCAR"))
 
 
 def format_of(path: Path) -> Format:
@@ -107,6 +116,8 @@ def format_of(path: Path) -> Format:
     if path.is_dir():
         return import_module("molformer.data.readers.points").FORMAT
     suffix = suffix_of(path)
+    if suffix not in _FORMATS and _is_poscar(path):
+        suffix = ".poscar"
     if suffix not in _FORMATS:
         raise InputError(f"'{path}': files of type '{suffix}' cannot be read; use {', '.join(SUFFIXES)}")
     return import_module(f"molformer.data.readers.{_FORMATS[suffix]}").FORMAT

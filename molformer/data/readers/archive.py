@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,20 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from molformer.data.readers.files import open_bytes
-from molformer.errors import InputError
-
-_DAMAGE = (
-    ValueError,
-    KeyError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-    OverflowError,
-    MemoryError,
-)
+from molformer.data.readers.files import npy_header, open_bytes, read_npy
+from molformer.errors import DAMAGE, InputError, one_line
 
 
 @dataclass(frozen=True)
@@ -51,13 +38,9 @@ class Archive:
         """
         try:
             with self.members.open(f"{name}.npy") as file:
-                version = np.lib.format.read_magic(file)
-                header = (
-                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                )
-                shape, _, dtype = header(file)
-        except _DAMAGE as error:
-            raise InputError(f"'{self.path}': array '{name}' is damaged: {error}") from None
+                shape, dtype = npy_header(file)
+        except DAMAGE as error:
+            raise InputError(f"'{self.path}': array '{name}' is damaged: {one_line(error)}") from None
         return shape, dtype.kind
 
     def load(self, name: str, kinds: str, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -86,9 +69,9 @@ class Archive:
             raise InputError(f"'{self.path}': array '{name}' has shape {found}, expected ({expected})")
         try:
             with self.members.open(f"{name}.npy") as file:
-                return np.lib.format.read_array(file, allow_pickle=False)
-        except _DAMAGE as error:
-            raise InputError(f"'{self.path}': array '{name}' is damaged: {error}") from None
+                return read_npy(file, packed_size(self.members, name))
+        except DAMAGE as error:
+            raise InputError(f"'{self.path}': array '{name}' is damaged: {one_line(error)}") from None
 
     def words(self, name: str, count: int) -> list[str]:
         """An array of text (count,), as strings.
@@ -111,6 +94,11 @@ class Archive:
         return word.decode(errors="replace") if isinstance(word, bytes) else word
 
 
+def packed_size(members: zipfile.ZipFile, name: str) -> int:
+    """Bytes that an archive has of an array, whatever its directory says."""
+    return min(members.getinfo(f"{name}.npy").compress_size, members.start_dir)
+
+
 @contextmanager
 def open_archive(path: Path, max_bytes: int) -> Iterator[Archive]:
     """An NPZ file, unpacked first if its name ends in `.gz`.
@@ -123,8 +111,8 @@ def open_archive(path: Path, max_bytes: int) -> Iterator[Archive]:
         try:
             # Not by numpy.load, which leaves the file open where it is not an archive.
             members = zipfile.ZipFile(io.BytesIO(stream.read()) if packed else path)
-        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-            raise InputError(f"'{path}' is not a whole archive of arrays (NPZ): {error}") from None
+        except DAMAGE as error:
+            raise InputError(f"'{path}' is not a whole archive of arrays (NPZ): {one_line(error)}") from None
     with members:
         if sum(member.file_size for member in members.infolist()) > max_bytes:
             raise InputError(f"'{path}' is larger than allowed: raise max_bytes if it is meant to be so large")

@@ -3,29 +3,15 @@
 import io
 import warnings
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 
-from molformer.data.readers.files import open_bytes, suffix_of
-from molformer.errors import InputError
-
-_DAMAGE = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    MemoryError,
-    SyntaxError,
-    TypeError,
-    TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+from molformer.data.readers.archive import packed_size
+from molformer.data.readers.files import open_bytes, read_npy, suffix_of
+from molformer.data.readers.hdf5_members import member
+from molformer.errors import DAMAGE, InputError, one_line
 
 
 def named_arrays(path: Path, max_bytes: int, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -44,9 +30,8 @@ def named_arrays(path: Path, max_bytes: int, names: Sequence[str]) -> dict[str, 
             return load(content, names, max_bytes)
     except ImportError:
         raise InputError(f"'{path}' needs h5py: pip install 'molformer[points]'") from None
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"'{path}' is not a complete {suffix_of(path)[1:].upper()} file: {reason}") from None
+    except DAMAGE as error:
+        raise InputError(f"'{path}' is not a complete {suffix_of(path)[1:].upper()} file: {one_line(error)}") from None
 
 
 def _npz(content: Path | io.BytesIO, names: Sequence[str], max_bytes: int) -> dict[str, np.ndarray]:
@@ -56,7 +41,7 @@ def _npz(content: Path | io.BytesIO, names: Sequence[str], max_bytes: int) -> di
         arrays = {}
         for name in found:
             with archive.open(f"{name}.npy") as member:
-                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+                arrays[name] = read_npy(member, packed_size(archive, name))
         return arrays
 
 
@@ -64,9 +49,11 @@ def _hdf5(content: Path | io.BytesIO, names: Sequence[str], max_bytes: int) -> d
     import h5py
 
     with h5py.File(content, "r") as file:
-        found = [name for name in names if isinstance(file.get(name), h5py.Dataset)]
-        _refuse_large(sum(file[name].nbytes for name in found), max_bytes)
-        return {name: np.asarray(file[name]) for name in found}
+        there = {*file}  # `in file` would follow links
+        found = {name: member(file, name) for name in names if name in there}
+        found = {name: each for name, each in found.items() if isinstance(each, h5py.Dataset)}
+        _refuse_large(sum(each.nbytes for each in found.values()), max_bytes)
+        return {name: np.asarray(each) for name, each in found.items()}
 
 
 def _refuse_large(size: int, max_bytes: int) -> None:

@@ -3,14 +3,13 @@
 import io
 import warnings
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 
 from molformer.data.readers.cloud import Cloud, table_cloud
 from molformer.data.readers.entry import ReadOptions
-from molformer.data.readers.files import open_bytes, open_text
-from molformer.errors import InputError
+from molformer.data.readers.files import open_bytes, open_text, read_npy
+from molformer.errors import DAMAGE, InputError, one_line
 
 
 def load_npy(path: Path, options: ReadOptions) -> Cloud:
@@ -23,9 +22,9 @@ def load_npy(path: Path, options: ReadOptions) -> Cloud:
         content = io.BytesIO(file.read())
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of files that Python 2 wrote
-            table = np.lib.format.read_array(content, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError, TypeError, SyntaxError, TokenError) as error:
-        raise InputError(f"'{path}' is not a complete NPY file: {_one_line(error)}") from None
+            table = read_npy(content, len(content.getbuffer()))
+    except DAMAGE as error:
+        raise InputError(f"'{path}' is not a complete NPY file: {one_line(error)}") from None
     try:
         return table_cloud(table)
     except InputError as error:
@@ -51,8 +50,4 @@ def load_text(path: Path, options: ReadOptions) -> Cloud:
     try:
         return table_cloud(np.array(lines, dtype=np.float64))
     except ValueError as error:
-        raise InputError(f"'{path}': {_one_line(error)}") from None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"'{path}': {one_line(error)}") from None

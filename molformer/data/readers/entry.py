@@ -1,6 +1,6 @@
 """What a reader gives: entries, one for each molecule or cloud of its source, good or bad."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class ReadOptions:
         max_bytes: size at which a file, unpacked, is refused.
         points: points drawn from the surface of a mesh.
         seed: of that draw.
+        add_hydrogens: add the hydrogens that a MOL, SDF, MOL2 or PDB record with 3-D coordinates lacks.
+        allow_missing: leave targets out that no input has, unless none is left, rather than refuse them.
     """
 
     targets: tuple[Label, ...] = ()
@@ -51,6 +53,8 @@ class ReadOptions:
     max_bytes: int = 64 * 2**30
     points: int = 1024
     seed: int = 0
+    add_hydrogens: bool = False
+    allow_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,22 @@ class Format:
         read: entries of a file, one after another. It never raises a `MolformerError`: what is wrong with one row is
             the error of that row's entry, what is wrong with the whole file is an entry of its own.
         labels: the labels that the entries of a file will have: `options.targets`, or what the file itself tells.
+        names: names that a label of a file can have, perhaps more than once, as they are found; None where `read`
+            itself refuses a target that is not there.
     """
 
     name: str
     suffixes: tuple[str, ...]
     read: Callable[[Path, ReadOptions], Iterator[Entry]]
     labels: Callable[[Path, ReadOptions], list[Label]]
+    names: Callable[[Path, ReadOptions], Iterable[str]] | None = None
 
 
 def chosen_labels(path: Path, options: ReadOptions) -> list[Label]:
     """`Format.labels` of a kind of file that says nothing of its labels: those that were asked for."""
     return list(options.targets)
+
+
+def no_names(path: Path, options: ReadOptions) -> Iterable[str]:
+    """`Format.names` of a kind of file that has no labels."""
+    return ()

@@ -2,18 +2,71 @@
 
 import gzip
 import io
+import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
+
+import numpy as np
 
 from molformer.errors import InputError
 
+MAX_LINE = 64 * 2**20
+"""Bytes of a line of text, at most: a packed file without line ends would otherwise fill the memory."""
+
+_MOST_PACKED = 1100
+"""Bytes that one of a packed array can stand for: deflate, which NPZ and HDF5 pack with, has at most 1,032."""
+
+
+def check_declared(declared: int, there: int) -> None:
+    """Refuse an array that is said to be larger than what a file has of it, before memory is taken for it.
+
+    Args:
+        declared: bytes, by its shape and type.
+        there: bytes of the file, packed or not.
+
+    Raises:
+        ValueError: they cannot hold it.
+    """
+    if not 0 <= declared <= _MOST_PACKED * there + 4096:
+        raise ValueError(f"it is said to have {declared} bytes, and the file has {there} of it")
+
+
+def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array in numpy's NPY format.
+
+    Raises:
+        ValueError: it is none; or another of `DAMAGE`.
+    """
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def read_npy(file: IO[bytes], there: int) -> np.ndarray:
+    """An array in NPY format, which is never unpickled.
+
+    Args:
+        file: can be read twice.
+        there: bytes that it has.
+
+    Raises:
+        ValueError: it is none, or larger than what is there; or another of `DAMAGE`.
+    """
+    shape, dtype = npy_header(file)
+    check_declared(math.prod(shape) * dtype.itemsize, there)
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
 
 @contextmanager
-def open_bytes(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
+def open_bytes(path: Path, max_bytes: int, max_line: int = 0) -> Iterator[BinaryIO]:
     """A file's content, unpacked if its name ends in `.gz`; reading beyond `max_bytes` is an error.
+
+    So is a line of more than `max_line` bytes, unless that is 0.
 
     Raises:
         InputError: it is missing, unreadable, damaged, empty or too large.
@@ -24,7 +77,7 @@ def open_bytes(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
     with raw:
         stream = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
-        buffered = io.BufferedReader(_Limited(stream, path, max_bytes), 1 << 20)  # type: ignore[type-var]
+        buffered = io.BufferedReader(_Limited(stream, path, max_bytes, max_line), 1 << 20)  # type: ignore[type-var]
         if not buffered.peek(1):
             raise InputError(f"'{path}' is empty")
         yield buffered
@@ -38,7 +91,7 @@ def open_text(path: Path, max_bytes: int) -> Iterator[io.TextIOWrapper]:
         InputError: as `open_bytes`, or it is not text.
     """
     try:
-        with open_bytes(path, max_bytes) as stream:
+        with open_bytes(path, max_bytes, MAX_LINE) as stream:
             yield io.TextIOWrapper(stream, encoding="utf-8-sig", newline=None)
     except UnicodeDecodeError as error:
         raise InputError(f"'{path}' is not a text file: byte {error.object[error.start]:#x} is not UTF-8") from None
@@ -57,8 +110,8 @@ def suffix_of(path: Path) -> str:
 class _Limited(io.RawIOBase):
     """A stream that refuses to give more than a number of bytes: a small gzip file can unpack to terabytes."""
 
-    def __init__(self, stream: BinaryIO | gzip.GzipFile, path: Path, limit: int) -> None:
-        self._stream, self._path, self._left = stream, path, limit
+    def __init__(self, stream: BinaryIO | gzip.GzipFile, path: Path, limit: int, max_line: int) -> None:
+        self._stream, self._path, self._left, self._max_line, self._line = stream, path, limit, max_line, 0
 
     def readable(self) -> bool:
         return True
@@ -73,5 +126,10 @@ class _Limited(io.RawIOBase):
         self._left -= len(data)
         if self._left < 0:
             raise InputError(f"'{self._path}' is larger than allowed: raise max_bytes if it is meant to be so large")
+        self._line = (
+            self._line + len(data) if (end := max(data.rfind(b"\n"), data.rfind(b"\r"))) < 0 else len(data) - end
+        )
+        if 0 < self._max_line < self._line:
+            raise InputError(f"'{self._path}' has a line of more than {self._max_line} bytes: it is no text")
         buffer[: len(data)] = data
         return len(data)

@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from molformer import units
+from molformer.data.readers.annotations import refuse_placeholders
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_bytes
+from molformer.data.readers.hdf5_members import member
 from molformer.data.structure import Label, Structure
-from molformer.errors import InputError, UnitError
+from molformer.errors import DAMAGE, InputError, UnitError, one_line
 
 _LABELS = {
     "energy": ("dft_total_energy", Label("energy", "Ha", "extensive"), 1.0),
@@ -63,13 +65,14 @@ def labels(path: Path, options: ReadOptions) -> list[Label]:
 
 
 def _molecules(file: Any) -> Iterator[Any]:
-    for group in file.values():
-        if hasattr(group, "keys") and {"atomic_numbers", "conformations"} <= set(group.keys()):
+    for name in file:
+        group = member(file, name)
+        if hasattr(group, "keys") and {"atomic_numbers", "conformations"} <= {*group}:
             yield group
 
 
 def _labels_of(molecule: Any) -> tuple[Label, ...]:
-    return tuple(label for name, label, _ in _LABELS.values() if name in molecule)
+    return tuple(label for name, label, _ in _LABELS.values() if name in {*molecule})
 
 
 def _entries(path: Path, group: int, molecule: Any, wanted: tuple[Label, ...]) -> Iterator[Entry]:
@@ -77,12 +80,13 @@ def _entries(path: Path, group: int, molecule: Any, wanted: tuple[Label, ...]) -
     try:
         numbers = _array(molecule, "atomic_numbers", (None,)).astype(np.int64)
         pos = _array(molecule, "conformations", (None, len(numbers), 3))
-        pos = pos * units.factor(_unit(molecule["conformations"], "a0"), "Å")
-        smiles = _text(molecule["smiles"]) if "smiles" in molecule else ""
+        pos = pos * units.factor(_unit(member(molecule, "conformations"), "a0"), "Å")
+        smiles = _text(member(molecule, "smiles")) if "smiles" in {*molecule} else ""
         charge = _charge(smiles)
         values = {label.name: _values(molecule, label, len(pos), len(numbers)) for label in wanted}
-    except (InputError, UnitError, OSError, ValueError, TypeError) as error:
-        yield Entry(title, where=f"{path}, {title}", error=InputError(f"{path}, {title}: {error}"))
+        refuse_placeholders(numbers)
+    except (InputError, UnitError, *DAMAGE) as error:
+        yield Entry(title, where=f"{path}, {title}", error=InputError(f"{path}, {title}: {one_line(error)}"))
         return
     for row in range(len(pos)):
         where = f"{path}, {title}, conformation {row + 1}"
@@ -103,16 +107,16 @@ def _values(molecule: Any, label: Label, count: int, atoms: int) -> np.ndarray |
     name, usual, sign = _LABELS[label.name]
     if label.kind != usual.kind:
         raise InputError(f"label '{label.name}' is of kind '{usual.kind}', not '{label.kind}'")
-    if name not in molecule:
+    if name not in {*molecule}:  # `in molecule` would follow links
         return None
     shape = (count, atoms, *usual.shape) if usual.per_node else (count, *usual.shape)
-    flat = molecule[name].ndim == len(shape)  # charges have one axis more, of length 1
+    flat = member(molecule, name).ndim == len(shape)  # charges have one axis more, of length 1
     array = _array(molecule, name, shape if flat else (*shape, 1)).reshape(shape)
     return sign * array * units.factor(_unit(molecule[name], usual.unit), label.unit)
 
 
 def _array(molecule: Any, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    found = molecule[name]
+    found = member(molecule, name)
     fits = len(found.shape) == len(shape) and all(b in (None, a) for a, b in zip(found.shape, shape, strict=True))
     if not fits or found.dtype.kind not in "fiu":
         expected = ", ".join("any" if length is None else str(length) for length in shape)
@@ -159,11 +163,10 @@ def _open(path: Path, max_bytes: int) -> Iterator[Any]:
     with open_bytes(path, max_bytes) as stream:
         packed = path.suffix.lower() == ".gz"
         try:
-            file = h5py.File(io.BytesIO(stream.read()) if packed else path, "r")
-        except OSError as error:
-            raise InputError(f"'{path}' is not a whole HDF5 file: {' '.join(str(error).split())}") from None
-    with file:
-        yield file
+            with h5py.File(io.BytesIO(stream.read()) if packed else path, "r") as file:
+                yield file
+        except DAMAGE as error:
+            raise InputError(f"'{path}' is not a whole HDF5 file: {one_line(error)}") from None
 
 
 FORMAT = Format("HDF5", (".h5", ".hdf5"), read, labels)

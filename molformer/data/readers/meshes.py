@@ -36,6 +36,7 @@ def load(path: Path, options: ReadOptions) -> Cloud:
     with open_bytes(path, options.max_bytes) as file:
         content = file.read()
     try:
+        _refuse_more_than_is_there(kind, content)
         # Without a resolver no other file, such as the material of an OBJ, is opened.
         with _silent(trimesh.util.log):
             mesh: Any = trimesh.load(io.BytesIO(content), file_type=kind, process=False, skip_materials=True)
@@ -118,6 +119,14 @@ def _silent(logger: logging.Logger) -> Iterator[None]:
         yield
     finally:
         logger.disabled = before
+
+
+def _refuse_more_than_is_there(kind: str, content: bytes) -> None:
+    """Refuse counts of a PLY header that the file has not a byte each for, before memory is taken for them."""
+    header = content.partition(b"end_header")[0] if kind == "ply" else b""
+    for count in re.findall(rb"^\s*element\s+\S+\s+(\d+)", header, re.MULTILINE):
+        if int(count) > len(content):
+            raise ValueError(f"it says {int(count)} vertices or faces and has {len(content)} bytes")
 
 
 def _stated_counts(kind: str, content: bytes) -> tuple[int, int] | None:

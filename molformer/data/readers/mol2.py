@@ -1,7 +1,7 @@
 """MOL2 files, read by RDKit record by record.
 
-A record whose atoms all have z = 0 is taken for a drawing. Formal charges follow from the atom types; where a record
-has partial charges too, their sum must agree.
+A record whose atoms all have z = 0 is taken for a drawing, unless it is a planar molecule with all hydrogens. Formal
+charges follow from the atom types; where a record has partial charges too, their sum must agree.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rdkit import Chem, rdBase
 
-from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
+from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
 from molformer.data.readers.molfile import entry_of, read_records
 from molformer.errors import InputError
 
@@ -61,7 +61,7 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
         atom.SetNoImplicit(False)
         atom.SetNumRadicalElectrons(0)
     solid = mol.GetNumConformers() > 0 and bool((mol.GetConformer().GetPositions()[:, 2] != 0).any())
-    entry = entry_of(mol, where, lines[1].strip(), solid)
+    entry = entry_of(mol, where, lines[1].strip(), solid or None, add_hydrogens=options.add_hydrogens)
     _check_charge(mol, lines, where)
     return entry
 
@@ -116,4 +116,4 @@ def _check_charge(mol: Chem.Mol, lines: list[str], where: str) -> None:
         )
 
 
-FORMAT = Format("MOL2", (".mol2",), read, chosen_labels)
+FORMAT = Format("MOL2", (".mol2",), read, chosen_labels, no_names)

@@ -16,7 +16,7 @@ from rdkit import Chem, rdBase
 from molformer.data.conformers import structure_of
 from molformer.data.readers.entry import Entry, ReadOptions
 from molformer.data.readers.files import open_bytes
-from molformer.errors import InputError
+from molformer.errors import DAMAGE, InputError, one_line
 
 MAX_RECORD = 64 * 2**20
 """Bytes of one record; more is an error, so that a file without separators is not read into memory as a whole."""
@@ -45,6 +45,8 @@ def read_records(path: Path, options: ReadOptions, split: Split, parse: Parse) -
                     entry = parse(_decoded(record, first=count == 1), where, options)
                 except InputError as error:
                     entry = Entry(where, where=where, error=error)
+                except DAMAGE as error:  # RDKit raises more than it says
+                    entry = Entry(where, where=where, error=InputError(f"{where} cannot be read: {one_line(error)}"))
                 yield entry
         if count == 0:
             raise InputError(f"'{path}' has no records")
@@ -56,8 +58,9 @@ def entry_of(
     mol: Chem.Mol,
     where: str,
     name: str = "",
-    solid: bool = False,
+    solid: bool | None = False,
     labels: Callable[[int], Mapping[str, np.ndarray]] = lambda atoms: {},
+    add_hydrogens: bool = False,
 ) -> Entry:
     """The entry of an RDKit molecule.
 
@@ -65,8 +68,10 @@ def entry_of(
         mol: with or without a conformer; if it has several, the first is used.
         where: its place, for messages.
         name: its title.
-        solid: whether its conformer is 3-D; without coordinates that differ it never is.
+        solid: whether its conformer is 3-D; without coordinates that differ it never is. None where it is flat and
+            nothing says that it is a drawing: it is then judged by `is_planar_geometry`.
         labels: its labels, from the number of its atoms.
+        add_hydrogens: add those that a 3-D molecule lacks, at the usual lengths and angles.
 
     Raises:
         InputError: it has no atoms, an atom is no element, it is not a possible molecule, it has 3-D coordinates and
@@ -86,10 +91,13 @@ def entry_of(
             raise InputError(f"{prefix}not a possible molecule: {problems[0].Message()}")
         Chem.SanitizeMol(mol)
     smiles = smiles_of(mol)
-    values = labels(len(atoms))
-    if not (solid and has_coordinates(mol)):
-        return Entry(name or smiles, where=where, smiles=smiles, labels=values)
+    solid = has_coordinates(mol) and (is_planar_geometry(mol) if solid is None else solid)
     missing = sum(atom.GetTotalNumHs() for atom in atoms)
+    if solid and missing and add_hydrogens:
+        mol, missing = Chem.AddHs(mol, addCoords=True), 0
+    values = labels(mol.GetNumAtoms())
+    if not solid:
+        return Entry(name or smiles, where=where, smiles=smiles, labels=values)
     if missing:
         raise lacks_hydrogens(where, f"{missing} of its hydrogens")
     structure = replace(structure_of(mol, smiles, where or name), labels=values)
@@ -99,8 +107,8 @@ def entry_of(
 def lacks_hydrogens(where: str, missing: str) -> InputError:
     """The error of a 3-D record without all its hydrogens."""
     return InputError(
-        f"{where + ': ' if where else ''}it has 3-D coordinates but lacks {missing}: write it with all hydrogens, or "
-        "give its SMILES to have a geometry made"
+        f"{where + ': ' if where else ''}it has 3-D coordinates but lacks {missing}: write it with all hydrogens, have "
+        "them added (--add-hydrogens), or give its SMILES to have a geometry made"
     )
 
 
@@ -110,6 +118,24 @@ def has_coordinates(mol: Chem.Mol) -> bool:
         return False
     pos = mol.GetConformer().GetPositions()
     return len(pos) == 1 or bool((pos != pos[0]).any())
+
+
+def is_planar_geometry(mol: Chem.Mol) -> bool:
+    """Whether a flat conformer is that of a planar molecule with all its hydrogens, and no drawing.
+
+    No atom has four neighbours, and bonds are as long as the covalent radii say, within 30 %: drawings have bonds of
+    one length.
+    """
+    table, pos = Chem.GetPeriodicTable(), mol.GetConformer().GetPositions()
+    if mol.GetNumAtoms() < 2 or any(atom.GetDegree() > 3 or atom.GetTotalNumHs() for atom in mol.GetAtoms()):
+        return False
+    for bond in mol.GetBonds():
+        ends = bond.GetBeginAtom(), bond.GetEndAtom()
+        usual = sum(table.GetRcovalent(atom.GetAtomicNum()) for atom in ends)
+        length = np.linalg.norm(pos[ends[0].GetIdx()] - pos[ends[1].GetIdx()])
+        if not 0.7 * usual < length < 1.3 * usual:
+            return False
+    return True
 
 
 def smiles_of(mol: Chem.Mol) -> str:

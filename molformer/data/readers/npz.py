@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from molformer import units
+from molformer.data.readers.annotations import refuse_placeholders
 from molformer.data.readers.archive import Archive, open_archive
 from molformer.data.readers.columns import Column, choose, may_be_label
 from molformer.data.readers.entry import Entry, Format, ReadOptions
@@ -248,9 +249,11 @@ class _Table:
 
 def _entry(name: str, where: str, **kwargs: Any) -> Entry:
     try:
+        if kwargs["numbers"].any():  # otherwise they are points
+            refuse_placeholders(kwargs["numbers"])
         return Entry(name, where=where, structure=Structure(name=where, **kwargs))
     except InputError as error:
-        return Entry(name, where=where, error=error)
+        return Entry(name, where=where, error=InputError(f"{where}: {str(error).removeprefix(f'{where}: ')}"))
 
 
 FORMAT = Format("NPZ", (".npz",), read, labels)

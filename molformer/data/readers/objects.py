@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molformer.data.known_labels import fits, known_label, shaped
+from molformer.data.readers.annotations import CHARGE, SPIN, refuse_placeholders, whole_number
 from molformer.data.readers.entry import Entry
 from molformer.data.structure import Structure
 from molformer.errors import InputError
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 _RESULTS = ("energy", "forces", "stress", "dipole", "charges")
-_CHARGES = ("charge", "total_charge")
-_MULTIPLICITIES = ("spin", "multiplicity", "spin_multiplicity")
 
 
 def from_rdkit(mol: "Mol") -> Entry:
@@ -65,11 +64,12 @@ def from_ase(atoms: "Atoms") -> Entry:
     """
     title = str(atoms.info.get("name", "")).strip()
     try:
+        refuse_placeholders(atoms.numbers)
         structure = Structure(
             numbers=atoms.numbers,
             pos=atoms.positions,
-            charge=_whole(atoms, _CHARGES, atoms.get_initial_charges().sum(), "charge"),
-            spin=_whole(atoms, _MULTIPLICITIES, 1 + abs(atoms.get_initial_magnetic_moments().sum()), "spin"),
+            charge=_state(atoms, CHARGE, atoms.get_initial_charges().sum(), "initial charges sum to"),
+            spin=_state(atoms, SPIN, 1 + abs(atoms.get_initial_magnetic_moments().sum()), "initial moments make 2S+1"),
             name=title,
             labels=_labels(atoms),
             **_lattice(atoms),
@@ -79,6 +79,13 @@ def from_ase(atoms: "Atoms") -> Entry:
         message = str(error) if title and title in str(error) else f"{name}: {error}"
         return Entry(name, where=name, error=InputError(message))
     return Entry(title or structure.formula, where=title, structure=structure)
+
+
+def _state(atoms: "Atoms", names: tuple[str, ...], default: float, initial: str) -> int:
+    """Charge or multiplicity of `atoms.info`, or else what the initial values of the atoms add up to."""
+    if any(str(name).lower() in names for name in atoms.info) or abs(default - np.rint(default)) < 1e-3:
+        return whole_number(atoms.info, names, default)
+    raise InputError(f"its {initial} {default:.3g}, which is no whole number: set atoms.info['{names[0]}']")
 
 
 def _title(entry: Entry) -> str:
@@ -109,15 +116,3 @@ def _labels(atoms: "Atoms") -> dict[str, np.ndarray]:
         if array.shape[: len(rows)] == rows and fits(label, array.shape[len(rows) :]):
             labels[name] = shaped(label, array, rows)
     return labels
-
-
-def _whole(atoms: "Atoms", keys: tuple[str, ...], default: float, what: str) -> int:
-    """A whole number that the atoms carry under one of some keys."""
-    value = next((atoms.info[key] for key in keys if key in atoms.info), default)
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = np.nan
-    if not abs(number - np.rint(number)) < 1e-3:
-        raise InputError(f"its {what} is {value}, which is no whole number: set atoms.info['{keys[0]}']")
-    return int(np.rint(number))

@@ -11,7 +11,7 @@ import numpy as np
 from molformer.data.readers.cloud import Cloud
 from molformer.data.readers.entry import ReadOptions
 from molformer.data.readers.files import open_bytes
-from molformer.errors import InputError
+from molformer.errors import DAMAGE, InputError, one_line
 
 _NORMALS = ("normal_x", "normal_y", "normal_z")
 _TYPES = {"F": "f", "I": "i", "U": "u"}
@@ -33,8 +33,8 @@ def load(path: Path, options: ReadOptions) -> Cloud:
         return _cloud(_points(header, found[1].decode().lower(), content[found.end() :]))
     except (KeyError, IndexError) as error:
         raise InputError(f"'{path}': the header has no {error}") from None
-    except (ValueError, TypeError, InputError) as error:
-        raise InputError(f"'{path}' is not a complete PCD file: {' '.join(str(error).split())}") from None
+    except (*DAMAGE, InputError) as error:
+        raise InputError(f"'{path}' is not a complete PCD file: {one_line(error)}") from None
 
 
 def _header(text: bytes) -> dict[str, list[str]]:
@@ -49,8 +49,10 @@ def _points(header: dict[str, list[str]], kind: str, body: bytes) -> np.ndarray:
     codes = [_TYPES[letter] + size for letter, size in zip(header["TYPE"], header["SIZE"], strict=True)]
     # A field that is named _ or twice is padding.
     names = [name if fields.count(name) == 1 and name != "_" else f"_{i}" for i, name in enumerate(fields)]
-    record = np.dtype([(n, f"<{code}", (c,)) for n, code, c in zip(names, codes, counts, strict=True)])
     stated = int(header["POINTS"][0]) if "POINTS" in header else int(header["WIDTH"][0]) * int(header["HEIGHT"][0])
+    if stated < 0 or min(counts, default=0) < 1 or sum(counts) > len(body):
+        raise InputError(f"its {len(body)} bytes are not {stated} points of {sum(counts)} numbers")
+    record = np.dtype([(n, f"<{code}", (c,)) for n, code, c in zip(names, codes, counts, strict=True)])
     if kind == "binary":
         if len(body) < stated * record.itemsize:
             raise InputError(f"it says {stated} points, there are {len(body) // record.itemsize}")
@@ -60,6 +62,8 @@ def _points(header: dict[str, list[str]], kind: str, body: bytes) -> np.ndarray:
     lines = [line.split() for line in body.decode("ascii", errors="replace").splitlines() if line.strip()]
     if len(lines) != stated:
         raise InputError(f"it says {stated} points, there are {len(lines)}")
+    if stated and len(lines[0]) != sum(counts):
+        raise InputError(f"it says {sum(counts)} numbers of a point, there are {len(lines[0])}")
     points = np.zeros(stated, dtype=record)
     table = np.array(lines, dtype=np.float64).reshape(stated, sum(counts))
     start = 0

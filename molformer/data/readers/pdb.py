@@ -11,11 +11,14 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from molformer.data.conformers import structure_of
-from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
+from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
 from molformer.data.readers.molfile import has_coordinates, lacks_hydrogens, read_records
 from molformer.errors import InputError
 
 _ATOM = ("ATOM  ", "HETATM")
+_RESIDUES = frozenset(
+    "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL HOH".split()  # noqa: SIM905
+)
 _PLANAR = 342.0  # degrees; the angles at a carbon with three neighbours sum to 328 for sp³ and to 360 for sp²
 _LINEAR = 150.0  # degrees; the angle at a carbon with two neighbours is 110 to 120 for sp³ and sp², 180 for sp
 _TRIPLE = 1.25  # Å; carbon monoxide 1.13, isocyanides 1.17
@@ -60,12 +63,27 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
     for atom in mol.GetAtoms():
         if atom.GetAtomicNum() == 0:
             raise InputError(f"{where}: atom {atom.GetIdx() + 1} has no known element in columns 77-78")
-    structure = structure_of(mol, name=where)
     bare = bare_atom(mol)
+    if bare is not None and options.add_hydrogens:
+        mol, bare = _with_hydrogens(mol, where), None
+    structure = structure_of(mol, name=where)
     if bare is not None:
         raise lacks_hydrogens(where, f"hydrogens, by the neighbours of atom {bare + 1}")
     title = " ".join(line[10:].strip() for line in lines if line.startswith(("TITLE ", "COMPND")))
     return Entry(title.strip() or where, where=where, structure=structure)
+
+
+def _with_hydrogens(mol: Chem.Mol, where: str) -> Chem.Mol:
+    """The molecule with hydrogens; only of residues whose bond orders RDKit knows can it be told how many.
+
+    Raises:
+        InputError: there are others, or the molecule is not a possible one.
+    """
+    names = {atom.GetPDBResidueInfo().GetResidueName().strip() for atom in mol.GetAtoms()}
+    if unknown := names - _RESIDUES:
+        raise InputError(f"{where}: hydrogens cannot be added to '{min(unknown)}': PDB has no bond orders; use SDF")
+    Chem.SanitizeMol(mol)
+    return Chem.AddHs(mol, addCoords=True)
 
 
 def bare_atom(mol: Chem.Mol) -> int | None:
@@ -116,4 +134,4 @@ def _check_rows(rows: list[str], where: str) -> None:
             raise InputError(f"{where}: atom {number} has no coordinates in columns 31-54: '{row[:60].rstrip()}'")
 
 
-FORMAT = Format("PDB", (".pdb", ".ent"), read, chosen_labels)
+FORMAT = Format("PDB", (".pdb", ".ent"), read, chosen_labels, no_names)

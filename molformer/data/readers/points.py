@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from molformer.data.readers import cloud_arrays, cloud_tables, meshes, pcd
-from molformer.data.readers.cloud import Cloud, class_label, cloud_structure
+from molformer.data.readers.cloud import CLASS, Cloud, class_label, cloud_structure
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import suffix_of
 from molformer.data.structure import Label
@@ -55,6 +55,13 @@ def labels(path: Path, options: ReadOptions) -> list[Label]:
     return [class_label(names)] if names else []
 
 
+def names(path: Path, options: ReadOptions) -> list[str]:
+    """The class of a tree; `read` itself refuses targets that are no arrays of a file. See `Format.names`."""
+    if suffix_of(path) in _ARRAYS:
+        return [target.name for target in options.targets]
+    return [CLASS] if path.is_dir() else []
+
+
 def _read_tree(root: Path, wanted: list[Label], options: ReadOptions) -> Iterator[Entry]:
     """Clouds of `class/…/file`, as ModelNet has them; the name is the path below the root, `train` or `test` in it."""
     files = _files(root)
@@ -92,4 +99,4 @@ def _entry(cloud: Cloud, name: str, where: str, wanted: list[Label]) -> Entry:
         return Entry(name, where=where, error=error)
 
 
-FORMAT = Format("points", (*_LOADERS, *_ARRAYS), read, labels)
+FORMAT = Format("points", (*_LOADERS, *_ARRAYS), read, labels, names)

@@ -9,7 +9,8 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
-from molformer.data.readers.molfile import entry_of, read_records
+from molformer.data.readers.files import open_bytes
+from molformer.data.readers.molfile import MAX_RECORD, entry_of, read_records
 from molformer.data.readers.table import label_value
 from molformer.data.structure import Label
 from molformer.errors import InputError
@@ -58,8 +59,9 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
     if mol is None:
         raise InputError(f"{where} is no MOL block: a line of its atoms, bonds or properties cannot be read")
     solid = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
+    said = lines[1][20:22].upper() in ("2D", "3D")  # what it is
     labels = partial(_labels, properties(lines[end + 1 :]), options.targets, where)
-    return entry_of(mol, where, lines[0].strip(), solid, labels)
+    return entry_of(mol, where, lines[0].strip(), solid or (False if said else None), labels, options.add_hydrogens)
 
 
 def properties(lines: list[str]) -> list[tuple[str, str]]:
@@ -79,6 +81,17 @@ def properties(lines: list[str]) -> list[tuple[str, str]]:
             found[-1][1].append(line)
         open_ = bool(match) or (open_ and bool(line.strip()))
     return [(name, "\n".join(value).strip()) for name, value in found]
+
+
+def names(path: Path, options: ReadOptions) -> Iterator[str]:
+    """Names of the properties of the records, one after another; see `Format.names`."""
+    try:
+        with open_bytes(path, options.max_bytes, MAX_RECORD) as file:
+            for line in file:
+                if line.startswith(b">") and (match := _PROPERTY.fullmatch(line.decode(errors="replace").rstrip())):
+                    yield match[1]
+    except InputError:
+        return  # `read` says what is wrong with the file
 
 
 def _labels(
@@ -128,4 +141,4 @@ def _check_counts(lines: list[str], where: str) -> None:
         )
 
 
-FORMAT = Format("MOL/SDF", (".sdf", ".mol", ".sd"), read, chosen_labels)
+FORMAT = Format("MOL/SDF", (".sdf", ".mol", ".sd"), read, chosen_labels, names)

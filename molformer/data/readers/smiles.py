@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
+from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
 from molformer.data.readers.files import open_text
 from molformer.errors import InputError
 
@@ -25,4 +25,4 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
         yield Entry(str(path), where=str(path), error=error)
 
 
-FORMAT = Format("SMILES", (".smi", ".smiles", ".txt"), read, chosen_labels)
+FORMAT = Format("SMILES", (".smi", ".smiles", ".txt"), read, chosen_labels, no_names)

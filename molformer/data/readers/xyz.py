@@ -1,187 +1,181 @@
-"""XYZ and extended XYZ files, read by ASE: atoms, cell, charge, spin, and labels of the frame and of its atoms.
+"""XYZ and extended XYZ files: atoms, cell, charge, spin, and labels of the frame and of its atoms.
 
-Energies, forces, stresses, dipoles and charges have ASE's units (eV, eV/Å, eV/Å³, e·Å, e) where a target does not say
-another. A frame that is not periodic in three directions has no stress, whatever its comment says.
+Energies, forces, stresses, dipoles and charges have ASE's units (eV, eV/Å, eV/Å³, e·Å, e), under whatever name they are
+known, where a target does not say another. Virials become stresses, minus themselves over the volume of the cell. A
+frame that is not periodic in three directions has no stress, whatever its comment says.
 """
 
-import io
+import logging
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
-from ase import Atoms
-from ase.io.extxyz import XYZError, read_xyz
+from ase.cell import Cell
+from ase.io.extxyz import REV_PROPERTY_NAME_MAP
 
-from molformer.data.known_labels import fits, label_of_shape, shaped
+from molformer.data.known_labels import fits, known_label, label_of_shape, shaped
+from molformer.data.readers.annotations import CHARGE, SPIN, is_state, whole_number
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_text
+from molformer.data.readers.xyz_frames import Column, Frame, annotations, parse, raw_frames
 from molformer.data.structure import Label, Structure
 from molformer.errors import InputError
 
-_ASE_UNITS = {
-    "energy": "eV",
-    "free_energy": "eV",
-    "forces": "eV/Å",
-    "dipole": "e·Å",
-    "charges": "e",
-    "stress": "eV/Å^3",
-}
-_BEYOND = 100_000
-"""Lines that may be asked for after the last one."""
+logger = logging.getLogger(__name__)
 
-_CHARGE = ("charge", "total_charge")
-_SPIN = ("spin", "multiplicity", "spin_multiplicity")
+_ASE_UNITS = {"extensive": "eV", "forces": "eV/Å", "vector": "e·Å", "charges": "e", "stress": "eV/Å^3"}
+_ASE_NAMES = re.compile(r"(.*_)?(free_|total_|potential_)?(energy|forces?|dipole|dipole_moment|charges|stress)", re.I)
+_VIRIAL = re.compile(r"(.*?)virials?", re.IGNORECASE)
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Frames of a file, one after another; a broken frame is the last, with an error. See `Format.read`.
-
-    Without targets, the labels of the first frame are those of all.
-    """
-    wanted = options.targets
+    """Frames of a file, one after another, good or bad; without targets, each with the labels that it has itself."""
+    frame = 0
     try:
         with open_text(path, options.max_bytes) as file:
-            for frame, atoms in enumerate(_frames(file, path), start=1):
+            for frame, raw in enumerate(raw_frames(file), start=1):
                 where = f"{path}, frame {frame}"
                 name = where if frame > 1 else str(path)
-                if frame == 1 and not wanted:
-                    wanted = tuple(_labels_of(atoms))
                 try:
-                    yield Entry(name, where=where, structure=_structure(atoms, wanted, where))
+                    yield Entry(name, where=where, structure=_structure(parse(raw), options.targets, where))
                 except InputError as error:
-                    yield Entry(name, where=where, error=error)
+                    text = str(error).removeprefix(f"{where}: ")
+                    yield Entry(name, where=where, error=InputError(f"{where}: {text}"))
+        if frame == 0:
+            raise InputError(f"'{path}' is empty")
     except InputError as error:
-        yield Entry(str(path), where=str(path), error=error)
+        text = str(error)
+        message = text if str(path) in text else f"'{path}' is not a complete XYZ file: {text}"
+        yield Entry(str(path), where=str(path), error=InputError(message))
 
 
 def labels(path: Path, options: ReadOptions) -> list[Label]:
-    """The targets or, without any, the labels of the first frame; see `Format.labels`."""
+    """The targets or, without any, the labels of all frames; see `Format.labels`. Says which only some frames have."""
     if options.targets:
         return list(options.targets)
+    found: dict[str, Label] = {}
+    counts: Counter[str] = Counter()
+    frames = 0
+    for described in _described(path, options):
+        each = _found(*described)
+        frames += 1
+        counts.update(label.name for label in each)
+        found = {label.name: label for label in each} | found
+    partial = [f"{name} ({count} of {frames} frames)" for name, count in counts.items() if count < frames]
+    if partial:
+        whole = [name for name, count in counts.items() if count == frames]
+        others = f"; all have {', '.join(whole)}" if whole else ""
+        logger.warning("'%s': only some frames have %s%s", path, ", ".join(partial), others)
+    return list(found.values())
+
+
+def names(path: Path, options: ReadOptions) -> Iterator[str]:
+    """Names that a label of a file can have, frame by frame; see `Format.names`."""
+    for whole, columns in _described(path, options):
+        yield from (*whole, *(_array_name(column) for column in columns))
+
+
+def _described(path: Path, options: ReadOptions) -> Iterator[tuple[dict[str, Any], list[Column]]]:
+    """What each frame says of the whole, by name, and the columns of its atoms, which are left unread."""
     try:
         with open_text(path, options.max_bytes) as file:
-            return _labels_of(next(_frames(file, path)))
+            for raw in raw_frames(file):
+                try:
+                    whole, columns = annotations(raw)
+                    cell, pbc = whole.pop("Lattice", None), np.asarray(whole.pop("pbc", True))
+                    yield _with_stress(whole, cell, bool(pbc.all())), columns
+                except InputError:
+                    continue  # `read` says what is wrong with the frame
     except InputError:
-        return []  # `read` says what is wrong with the file
+        return  # `read` says what is wrong with the file
 
 
-def _frames(file: TextIO, path: Path) -> Iterator[Atoms]:
-    frame = 0
-    try:
-        for frame, atoms in enumerate(read_xyz(_Text(file.read()), index=slice(None)), start=1):  # noqa: B007
-            yield atoms
-    except KeyError as error:
-        raise InputError(f"'{path}', frame {frame + 1}: {error} is not a chemical symbol") from None
-    except UnicodeDecodeError:
-        raise  # a ValueError, but `open_text` knows what to say
-    except (XYZError, ValueError, IndexError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
-        # ASE raises any of these
-        reason = str(error).removeprefix("ase.io.extxyz: ").replace("generator raised StopIteration", "it ends early")
-        message = f"'{path}' is not a complete XYZ file: frame {frame + 1}: {' '.join(reason.split())}"
-        raise InputError(message) from None
-    if frame == 0:
-        raise InputError(f"'{path}' is empty")
-
-
-class _Text(io.StringIO):
-    """The content of a file, which can be read beyond its end a number of times only.
-
-    ASE reads as many lines as a frame says it has atoms, and there may be said to be any number of them.
-    """
-
-    beyond = 0
-
-    def readline(self, size: int | None = -1) -> str:  # type: ignore[override]
-        line = super().readline(-1 if size is None else size)
-        self.beyond += not line
-        if self.beyond > _BEYOND:
-            raise XYZError("it ends early: a frame is said to have far more atoms than there are lines")
-        return line
-
-
-def _values(atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a frame says by name: of the whole, and of each atom. ASE moves some of it into a calculator."""
-    whole, each = dict(atoms.info), dict(atoms.arrays)
-    for name, value in (atoms.calc.results if atoms.calc else {}).items():
-        per_atom = np.ndim(value) > 0 and len(value) == len(atoms) and name in ("forces", "charges", "magmoms")
-        (each if per_atom else whole)[name] = value
-    return whole, each
-
-
-def _labels_of(atoms: Atoms) -> list[Label]:
+def _found(whole: dict[str, Any], columns: list[Column]) -> list[Label]:
     """Labels of a frame: names that are known, and real numbers, vectors and matrices under any other name."""
-    whole, each = _values(atoms)
     found = []
-    for values, per_atom in ((whole, False), (each, True)):
-        for name, value in values.items():
-            array = np.asarray(value)
-            if array.dtype.kind == "f" and name not in (*_CHARGE, *_SPIN, "numbers", "positions", "virial"):
-                shape = array.shape[1:] if per_atom else array.shape
-                found.append(label_of_shape(name, shape, per_atom, _ASE_UNITS.get(name, "")))
+    for name, value in whole.items():
+        array = np.asarray(value)
+        if not is_state(name) and not _VIRIAL.fullmatch(name) and _may_be_label(name, array.dtype.kind):
+            found.append(label_of_shape(name, array.shape, False, _unit(name)))
+    for column in columns:
+        name, kind = _array_name(column), {"R": "f", "I": "i"}.get(column.type, "")
+        if name not in ("symbols", "positions", "numbers") and _may_be_label(name, kind):
+            found.append(label_of_shape(name, () if column.count == 1 else (column.count,), True, _unit(name)))
     return [label for label in found if label is not None]
 
 
-def _structure(atoms: Atoms, wanted: tuple[Label, ...], where: str) -> Structure:
-    whole, each = _values(atoms)
+def _array_name(column: Column) -> str:
+    return REV_PROPERTY_NAME_MAP.get(column.name, column.name)
+
+
+def _may_be_label(name: str, kind: str) -> bool:
+    return kind == "f" or (kind == "i" and known_label(name) is not None)
+
+
+def _unit(name: str) -> str:
+    """The unit of ASE for a quantity that it has, under any name; empty for others."""
+    known = known_label(name)
+    return _ASE_UNITS.get(known.kind, "") if known is not None and _ASE_NAMES.fullmatch(name) else ""
+
+
+def _with_stress(whole: dict[str, Any], cell: np.ndarray | None, periodic: bool) -> dict[str, Any]:
+    """With a stress for each virial of a periodic frame that has none."""
+    added = {}
+    for name, value in whole.items():
+        match, array = _VIRIAL.fullmatch(name), np.asarray(value)
+        if match and cell is not None and periodic and array.dtype.kind in "fi" and array.size in (6, 9):
+            volume = abs(np.linalg.det(cell.astype(np.float64)))
+            added[f"{match[1]}stress"] = -array.reshape(-1) / volume if volume > 0 else np.full(array.size, np.nan)
+    return added | whole
+
+
+def _structure(frame: Frame, wanted: tuple[Label, ...], where: str) -> Structure:
+    periodic = bool(frame.cell.any())
+    three = periodic and bool(frame.pbc.all())
+    whole = _with_stress(frame.whole, frame.cell if periodic else None, three)
     values = {}
-    periodic = atoms.cell.array.any()
-    for label in wanted:
-        if label.target_kind.periodic and not (periodic and atoms.pbc.all()):
+    for label in wanted or _found(whole, frame.columns):
+        if label.target_kind.periodic and not three:
             continue
-        source = each if label.per_node else whole
+        source = frame.each if label.per_node else whole
         if label.name in source:
-            values[label.name] = _value(source[label.name], label, len(atoms), where)
-        elif label.name in (whole if label.per_node else each):
+            values[label.name] = _value(source[label.name], label, len(frame.numbers))
+        elif label.name in (whole if label.per_node else frame.each):
             has, wants = ("frame", "atom") if label.per_node else ("atom", "frame")
-            raise InputError(
-                f"{where}: '{label.name}' has a value for each {has}, kind '{label.kind}' one for each {wants}"
-            )
+            raise InputError(f"'{label.name}' has a value for each {has}, kind '{label.kind}' one for each {wants}")
+    spin = whole_number(whole, SPIN, 1)
+    if spin < 1:
+        raise InputError(f"spin {spin} is not a multiplicity 2S+1, which is at least 1")
     return Structure(
-        atoms.numbers,
-        atoms.positions,
-        charge=_integer(whole, _CHARGE, 0, where),
-        spin=_spin(whole, where),
-        cell=_cell(atoms) if periodic else None,
-        pbc=tuple(bool(axis) for axis in atoms.pbc) if periodic else (True, True, True),  # type: ignore[arg-type]
+        frame.numbers,
+        frame.pos,
+        charge=whole_number(whole, CHARGE, 0),
+        spin=spin,
+        cell=_cell(frame.cell) if periodic else None,
+        pbc=tuple(bool(axis) for axis in frame.pbc) if periodic else (True, True, True),  # type: ignore[arg-type]
         name=where,
         labels=values,
     )
 
 
-def _cell(atoms: Atoms) -> np.ndarray:
+def _cell(cell: np.ndarray) -> np.ndarray:
     """Lattice vectors; those that are zero, where nothing repeats, become unit vectors across the others."""
-    return atoms.cell.array if atoms.cell.array.any(axis=1).all() else atoms.cell.complete().array
+    return cell if cell.any(axis=1).all() else Cell(cell).complete().array
 
 
-def _value(value: Any, label: Label, atoms: int, where: str) -> np.ndarray:
+def _value(value: Any, label: Label, atoms: int) -> np.ndarray:
     array = np.asarray(value)
     shape = array.shape[1:] if label.per_node else array.shape
-    right_count = not label.per_node or array.shape[:1] == (atoms,)
-    if array.dtype.kind not in "fiub" or not right_count or not fits(label, shape):
+    if array.dtype.kind not in "fiub" or not fits(label, shape):
         expected = (atoms, *label.shape) if label.per_node else label.shape
         raise InputError(
-            f"{where}: '{label.name}' is of type {array.dtype} and shape {array.shape}, a label of kind "
+            f"'{label.name}' is of type {array.dtype} and shape {array.shape}, a label of kind "
             f"'{label.kind}' needs numbers of shape {expected}"
         )
     return shaped(label, array, (atoms,) if label.per_node else ()).astype(np.float64)
 
 
-def _integer(whole: dict[str, Any], names: tuple[str, ...], default: int, where: str) -> int:
-    name = next((name for name in names if name in whole), None)
-    if name is None:
-        return default
-    value = np.asarray(whole[name])
-    if value.ndim or value.dtype.kind not in "fiu" or value % 1 != 0:  # which infinite and NaN are not either
-        raise InputError(f"{where}: {name} '{whole[name]}' is not a whole number")
-    return int(value)
-
-
-def _spin(whole: dict[str, Any], where: str) -> int:
-    spin = _integer(whole, _SPIN, 1, where)
-    if spin < 1:
-        raise InputError(f"{where}: spin {spin} is not a multiplicity 2S+1, which is at least 1")
-    return spin
-
-
-FORMAT = Format("XYZ", (".xyz", ".extxyz"), read, labels)
+FORMAT = Format("XYZ", (".xyz", ".extxyz"), read, labels, names)

@@ -127,3 +127,52 @@ def test_without_h5py_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     (entry,) = read_file(path)
     assert "needs h5py: pip install 'molformer[hdf5]'" in str(entry.error)
+
+
+@pytest.mark.parametrize("what", ["external link", "soft link", "raw file", "virtual"])
+@pytest.mark.parametrize("cloud", [False, True])
+def test_nothing_of_another_file_is_read(tmp_path, monkeypatch, what, cloud):
+    secret, key = np.array([[[11.0, 12, 13], [21, 22, 23], [31, 32, 33]]]), "points" if cloud else "conformations"
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["secret"] = secret
+    (tmp_path / "raw.bin").write_bytes(secret.tobytes())
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        group = file if cloud else file.create_group("m")
+        if not cloud:
+            group["atomic_numbers"] = np.array([8, 1, 1])
+        if what == "external link":
+            group[key] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/secret")
+        elif what == "soft link":
+            file["out"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/")
+            group[key] = h5py.SoftLink("/out/secret")
+        elif what == "raw file":
+            external = [(str(tmp_path / "raw.bin"), 0, 72)]
+            group.create_dataset(key, shape=secret.shape, dtype="f8", external=external)
+        else:
+            layout = h5py.VirtualLayout(shape=secret.shape, dtype="f8")
+            layout[...] = h5py.VirtualSource(str(tmp_path / "other.h5"), "secret", shape=secret.shape)
+            group.create_virtual_dataset(key, layout)
+    if what.endswith("link"):  # not even to see whether it is there
+        monkeypatch.setattr("h5py.Group.__contains__", lambda *_: pytest.fail("follows links"))
+    for entry in read_file(tmp_path / "set.h5"):
+        assert "is a link to another place" in str(entry.error) or "are in another file" in str(entry.error)
+
+
+def test_a_whole_group_behind_a_link_is_refused(tmp_path):
+    save(tmp_path, {"water": molecule([8, 1, 1], 1, "O")})
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["m"] = h5py.ExternalLink(str(tmp_path / "set.hdf5"), "/water")
+    (entry,) = read_file(tmp_path / "set.h5")
+    assert "'m' is a link to another place" in str(entry.error)
+
+
+def test_changed_bytes_give_entries_and_never_another_exception(tmp_path):
+    path = save(tmp_path, {"a": molecule([8, 1, 1], 2, "O"), "b": molecule([8, 1], 1, "[OH-]")}, conformations="bohr")
+    content, random = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(150):
+        changed = bytearray(content)
+        for place in random.integers(0, min(len(content), 6000), random.integers(1, 6)):
+            changed[place] = random.integers(0, 256)
+        path.write_bytes(changed)
+        format_of(path).labels(path, ReadOptions())
+        assert list(read_file(path))

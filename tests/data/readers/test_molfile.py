@@ -288,3 +288,92 @@ def test_damage_gives_entries_and_never_another_exception_or_number(tmp_path_fac
         content = content or bytearray(b" ")
     for entry in read(tmp_path_factory.mktemp("damage"), bytes(content), name):
         assert isinstance(entry.error, MolformerError) or entry.smiles or np.isfinite(entry.structure.pos).all()
+
+
+FLAT = """@<TRIPOS>MOLECULE
+formaldehyde
+4 3 0 0 0
+SMALL
+NO_CHARGES
+
+@<TRIPOS>ATOM
+1 C1 0.0000 0.0000 0.0 C.2 1 MOL 0.0
+2 O1 0.0000 1.2050 0.0 O.2 1 MOL 0.0
+3 H1 0.9429 -0.5876 0.0 H 1 MOL 0.0
+4 H2 -0.9429 -0.5876 0.0 H 1 MOL 0.0
+@<TRIPOS>BOND
+1 1 2 2
+2 1 3 1
+3 1 4 1
+"""
+
+
+def test_a_flat_molecule_with_all_hydrogens_is_taken_as_it_is(tmp_path):
+    (tmp_path / "flat.mol2").write_text(FLAT)
+    (entry,) = read_file(tmp_path / "flat.mol2")
+    assert entry.structure.pos[1].tolist() == [0, 1.205, 0]
+    (tmp_path / "drawn.mol2").write_text(FLAT.replace("1.2050", "1.9000"))
+    (entry,) = read_file(tmp_path / "drawn.mol2")
+    assert entry.structure is None
+    assert entry.smiles == "C=O"
+
+
+def test_a_flat_atom_with_four_neighbours_is_a_drawing_whatever_its_bonds(tmp_path):
+    places = ((0, 0), (1.09, 0), (-1.09, 0), (0, 1.09), (0, -1.09))
+    atoms = "".join(f"{i} A{i} {x} {y} 0.0 {'H' if i > 1 else 'C.3'} 1 M 0.0\n" for i, (x, y) in enumerate(places, 1))
+    bonds = "".join(f"{i} 1 {i + 1} 1\n" for i in range(1, 5))
+    head = "@<TRIPOS>MOLECULE\nmethane\n5 4 0 0 0\nSMALL\nNO_CHARGES\n\n"
+    (tmp_path / "a.mol2").write_text(f"{head}@<TRIPOS>ATOM\n{atoms}@<TRIPOS>BOND\n{bonds}")
+    (entry,) = read_file(tmp_path / "a.mol2")
+    assert (entry.structure, entry.smiles) == (None, "C")
+
+
+@pytest.mark.parametrize("smiles", ["C", "N", "CCO"])
+def test_a_drawing_with_all_hydrogens_stays_a_drawing(tmp_path, smiles):
+    from rdkit.Chem import rdDepictor
+
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    rdDepictor.Compute2DCoords(mol)
+    block = Chem.MolToMolBlock(mol)
+    for text in (block, block.replace("2D", "  ", 1)):
+        (tmp_path / "a.mol").write_text(text)
+        (entry,) = read_file(tmp_path / "a.mol")
+        assert entry.structure is None
+        assert entry.smiles == smiles
+
+
+def test_hydrogens_are_added_where_that_is_asked_for(tmp_path):
+    whole, path = solid("CCO"), tmp_path / "a.sdf"
+    path.write_text(record(Chem.RemoveHs(whole), "ethanol"))
+    (refused,), (entry,) = read_file(path), read_file(path, ReadOptions(add_hydrogens=True))
+    assert "lacks 6 of its hydrogens" in str(refused.error)
+    assert "--add-hydrogens" in str(refused.error)
+    assert entry.structure.formula == "C2H6O"
+    assert np.allclose(entry.structure.pos[:3], Chem.RemoveHs(whole).GetConformer().GetPositions(), atol=1e-3)
+    lengths = np.linalg.norm(entry.structure.pos[:, None] - entry.structure.pos, axis=-1)
+    assert 0.9 < lengths[3:, :3].min(axis=1).min() < lengths[3:, :3].min(axis=1).max() < 1.2
+
+
+def test_hydrogens_are_added_to_residues_of_pdb_and_not_to_others(tmp_path):
+    from rdkit.Chem import rdDistGeom
+
+    peptide = Chem.AddHs(Chem.MolFromSequence("AG"))
+    rdDistGeom.EmbedMolecule(peptide, randomSeed=1)
+    bare = Chem.RemoveHs(peptide)
+    (tmp_path / "a.pdb").write_text(Chem.MolToPDBBlock(bare))
+    (entry,) = read_file(tmp_path / "a.pdb", ReadOptions(add_hydrogens=True))
+    assert entry.structure.formula == "C5H10N2O3"
+    (tmp_path / "b.pdb").write_text(Chem.MolToPDBBlock(Chem.RemoveHs(solid("CCO"))))
+    (entry,) = read_file(tmp_path / "b.pdb", ReadOptions(add_hydrogens=True))
+    assert "hydrogens cannot be added to 'UNL'" in str(entry.error)
+
+
+def test_what_rdkit_raises_unannounced_is_the_error_of_its_record(tmp_path, monkeypatch):
+    def explode(*_):
+        raise Chem.AtomValenceException("Explicit valence")
+
+    path = tmp_path / "a.sdf"
+    path.write_text(record(solid("CCO")))
+    monkeypatch.setattr(molfile, "smiles_of", explode)
+    (entry,) = read_file(path)
+    assert "record 1 cannot be read" in str(entry.error)

@@ -78,9 +78,9 @@ def test_charge_and_multiplicity_of_ase_atoms():
     atoms.set_initial_magnetic_moments([1, 0, 0])
     assert (from_ase(atoms).structure.charge, from_ase(atoms).structure.spin) == (-1, 2)
     atoms.set_initial_charges([-0.5, -0.25, 0])
-    assert "its charge is -0.75, which is no whole number" in str(from_ase(atoms).error)
+    assert "its initial charges sum to -0.75, which is no whole number: set atoms" in str(from_ase(atoms).error)
     atoms.info["charge"] = "neutral"
-    assert "its charge is neutral, which is no whole number" in str(from_ase(atoms).error)
+    assert "charge 'neutral' is not a whole number" in str(from_ase(atoms).error)
 
 
 def test_periodic_ase_atoms():
@@ -133,3 +133,17 @@ def test_results_of_an_ase_calculator_are_labels():
     atoms.calc = SinglePointCalculator(atoms, energy=1.0, stress=np.arange(6.0), magmoms=np.ones(4))
     (slab,) = read_input(atoms)
     assert list(slab.structure.labels) == ["energy"]
+
+
+def test_moments_that_are_no_multiplicity_are_called_what_they_are():
+    atoms = WATER.copy()
+    atoms.set_initial_magnetic_moments([0.6, 0, 0])
+    assert "its initial moments make 2S+1 1.6, which is no whole number: set atoms.info['spin']" in str(
+        from_ase(atoms).error
+    )
+    atoms.info["Multiplicity"] = 1
+    assert from_ase(atoms).structure.spin == 1
+
+
+def test_dummy_atoms_of_ase_are_refused():
+    assert "placeholder" in str(from_ase(Atoms("XH2", np.eye(3))).error)

@@ -1,0 +1,30 @@
+"""Members of an HDF5 file that are in this file: it can refer to others of the machine, which are never opened."""
+
+from typing import Any
+
+from molformer.data.readers.files import check_declared
+
+
+def member(group: Any, name: str) -> Any:
+    """A group or array of a group, by a name that is one of its keys.
+
+    Args:
+        group: of an open file.
+        name: without `/`, unless it is part of the name.
+
+    Raises:
+        ValueError: it is a link, its values are in another file, or it is said to be larger than what the file has.
+    """
+    import h5py
+
+    # Not by `group.get` or `in`, which open what a link points to.
+    if group.id.links.get_info(name.encode(errors="surrogateescape")).type != h5py.h5l.TYPE_HARD:
+        raise ValueError(f"'{name}' is a link to another place or file, which is not followed: copy the array itself")
+    found = group[name]
+    if isinstance(found, h5py.Dataset):
+        if found.is_virtual or found.external:
+            raise ValueError(
+                f"the values of '{name}' are in another file, which is not opened: copy them into this one"
+            )
+        check_declared(found.nbytes, found.id.get_storage_size())
+    return found
