@@ -47,6 +47,7 @@ class GeometryCache:
 
     def __init__(self, path: str | os.PathLike[str], policy: ConformerPolicy) -> None:
         self.source = f"molformer cache {_CACHE_FORMAT}; {policy}; RDKit {rdBase.rdkitVersion}"
+        self.source += "; parts of salts kept" if policy.salts == "keep" else ""
         key = hashlib.sha256(self.source.encode()).hexdigest()[:12]
         self.folder = Path(path) / f"{policy.method}-{key}"
         self._new: dict[str, Outcome] = {}

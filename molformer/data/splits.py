@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from molformer.data.store import StructureStore
-from molformer.errors import ConfigError
+from molformer.errors import ConfigError, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -153,12 +153,16 @@ def scaffold(smiles: str) -> str:
         >>> scaffold("CCc1ccccc1")
         'c1ccccc1'
     """
-    from rdkit import Chem, rdBase
+    from rdkit import rdBase
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
-    with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(smiles) if smiles else None
-        return MurckoScaffold.MurckoScaffoldSmiles(mol=mol, includeChirality=False) if mol is not None else ""
+    from molformer.data.conformers import canonical_smiles
+
+    try:
+        with rdBase.BlockLogs():
+            return MurckoScaffold.MurckoScaffoldSmiles(canonical_smiles(smiles), includeChirality=False)
+    except InputError:
+        return ""
 
 
 def write_split(split: Split, path: str | os.PathLike[str]) -> None:
