@@ -89,8 +89,8 @@ def parse_smiles(smiles: str, name: str = "") -> Chem.Mol:
         raise InputError(f"{where}the SMILES is empty")
     if not _SMILES.fullmatch(smiles):
         other = next((letter for letter in smiles if not " " <= letter <= "~"), "")
-        reason = f"no SMILES has the character {other!r}" if other else "there is text after its first blank"
-        raise InputError(f"{where}'{smiles}' is not a SMILES: {reason}; correct it, or put a title in its own column")
+        reason = f"none has the character {other!r}" if other else "text follows a blank; a title needs its own column"
+        raise InputError(f"{where}'{smiles}' is not a SMILES: {reason}")
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(smiles, _AS_WRITTEN)
         if mol is not None and mol.GetNumAtoms():
@@ -144,7 +144,9 @@ def largest_part(smiles: str) -> str:
         ('CC(=O)[O-]', 'OCC')
     """
     parts = Chem.GetMolFrags(parse_smiles(smiles), asMols=True)
-    ranked = [(part.GetNumHeavyAtoms(), rdMolDescriptors.CalcExactMolWt(part), Chem.MolToSmiles(part)) for part in parts]
+    ranked = [
+        (part.GetNumHeavyAtoms(), rdMolDescriptors.CalcExactMolWt(part), Chem.MolToSmiles(part)) for part in parts
+    ]
     return smiles if len(ranked) == 1 else max(ranked)[2]
 
 

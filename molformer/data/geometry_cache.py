@@ -15,6 +15,7 @@ import numpy as np
 from rdkit import rdBase
 
 from molformer.data.conformers import ConformerPolicy
+from molformer.data.drafts import draft_folder
 from molformer.data.store import StoreWriter, StructureStore
 from molformer.data.structure import Structure
 from molformer.data.workers import Outcome, WorkerDied
@@ -108,9 +109,10 @@ class GeometryCache:
         made = {smiles: outcome for smiles, outcome in self._new.items() if isinstance(outcome, Structure)}
         try:
             if failures:
-                draft = self.folder / f".{name}.json"
-                draft.write_text(json.dumps(failures, ensure_ascii=False, indent=1), encoding="utf-8")
-                os.replace(draft, self.folder / f"{name}.json")
+                with draft_folder(self.folder / name) as folder:
+                    draft = folder / "failures"
+                    draft.write_text(json.dumps(failures, ensure_ascii=False, indent=1), encoding="utf-8")
+                    os.replace(draft, self.folder / f"{name}.json")
                 self._index.update(failures)
             if made:
                 with StoreWriter(self.folder / name, source=self.source, precision="float64") as writer:

@@ -166,7 +166,7 @@ def calibrate(
     Args:
         model: is put into evaluation mode.
         train: batches of training molecules; all are looked at.
-        val: batches of the validation set, with labels.
+        val: batches of the validation set, with labels; without any there are no intervals and no percentiles.
         level: of the intervals.
         references: training molecules that are kept: those that lie farthest from each other, so that rare ones count.
         charges: total charges of the whole training set; else those of the molecules that are looked at.
@@ -204,7 +204,7 @@ def calibrate(
         tuple(sorted(seen_spins)),
         tuple(geometries) or model.domain.geometries,
     )
-    distances, errors = [], {target.name: [np.zeros(0)] for target in model.targets if not target.is_class}
+    distances, errors = [np.zeros(0)], {target.name: [np.zeros(0)] for target in model.targets if not target.is_class}
     for graph in val:
         graph = graph.to(device)
         values, x = run_graph(model, graph, model.targets)

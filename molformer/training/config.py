@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from molformer.data.augmentation import PointAugmentation
 from molformer.data.cloud_dataset import CloudOptions, Sampling
+from molformer.data.labels import split_target
 from molformer.data.splits import SplitMethod, SplitPolicy
 from molformer.errors import ConfigError
 from molformer.models.targets import ForcesFrom
@@ -195,7 +196,7 @@ class TrainingConfig:
     @property
     def target_names(self) -> list[str]:
         """Names of the targets, without what is said of their kind."""
-        return [text.partition("=")[0] for text in self.targets]
+        return [split_target(text)[0] for text in self.targets]
 
     def split_policy(self) -> SplitPolicy:
         """How the data are split.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from molformer.data.drafts import plain_field
 from molformer.data.store import StructureStore
 from molformer.data.structure import Label
 from molformer.errors import TrainingError
@@ -77,7 +78,7 @@ def _write_table(
         for index, row in zip(indices.tolist(), numbers, strict=True):
             structure = store[index]
             texts = ["" if np.isnan(value) else f"{value:.10g}" for value in row]
-            writer.writerow([index, structure.name, structure.smiles, *texts])
+            writer.writerow([index, plain_field(structure.name), plain_field(structure.smiles), *texts])
     os.replace(part, path)
 
 

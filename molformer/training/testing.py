@@ -150,7 +150,10 @@ def _part(store: StructureStore, split_file: str, part: str) -> np.ndarray:
         return np.arange(len(store))
     if part not in PARTS:
         raise ConfigError(f"part '{part}' is not one of {', '.join(PARTS)}")
-    return getattr(make_split(store, SplitPolicy("file", file=split_file)), part)
+    indices = getattr(make_split(store, SplitPolicy("file", file=split_file)), part)
+    if len(indices) == 0:
+        raise ConfigError(f"the {part} part of '{split_file}' is empty: choose another part")
+    return indices
 
 
 def _known_elements(model: PropertyModel, store: StructureStore, indices: np.ndarray) -> np.ndarray:
