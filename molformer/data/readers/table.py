@@ -10,8 +10,8 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -70,7 +70,7 @@ _LIKE_NUMBER = re.compile(  # with a qualifier, separators of thousands, a perce
 _HEADING = re.compile(r"(?P<name>.*\S)\s*(?:\((?P<round>[^()]*)\)|\[(?P<square>[^\[\]]*)\])")
 
 
-_Row = tuple[str, Sequence[Any], InputError | None]  # where, fields, error
+_Row = tuple[str, Sequence[Any] | Mapping[int, Any], InputError | None]  # where, fields, error
 
 
 @dataclass(frozen=True)
@@ -87,20 +87,22 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
     try:
         with _open(path, options) as table:
             smiles_at = smiles_column(table.columns, options.smiles_column, path)
-            head = list(islice(table.rows, GUESS_ROWS))
             columns = _indices(table.columns, [label.name for label in options.targets], path)
+            name_at = _name_column(table.columns, {smiles_at, *columns})
+            first: list[_Row] = []
+            with suppress(MolformerError), _open(path, options) as again:
+                first.extend(_first(again, columns))
             targets = [
-                (*_target(label, table.columns[index], _texts(head, index), path), index)
+                (label, _converter(label, table.columns[index], _texts(first, index), path), index)
                 for label, index in zip(options.targets, columns, strict=True)
             ]
-            name_at = _name_column(table.columns, {smiles_at, *columns})
-            for where, fields, error in chain(head, table.rows):
+            for where, fields, error in table.rows:
                 found = True
                 if error is not None:
                     yield Entry(where, where=where, error=error)
                     continue
-                smiles = str(fields[smiles_at] or "").strip()
-                name = (str(fields[name_at] or "").strip() if name_at is not None else "") or smiles or where
+                smiles = _text(fields[smiles_at])
+                name = (_text(fields[name_at]) if name_at is not None else "") or smiles or where
                 try:
                     if not smiles:
                         raise InputError(f"{where}: the SMILES is empty")
@@ -134,13 +136,13 @@ def guess_labels(path: Path, wanted: Sequence[tuple[str, str]], options: ReadOpt
     """
     with _open(path, options or ReadOptions()) as table:
         columns = _indices(table.columns, [name for name, _ in wanted], path)
-        rows = list(islice(table.rows, GUESS_ROWS))
+        rows = list(_first(table, columns))
         labels = [
             _guessed(path, table.columns[index], kind, rows, index)
             for index, (_, kind) in zip(columns, wanted, strict=True)
         ]
         sets = {i: set(_texts(rows, i)) for i, label in zip(columns, labels, strict=True) if label is None}
-        while sets and (more := list(islice(table.rows, GUESS_ROWS))):
+        while sets and (more := list(_first(table, sets))):
             for index, values in sets.items():
                 values.update(_texts(more, index) if len(values) <= MAX_CLASSES else ())
         return [
@@ -190,6 +192,12 @@ def _classes(path: Path, heading: str, values: set[str]) -> tuple[str, ...]:
         logger.warning("'%s': classes of column '%s' differ by case or blanks alone: %s", path, heading, names)
     numbers = {value: _number(value) for value in values}
     return tuple(sorted(values, key=lambda text: (math.inf if numbers[text] is None else numbers[text], text)))
+
+
+def _first(table: _Table, columns: Collection[int]) -> Iterator[_Row]:
+    """The next `GUESS_ROWS` rows of a table, of which only some columns are kept; none if there are no columns."""
+    for where, fields, error in islice(table.rows, GUESS_ROWS if columns else 0):
+        yield where, {} if error else {index: fields[index] for index in columns}, error
 
 
 def _texts(rows: Iterable[_Row], index: int) -> list[str]:
@@ -311,10 +319,8 @@ def _indices(columns: Sequence[str], wanted: Sequence[str], path: Path | str) ->
     return [found[name] for name in wanted]
 
 
-def _target(
-    label: Label, heading: str, texts: Sequence[str], path: Path
-) -> tuple[Label, Callable[[Any, str], np.ndarray]]:
-    """A label and the function from a field of its column, and its place, to its value."""
+def _converter(label: Label, heading: str, texts: Sequence[str], path: Path) -> Callable[[Any, str], np.ndarray]:
+    """The function from a field of a label's column, and its place, to the value of the label."""
     if label.per_node or label.shape:
         raise InputError(
             f"'{path}': label '{label.name}' of kind '{label.kind}' belongs to a geometry, and a table of SMILES has "
@@ -326,7 +332,7 @@ def _target(
         factor = units.factor(unit, label.unit) if numeric and unit and label.unit else 1.0
     except UnitError as error:
         raise InputError(f"'{path}', column '{heading}' of label '{label.name}': {error}") from None
-    return label, partial(_converted, label, factor, _decimal_comma(texts))
+    return partial(_converted, label, factor, _decimal_comma(texts))
 
 
 def _converted(label: Label, factor: float, decimal_comma: bool, raw: Any, where: str) -> np.ndarray:
@@ -341,7 +347,7 @@ def _name_column(columns: Sequence[str], used: set[int]) -> int | None:
 
 
 def _text(raw: Any) -> str:
-    return "" if raw is None else str(raw).strip()
+    return "" if raw is None else (raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)).strip()
 
 
 def _number(text: str, decimal_comma: bool = False) -> float | None:
@@ -444,15 +450,15 @@ def _open_parquet(path: Path, max_bytes: int) -> _Table:
     if path.suffix.lower() != ".parquet":
         raise InputError(f"'{path}': Parquet files are compressed inside: unpack it first")
     try:
-        file = parquet.ParquetFile(path)
-    except OSError as error:
-        raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
-    except damage as error:
-        raise InputError(f"'{path}' is not a Parquet file: {' '.join(str(error).split())[:200]}") from None
-    size = sum(file.metadata.row_group(index).total_byte_size for index in range(file.metadata.num_row_groups))
+        file = parquet.ParquetFile(path, page_checksum_verification=True)
+        size = sum(file.metadata.row_group(index).total_byte_size for index in range(file.metadata.num_row_groups))
+        names = [name.strip() for name in file.schema_arrow.names]
+    except (damage, OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.errno else f"not a Parquet file: {error}"
+        raise InputError(f"cannot read '{path}': {' '.join(str(reason).split())[:200]}") from None
     if size > max_bytes:
         raise InputError(f"'{path}' is larger than allowed: raise max_bytes if it is meant to be so large")
-    return _Table([name.strip() for name in file.schema_arrow.names], _parquet_rows(file, path, damage))
+    return _Table(names, _parquet_rows(file, path, damage))
 
 
 def _parquet_rows(file: Any, path: Path, damage: type[Exception]) -> Iterator[_Row]:
