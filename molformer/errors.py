@@ -5,12 +5,6 @@ line prints it as it is and ends with status 2. Anything else that is raised is 
 """
 
 import re
-from collections.abc import Iterable
-from difflib import get_close_matches
-from itertools import islice
-
-_SHOWN = 12  # names in a message
-_COMPARED = 2000  # names among which those that are near are looked for
 
 
 def encodable(text: str) -> str:
@@ -21,20 +15,6 @@ def encodable(text: str) -> str:
         'CC\ufffd'
     """
     return text if text.isascii() else re.sub("[\ud800-\udfff]", "\ufffd", text)
-
-
-def near(name: str, known: Iterable[str], what: str) -> str:
-    """The end of a message about a name that is not among the known ones: those that are near, and what there is.
-
-    Example:
-        >>> near("gpa", ["gap", "homo"], "labels")
-        "; did you mean 'gap'? Its labels: 'gap', 'homo'"
-    """
-    names = [other[:80] for other in islice(known, _COMPARED)]
-    close = get_close_matches(name[:80].lower(), {other.lower() for other in names}, 3)
-    meant = " or ".join(f"'{other}'" for other in names if other.lower() in close)
-    shown = ", ".join(f"'{other}'" for other in names[:_SHOWN]) or "none"
-    return f"{f'; did you mean {meant}? Its' if meant else '; its'} {what}: {shown}{', …' * (len(names) > _SHOWN)}"
 
 
 class MolformerError(Exception):

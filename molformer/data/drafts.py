@@ -46,10 +46,5 @@ def writing(path: str | os.PathLike[str], kind: type[MolformerError] = InputErro
 
 
 def plain_field(text: str) -> str:
-    """A text as a field of a CSV file, with an apostrophe before what a spreadsheet would compute as a formula.
-
-    Example:
-        >>> plain_field("=1+1"), plain_field("CCO")
-        ("'=1+1", 'CCO')
-    """
+    """A text as a field of a CSV file, with an apostrophe before what a spreadsheet would compute as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -15,7 +15,7 @@ import numpy as np
 from rdkit import rdBase
 
 from molformer.data.conformers import ConformerPolicy
-from molformer.data.drafts import draft_folder
+from molformer.data.drafts import draft_folder, writing
 from molformer.data.store import StoreWriter, StructureStore
 from molformer.data.structure import Structure
 from molformer.data.workers import Outcome, WorkerDied
@@ -55,10 +55,8 @@ class GeometryCache:
         self._stores: list[StructureStore] = []
         self._index: dict[str, tuple[int, int] | str] = {}  # store and row, or why there is no geometry
         self._written = time.monotonic()
-        try:
+        with writing(self.folder, StoreError):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"cannot make a cache in '{path}': {error.strerror}") from None
         for file in sorted(self.folder.glob("[!.]*.*")):
             try:
                 if file.suffix == ".safetensors":
@@ -107,7 +105,7 @@ class GeometryCache:
         name = uuid.uuid4().hex
         failures = {smiles: str(outcome) for smiles, outcome in self._new.items() if isinstance(outcome, Exception)}
         made = {smiles: outcome for smiles, outcome in self._new.items() if isinstance(outcome, Structure)}
-        try:
+        with writing(self.folder, StoreError):
             if failures:
                 with draft_folder(self.folder / name) as folder:
                     draft = folder / "failures"
@@ -119,8 +117,6 @@ class GeometryCache:
                     for smiles, structure in made.items():
                         writer.add(replace(structure, smiles=smiles, name="", labels={}))
                 self._add_store(writer.path)
-        except OSError as error:
-            raise StoreError(f"cannot write to the cache '{self.folder}': {error.strerror}") from None
         self._new.clear()
         self._written = time.monotonic()
 

@@ -11,6 +11,7 @@ from molformer.data.structure import Label, LabelKind
 from molformer.errors import InputError
 
 _TABLES = (".csv", ".tsv", ".parquet")
+_KINDS = ", ".join(get_args(LabelKind))
 
 
 def split_target(text: str) -> tuple[str, str, str]:
@@ -52,7 +53,12 @@ def parse_targets(
         from molformer.data.readers.table import guess_labels
 
         looked_at = [(name, kind) for name, kind, _ in wanted if kind in ("", "category")]
-        found = dict(zip([name for name, _ in looked_at], guess_labels(tables[0], looked_at, options), strict=True))
+        try:
+            labels = guess_labels(tables[0], looked_at, options)
+        except InputError as error:
+            meant = [name for name, kind in looked_at if "=" in name and not kind]
+            raise InputError(f"{error}{f'; a kind, after =, is {_KINDS}' if meant else ''}") from None
+        found = dict(zip([name for name, _ in looked_at], labels, strict=True))
     return tuple(found.get(name) or _label(name, kind, unit) for name, kind, unit in wanted)
 
 
@@ -65,5 +71,5 @@ def _label(name: str, kind: str, unit: str) -> Label:
         return known
     _, equals, wrong = name.rpartition("=")
     if equals:
-        raise InputError(f"'{name}': '{wrong}' is not a kind of label; use {', '.join(get_args(LabelKind))}")
+        raise InputError(f"'{name}': '{wrong}' is not a kind of label; use {_KINDS}")
     raise InputError(f"'{name}' is not a well-known property: say its kind, such as {name}=intensive,eV")

@@ -213,10 +213,13 @@ class StoreWriter:
         self._elements: set[int] = set()
         self._geometries: list[str] = []
         self._text_bytes = {"smiles": 0, "name": 0}
-        self._draft = contextlib.ExitStack()
-        with writing(self.path, StoreError):
+        with writing(self.path, StoreError), contextlib.ExitStack() as begun:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.folder = self._draft.enter_context(draft_folder(self.path))
+            self.folder = begun.enter_context(draft_folder(self.path))
+            self._begin(precision)
+            self._draft = begun.pop_all()
+
+    def _begin(self, precision: str) -> None:
         self._columns = {
             "ptr": _Column(self.folder, "ptr", "int64"),
             "smiles.ptr": _Column(self.folder, "smiles.ptr", "int64"),

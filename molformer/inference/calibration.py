@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from molformer.data.drafts import writing
 from molformer.data.graph import GraphBatch
 from molformer.data.sampling import farthest
 from molformer.errors import ModelError
@@ -117,11 +118,9 @@ class Calibration:
             "scale": self.scale.astype(np.float32),
             "distances": self.distances.astype(np.float32),
         }
-        try:
+        with writing(path, ModelError):
             part.write_bytes(save(arrays, metadata={"molformer.calibration": json.dumps(about)}))
             os.replace(part, path)
-        except OSError as error:
-            raise ModelError(f"cannot write '{path}': {error.strerror}") from None
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "Calibration | None":

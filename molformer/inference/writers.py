@@ -9,7 +9,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Self
@@ -41,14 +41,15 @@ class Writer(ABC):
     def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
         self.path, self.layout = path, layout
         self.going_on = resume and path.is_file() and path.stat().st_size > 0
-        with writing(path):
+        with writing(path), ExitStack() as begun:
             if self.going_on:
                 os.truncate(path, self.whole(path))
                 self._check_columns()
             mode = "a" if self.going_on else "w"
-            self._file: IO[Any] = open(path, mode, newline="", encoding="utf-8")  # noqa: SIM115 - `__exit__` closes it
+            self._file: IO[Any] = begun.enter_context(open(path, mode, newline="", encoding="utf-8"))
             self.begin()
             self._file.flush()
+            begun.pop_all()  # `__exit__` closes it
 
     def __enter__(self) -> Self:
         return self

@@ -46,7 +46,8 @@ class TrainingConfig:
             kept, and the heads of targets that it has under the same name and kind. Empty for none.
         encoder_rate: share of the learning rate that an encoder from `initial` gets; 0.05 to 1.
         freeze: how many of its first layers stay as they are.
-        split: share of the molecules in training, validation and test, or how many of them.
+        split: share of the molecules in training, validation and test, or how many of them; with 0 there is no
+            validation or no test part.
         split_by: `random`, `scaffold`, `stratified` (by `split_label`) or `file` (`split_file`).
         split_label: label whose classes or range a stratified split keeps in shares.
         split_file: JSON with the lists `train`, `val` and `test`, such as another run's `split.json`.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from molformer.data.drafts import plain_field
+from molformer.data.drafts import plain_field, writing
 from molformer.data.store import StructureStore
 from molformer.data.structure import Label
 from molformer.errors import TrainingError
@@ -41,7 +41,7 @@ def write_predictions(
     """
     table = [target for target in targets if not target.per_node]
     atoms = [target for target in targets if target.per_node]
-    try:
+    with writing(folder, TrainingError):
         _write_table(folder / "test_predictions.csv", predicted, table, store, indices)
         if atoms:
             arrays = {"index": indices, "ptr": np.concatenate([[0], np.cumsum(predicted.sizes)])}
@@ -51,8 +51,6 @@ def write_predictions(
             part = folder / ".test_predictions.part.npz"
             np.savez_compressed(part, allow_pickle=False, **arrays)
             os.replace(part, folder / "test_predictions.npz")
-    except OSError as error:
-        raise TrainingError(f"cannot write the predictions to '{folder}': {error.strerror}") from None
 
 
 def _write_table(
@@ -112,13 +110,11 @@ def write_plots(
     if metrics is not None and metrics.is_file():
         figures["learning_curve"] = learning_curve(read_metrics(metrics))
     paths = []
-    try:
+    with writing(folder, TrainingError):
         (folder / "plots").mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
             paths.append(folder / "plots" / f"{name}.png")
             figure.savefig(paths[-1])
-    except OSError as error:
-        raise TrainingError(f"cannot write the plots to '{folder}': {error.strerror}") from None
     return paths
 
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from molformer import units
 from molformer.data.batching import EpochBatches
 from molformer.data.datamodule import StoreDataset
+from molformer.data.drafts import writing
 from molformer.data.graph import GraphBatch
 from molformer.data.splits import PARTS, SplitPolicy, make_split
 from molformer.data.statistics import atom_rows
@@ -57,10 +58,8 @@ class TestResult:
         Raises:
             TrainingError: the folder cannot be written.
         """
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write the folder '{folder}': {error.strerror}") from None
         targets = [row.target for row in self.errors]
         write_predictions(folder, self.predicted, targets, self.store, self.indices)
         write_plots(folder, self.predicted, self.errors)

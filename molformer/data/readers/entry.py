@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from molformer.data.structure import Label, Structure
-from molformer.errors import ConfigError, MolformerError, encodable
+from molformer.errors import MolformerError, encodable
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +50,6 @@ class ReadOptions:
         max_bytes: size at which a file, unpacked, is refused.
         points: points drawn from the surface of a mesh.
         seed: of that draw.
-
-    Raises:
-        ConfigError: the delimiter is not one character.
     """
 
     targets: tuple[Label, ...] = ()
@@ -61,10 +58,6 @@ class ReadOptions:
     max_bytes: int = 64 * 2**30
     points: int = 1024
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if len(self.delimiter) > 1 or self.delimiter in ('"', "\n", "\r"):
-            raise ConfigError(f"the delimiter of a table is one character, such as , or ;; got '{self.delimiter}'")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from itertools import chain, islice
@@ -25,7 +26,7 @@ from molformer import units
 from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
 from molformer.data.readers.files import open_text, suffix_of
 from molformer.data.structure import Label
-from molformer.errors import InputError, MolformerError, UnitError, near
+from molformer.errors import InputError, MolformerError, UnitError
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +42,9 @@ NAME_COLUMNS = (
 )
 """Headings of a column with the titles of the rows, likewise."""
 
-MISSING = frozenset(
-    (
-        *("", "na", "n/a", "nan", "null", "none", "<na>", "#n/a", "#na", "#n/a n/a", "n.a.", "-nan"),
-        *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "?"),
-    )
-)
-"""Spellings, in lower case, of a label that is not there: those of pandas, and of public collections."""
+MISSING = {"", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "n.a.", "#na", "#n/a", "#n/a n/a", "?"}
+MISSING |= {"1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
+"""Spellings, in lower case, of a label that is not there: those of pandas and of public collections."""
 
 MAX_CLASSES = 50
 """A column with more different texts is not taken for a category."""
@@ -282,7 +279,7 @@ def smiles_column(columns: Sequence[str], wanted: str = "", path: Path | str = "
         return _indices(columns, [wanted], path)[0]
     plain = [re.sub(r"[\s_-]", "", column.lower()) for column in columns]
     possible = [index for index, name in enumerate(plain) if "smiles" in name]
-    for name in SMILES_COLUMNS if len(possible) == 1 else (*SMILES_COLUMNS, *MOLECULE_COLUMNS * (not possible)):
+    for name in (*SMILES_COLUMNS, *MOLECULE_COLUMNS * (not possible)):
         if name in plain:
             return plain.index(name)
     if len(possible) == 1:
@@ -311,7 +308,10 @@ def _indices(columns: Sequence[str], wanted: Sequence[str], path: Path | str) ->
             if fitting := tables[place].get(reading(name)):
                 break
         else:
-            raise InputError(f"'{path}' has no column '{name}'{near(name, columns, 'columns')}")
+            near = get_close_matches(reading(name), list(tables[-1])[:2000])
+            meant = "".join(f"; did you mean '{columns[index]}'?" for key in near for index in tables[-1][key])
+            known = ", ".join(f"'{column[:80]}'" for column in columns[:12]) + ", …" * (len(columns) > 12)
+            raise InputError(f"'{path}' has no column '{name}'{meant or '; its columns: ' + known}")
         if len(fitting) > 1:
             names = ", ".join(f"'{columns[index]}'" for index in fitting)
             raise InputError(f"'{path}': '{name}' may be any of the columns {names}: write it as there")
@@ -405,10 +405,10 @@ def _open_csv(file: TextIO, path: Path, delimiter: str) -> _Table:
     first = next((line for line in lines if line.strip()), "")
     guessed = "\t" if suffix_of(path) == ".tsv" else max(_DELIMITERS, key=_QUOTED.sub("", first).count)
     delimiter = delimiter or guessed
-    rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     try:
+        rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
         columns = [name.strip() for name in next(rows, [])]
-    except csv.Error as error:
+    except (csv.Error, TypeError) as error:  # the latter for a delimiter that is none
         raise InputError(f"'{path}': the header is damaged: {error}") from None
     return _Table(columns, _csv_rows(rows, len(columns), str(path)))
 
