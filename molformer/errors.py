@@ -4,17 +4,15 @@ Every message says what is wrong, where (file, row, SMILES) and what to do about
 line prints it as it is and ends with status 2. Anything else that is raised is a defect of this package.
 """
 
-import re
-
 
 def encodable(text: str) -> str:
-    """The text with U+FFFD for what has no UTF-8: the other bytes of an argument or a file name, half a surrogate pair.
+    """The text with question marks for what has no UTF-8, such as other bytes of a file name.
 
     Example:
-        >>> encodable("CC\udcfc")
-        'CC\ufffd'
+        >>> encodable(f"CC{chr(0xdcfc)}")
+        'CC?'
     """
-    return text if text.isascii() else re.sub("[\ud800-\udfff]", "\ufffd", text)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 class MolformerError(Exception):

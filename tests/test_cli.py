@@ -208,7 +208,7 @@ def test_bytes_that_are_no_text(model, tmp_path):
     done = molformer("predict", b"CC\xfc".decode(errors="surrogateescape"), "C", "--model", model)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "CC\ufffd" in done.stdout
+    assert "CC?" in done.stdout
     output = tmp_path / os.fsdecode(b"o\xfc.csv")
     assert "Wrote 1 rows" in molformer("predict", "C", "--model", model, "--output", output).stdout
 

@@ -191,7 +191,7 @@ def test_a_name_that_is_a_formula_or_no_text_is_kept_from_doing_harm(tmp_path):
     result = import_inputs([table], tmp_path / "set")
     ((number, name, where, _, reason),) = list(csv.reader(result.record.read_text().splitlines()))[1:]
     assert (number, name) == ("1", "'=cmd")
-    assert "m\ufffdl.csv, line 2" in where
+    assert "m?l.csv, line 2" in where
     assert reason.startswith(where)
     assert result.store[0].name == "@x"
-    assert result.store.manifest["source"] == "m\ufffdl.csv"
+    assert result.store.manifest["source"] == "m?l.csv"
