@@ -167,3 +167,15 @@ def test_a_stress_belongs_to_a_periodic_structure(tmp_path):
     for bad in (slab, random_structure(4, labels={"stress": stress})):
         with pytest.raises(InputError, match="'stress' is a stress, which a structure has that is periodic in three"):
             write_store(tmp_path / "bad", [bad], [label])
+
+
+def test_what_the_system_says_while_a_store_is_written_is_one_line(tmp_path):
+    def structures():
+        yield random_structure(3)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreError, match=r"cannot write '.*set.safetensors': No space left"):
+        write_store(tmp_path / "set", structures())
+    with pytest.raises(StoreError, match=r"cannot write '.*set.safetensors': File name too long"):
+        write_store(tmp_path / "set", [], [Label("y" * 300, "", "intensive")])
+    assert list(tmp_path.iterdir()) == []
