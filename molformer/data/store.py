@@ -213,14 +213,21 @@ class StoreWriter:
         self._elements: set[int] = set()
         self._geometries: list[str] = []
         self._text_bytes = {"smiles": 0, "name": 0}
+        self._columns: dict[str, _Column] = {}
         with writing(self.path, StoreError), contextlib.ExitStack() as begun:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.folder = begun.enter_context(draft_folder(self.path))
+            begun.callback(self._close)
             self._begin(precision)
             self._draft = begun.pop_all()
 
+    def _close(self) -> None:
+        for column in self._columns.values():
+            with contextlib.suppress(OSError):  # of one that is given up
+                column.close()
+
     def _begin(self, precision: str) -> None:
-        self._columns = {
+        self._columns |= {
             "ptr": _Column(self.folder, "ptr", "int64"),
             "smiles.ptr": _Column(self.folder, "smiles.ptr", "int64"),
             "name.ptr": _Column(self.folder, "name.ptr", "int64"),
@@ -247,9 +254,6 @@ class StoreWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._draft, writing(self.path, StoreError):
-            for column in self._columns.values():
-                with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
-                    column.close()
             if isinstance(error, OSError):
                 raise error
             if kind is None:
@@ -326,6 +330,7 @@ class StoreWriter:
         header: dict[str, Any] = {}
         offset = 0
         for key, column in columns:
+            column.close()
             end = offset + column.path.stat().st_size
             shape = (column.count, *column.shape)
             dtype = _SAFETENSORS_NAME[column.dtype.name]
