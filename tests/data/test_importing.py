@@ -177,8 +177,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
         def write(self, data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        close = write
-
     monkeypatch.setattr("molformer.data.store.open", lambda *_: Full(), raising=False)
     with pytest.raises(StoreError, match=r"cannot write '.*/set.safetensors': No space left on device"):
         import_inputs(["CC"], tmp_path / "set")
