@@ -26,6 +26,16 @@ DAMAGE = (
 """What libraries raise that read a damaged file."""
 
 
+def encodable(text: str) -> str:
+    """The text with question marks for what has no UTF-8, such as other bytes of a file name.
+
+    Example:
+        >>> encodable(f"CC{chr(0xdcfc)}")
+        'CC?'
+    """
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 class MolformerError(Exception):
     """Base of all errors that are the input's fault and not the program's.
 
@@ -33,6 +43,9 @@ class MolformerError(Exception):
     """
 
     status = "invalid_input"
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(encodable(str(message)))
 
 
 class InputError(MolformerError):

@@ -202,3 +202,49 @@ def test_check_measures_what_a_model_promises(model, tmp_path):
 def test_models_that_are_shipped_are_listed():
     result = molformer("models")
     assert result.returncode == 0, result.stderr
+
+
+def test_bytes_that_are_no_text(model, tmp_path):
+    done = molformer("predict", b"CC\xfc".decode(errors="surrogateescape"), "C", "--model", model)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "CC?" in done.stdout
+    output = tmp_path / os.fsdecode(b"o\xfc.csv")
+    assert "Wrote 1 rows" in molformer("predict", "C", "--model", model, "--output", output).stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+@pytest.mark.parametrize("arguments", [["predict", "C", "-o", "-"], ["predict", "C"], ["--help"]])
+def test_a_full_disk_behind_standard_output_is_one_line(model, arguments):
+    chosen = ["--model", str(model)] if "predict" in arguments else []
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "molformer", *arguments, *chosen],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "molformer: cannot write the output: No space left on device\n"
+
+
+def test_salts_and_delimiters_of_tables(model, tmp_path):
+    (tmp_path / "set.csv").write_text("x+smiles\n1+CO.O\n2+C\n")
+    table = ["predict", tmp_path / "set.csv", "--model", model, "-o", "-", "--delimiter", "+"]
+    refused, largest, kept = (molformer(*table, "--salts", salts) for salts in ("refuse", "largest", "keep"))
+    assert (refused.returncode, largest.returncode, kept.returncode) == (2, 0, 0)
+    assert "take the largest with --salts largest" in refused.stderr
+    assert "CH4O" in largest.stdout
+    assert "CH6O2" in kept.stdout
+    assert "salts 'some' is not one of" in molformer(*table, "--salts", "some").stderr
+
+
+def test_standard_input_that_is_closed(model):
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m molformer predict - --model {model} <&-"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (2, "molformer: standard input is closed, from which - reads\n")

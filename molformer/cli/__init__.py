@@ -3,6 +3,7 @@
 Heavy imports stand inside the commands, so that `molformer --help` answers at once.
 """
 
+import io
 import logging
 import os
 import sys
@@ -22,16 +23,25 @@ from molformer.cli import convert
 
 
 def main() -> Any:
-    """Run the command line; a user's error is one line on standard error and status 2."""
+    """Run the command line; a user's error, or the system's, is one line on standard error and status 2."""
     # Some processors advertise AMX and then die in a bfloat16 product; read when torch is imported.
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch's remarks on how processes share gradients
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("molformer").setLevel(logging.INFO)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # of a terminal with few characters, or of file names that are no text
     try:
-        return app()
+        try:
+            return app()
+        finally:
+            sys.stdout.flush()
     except MolformerError as error:
         print(f"molformer: {error}", file=sys.stderr)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written would be tried again at the exit
+        place = f"read or write '{error.filename}'" if error.filename else "write the output"
+        print(f"molformer: cannot {place}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("molformer: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -1,6 +1,7 @@
 """`molformer data import`, `list`, `info` and `split`: structure stores."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,8 @@ def import_(
         list[str], typer.Option("--target", "-t", help="Label to take along: NAME, NAME=KIND or NAME=KIND,UNIT.")
     ] = [],  # noqa: B006 - typer copies it
     smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
+    delimiter: Annotated[str, typer.Option(help="Between the fields of a table; found out by default.")] = "",
+    salts: Annotated[str, typer.Option(help="Of a SMILES with several parts: refuse, largest or keep.")] = "refuse",
     source_file: Annotated[
         Path | None, typer.Option("--from", help="A file of a known data set that you have already.")
     ] = None,
@@ -47,7 +50,7 @@ def import_(
     from molformer.data.labels import parse_targets
     from molformer.data.readers import ReadOptions
 
-    policy = ConformerPolicy(method=conformers, seed=seed)  # type: ignore[arg-type]
+    policy = ConformerPolicy(method=conformers, seed=seed, salts=salts)  # type: ignore[arg-type]
     workers = (os.cpu_count() or 1) if processes < 0 else processes
     kept = cache_folder() / "geometries" if cache else None
     by_name = len(inputs) == 1 and inputs[0] in datasets.names()
@@ -68,8 +71,8 @@ def import_(
                 inputs[0], output, source_file, policy, workers, row, kept, bytes_there, count, seed
             )
         else:
-            labels = parse_targets(target, inputs)
-            options = ReadOptions(labels, smiles_column, points=points, seed=seed, add_hydrogens=add_hydrogens)
+            options = ReadOptions((), smiles_column, delimiter, points=points, seed=seed, add_hydrogens=add_hydrogens)
+            options = replace(options, targets=parse_targets(target, inputs, options))
             result = import_inputs(inputs, output, options, policy, workers, progress=row, cache=kept)
     console.print(f"Wrote {len(result.store)} structures to {result.store.path}")
     if result.record is not None:

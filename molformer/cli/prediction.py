@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ from molformer.cli.rows import Failures, print_predictions
 from molformer.errors import InputError
 
 if TYPE_CHECKING:
-    from molformer.data.readers import Entry
+    from molformer.data.readers import Entry, ReadOptions
     from molformer.data.structure import Structure
     from molformer.inference.prediction import Prediction
 
@@ -43,6 +44,8 @@ def predict(
     add_hydrogens: Annotated[
         bool, typer.Option("--add-hydrogens", help="To 3-D SDF, MOL2 and PDB that lack them.")
     ] = False,
+    delimiter: Annotated[str, typer.Option(help="Between the fields of a table; found out by default.")] = "",
+    salts: Annotated[str, typer.Option(help="Of a SMILES with several parts: refuse, largest or keep.")] = "refuse",
     processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
     batch_size: Annotated[int, typer.Option(help="Geometries that are computed together.")] = 32,
     memory: Annotated[float, typer.Option(help="GiB that a batch may take; larger molecules are refused.")] = 4.0,
@@ -54,12 +57,16 @@ def predict(
     A row whose input failed has no values but a status and a message; the command then ends with status 2. Rows are
     written as they come: a run that was killed goes on with --resume.
     """
+    from molformer.data.readers import ReadOptions
+    from molformer.inference.inputs import policy_of
     from molformer.inference.models import default_model
     from molformer.inference.predictor import Predictor
     from molformer.inference.question import Question
     from molformer.inference.writers import ScreenWriter, open_writer
 
     predictor = Predictor.load(model or [default_model()], device, batch_size, memory, devices)
+    options = ReadOptions(smiles_column=smiles_column, delimiter=delimiter, add_hydrogens=add_hydrogens)
+    policy = replace(policy_of(predictor.model.domain), salts=salts)  # type: ignore[arg-type]
     units = {name: value for name, equals, value in (text.partition("=") for text in unit) if equals}
     if len(units) < len(unit) > 1:
         raise InputError("give a single --unit, or NAME=UNIT for each target")
@@ -71,7 +78,7 @@ def predict(
             raise InputError(f"cannot write '{output}': it is an input")
     elif resume:
         raise InputError("--resume needs the --output FILE of the run that was killed")
-    entries, workers = _entries_and_processes(inputs, smiles_column, processes, add_hydrogens)
+    entries, workers = _entries_and_processes(inputs, options, processes)
     layout, failed = predictor.layout(question, conformers), Failures()
     with ExitStack() as stack:
         writer: Any = None
@@ -80,7 +87,7 @@ def predict(
             entries = entries if on_screen else writer.rest(entries)
         advance = stack.enter_context(counting("rows"))
         shown: list[Prediction] = []
-        for row in predictor.stream(entries, question, conformers, strict, processes=workers):
+        for row in predictor.stream(entries, question, conformers, strict, policy, workers):
             failed.look_at(row)
             (shown.append if writer is None else writer.write)(row)
             advance()
@@ -110,13 +117,14 @@ def embed(
     The NPZ file has `names`, `status` and `features`, a row for every input, NaN where it failed; of atoms, the rows
     of input i are ptr[i] to ptr[i+1].
     """
+    from molformer.data.readers import ReadOptions
     from molformer.inference.embed import embeddings, save_embeddings
     from molformer.inference.models import default_model
     from molformer.inference.predictor import Predictor
 
     check_output(output)
     predictor = Predictor.load(model or default_model(), device)
-    entries, workers = _entries_and_processes(inputs, smiles_column, processes)
+    entries, workers = _entries_and_processes(inputs, ReadOptions(smiles_column=smiles_column), processes)
     failed, rows = Failures(), []
     with counting("rows") as advance:
         for row in embeddings(predictor, entries, level, workers):
@@ -177,14 +185,12 @@ def check(
         raise typer.Exit(1)
 
 
-def _entries_and_processes(
-    inputs: list[str], smiles_column: str, processes: int, add_hydrogens: bool = False
-) -> "tuple[Iterator[Entry], int]":
+def _entries_and_processes(inputs: list[str], options: "ReadOptions", processes: int) -> "tuple[Iterator[Entry], int]":
     """What is to be predicted, and how many processes make its geometries."""
-    from molformer.data.readers import ReadOptions
     from molformer.inference.inputs import processes_for, read_inputs, read_lines
 
-    options = ReadOptions(smiles_column=smiles_column, add_hydrogens=add_hydrogens)
-    parts = (read_lines(sys.stdin) if source == "-" else read_inputs([source], options) for source in inputs)
+    if "-" in inputs and sys.stdin is None:
+        raise InputError("standard input is closed, from which - reads")
+    parts = (read_lines(sys.stdin.buffer) if source == "-" else read_inputs([source], options) for source in inputs)
     many = iter(inputs) if "-" in inputs else inputs
     return chain.from_iterable(parts), processes_for(many, None if processes < 0 else processes)

@@ -160,6 +160,9 @@ def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: 
     if not first:
         return
     title = f"Errors on the test part, after {result.epochs} epochs in {result.seconds:.0f} s"
-    console.print(errors_table(result.errors, title))
-    console.print(LEGEND)
+    if result.errors:
+        console.print(errors_table(result.errors, title))
+        console.print(LEGEND)
+    else:
+        console.print("No test part: how far the model errs is not known")
     console.print(f"Model folder: {result.model}")

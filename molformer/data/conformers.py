@@ -7,23 +7,31 @@ doi 10.1021/acs.jcim.0c00025; MMFF94: Halgren 1996; UFF, where MMFF94 has no par
 Imports RDKit and numpy only: processes that do nothing but embed start in a fraction of a second.
 """
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
 from rdkit import Chem, rdBase
-from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors
 
 from molformer.data.structure import Structure
 from molformer.errors import ConfigError, ConformerError, InputError
 
 GeometryMethod = Literal["etkdg", "etkdg+mmff", "given"]
+Salts = Literal["refuse", "largest", "keep"]
 
 MORE_STEPS = 4
 """A relaxation that does not converge is continued once, with so many times `ConformerPolicy.max_iterations` steps."""
 
 _AS_WRITTEN = Chem.SmilesParserParams()
 _AS_WRITTEN.removeHs = False
+
+_SMILES = re.compile(r"([!-~]+)(\s+\|[ -~]*\|)?")  # with an extension (CXSMILES); RDKit ignores what follows
+_MARKED = re.compile(r"\[\d|:|\|")  # in every SMILES with isotopes or atom maps
+
+_GAP = 3.0  # Å between the parts of a molecule before they are relaxed
 
 _GEOMETRY = "_molformer_geometry"  # property of an RDKit molecule that says how its conformer was made
 
@@ -40,6 +48,8 @@ class ConformerPolicy:
         timeout: seconds after which the embedding of one geometry is given up.
         max_iterations: force-field steps, see `MORE_STEPS`.
         add_hydrogens: whether hydrogens are added; if not, there are only those that the SMILES has as atoms.
+        salts: of a SMILES with several parts, such as a salt, take none (`refuse`), the one with most heavy atoms
+            (`largest`), or all (`keep`), placed side by side and then relaxed together.
 
     Raises:
         ConfigError: the method is not known, or a number is not positive.
@@ -51,10 +61,13 @@ class ConformerPolicy:
     timeout: int = 30
     max_iterations: int = 1000
     add_hydrogens: bool = True
+    salts: Salts = field(default="refuse", repr=False)  # the representation is the key of caches
 
     def __post_init__(self) -> None:
         if self.method not in get_args(GeometryMethod):
             raise ConfigError(f"conformer method '{self.method}' is not one of {', '.join(get_args(GeometryMethod))}")
+        if self.salts not in get_args(Salts):
+            raise ConfigError(f"salts '{self.salts}' is not one of {', '.join(get_args(Salts))}")
         for name in ("num_conformers", "timeout", "max_iterations"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} of the conformers is {getattr(self, name)}: it must be 1 or more")
@@ -71,8 +84,13 @@ def parse_smiles(smiles: str, name: str = "") -> Chem.Mol:
         3
     """
     where = f"{name}: " if name else ""
-    if not smiles.strip():
+    smiles = smiles.strip()
+    if not smiles:
         raise InputError(f"{where}the SMILES is empty")
+    if not _SMILES.fullmatch(smiles):
+        other = next((letter for letter in smiles if not " " <= letter <= "~"), "")
+        reason = f"none has the character {other!r}" if other else "text follows a blank; a title needs its own column"
+        raise InputError(f"{where}'{smiles}' is not a SMILES: {reason}")
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(smiles, _AS_WRITTEN)
         if mol is not None and mol.GetNumAtoms():
@@ -88,7 +106,7 @@ def parse_smiles(smiles: str, name: str = "") -> Chem.Mol:
 
 
 def canonical_smiles(smiles: str, add_hydrogens: bool = True, name: str = "") -> str:
-    """The one spelling of a molecule from which its geometry is made.
+    """The one spelling of a molecule from which its geometry is made, without isotopes and atom maps.
 
     Args:
         smiles: any spelling.
@@ -99,13 +117,14 @@ def canonical_smiles(smiles: str, add_hydrogens: bool = True, name: str = "") ->
         InputError: it is not a valid SMILES, or an atom is a dummy ('*'), which has no element.
 
     Example:
-        >>> canonical_smiles("OCC"), canonical_smiles("[H]O[H]")
-        ('CCO', 'O')
+        >>> canonical_smiles("OCC"), canonical_smiles("[2H]O[H]"), canonical_smiles("[CH3:2][OH:1]")
+        ('CCO', 'O', 'CO')
     """
     with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(smiles) if add_hydrogens else None  # without hydrogens, and quick
-        if mol is None or mol.GetNumAtoms() == 0:  # to know why not
-            mol = parse_smiles(smiles, name)
+        quick = add_hydrogens and _SMILES.fullmatch(smiles) and not _MARKED.search(smiles)
+        mol = Chem.MolFromSmiles(smiles) if quick else None  # without hydrogens
+        if mol is None or mol.GetNumAtoms() == 0:  # with marks to take off, or to know why not
+            mol = _unmarked(parse_smiles(smiles, name))
             mol = Chem.RemoveHs(mol) if add_hydrogens else mol
         canonical = Chem.MolToSmiles(mol)
     if "*" in canonical:
@@ -114,11 +133,28 @@ def canonical_smiles(smiles: str, add_hydrogens: bool = True, name: str = "") ->
     return canonical
 
 
+def largest_part(smiles: str) -> str:
+    """The part of a molecule that has most heavy atoms, of these the heaviest; the molecule as it is if it is one.
+
+    Raises:
+        InputError: it is not a valid SMILES.
+
+    Example:
+        >>> largest_part("[Na+].CC(=O)[O-]"), largest_part("OCC")
+        ('CC(=O)[O-]', 'OCC')
+    """
+    parts = Chem.GetMolFrags(parse_smiles(smiles), asMols=True)
+    ranked = [
+        (part.GetNumHeavyAtoms(), rdMolDescriptors.CalcExactMolWt(part), Chem.MolToSmiles(part)) for part in parts
+    ]
+    return smiles if len(ranked) == 1 else max(ranked)[2]
+
+
 def embed_smiles(smiles: str, policy: ConformerPolicy | None = None, name: str = "") -> Structure:
     """A structure with hydrogens and a 3-D geometry from a SMILES.
 
     Args:
-        smiles: one connected molecule.
+        smiles: one molecule.
         policy: how the geometry is made.
         name: its title or row, for messages.
 
@@ -137,7 +173,7 @@ def embed_smiles_all(smiles: str, policy: ConformerPolicy | None = None, name: s
     """All geometries that a policy makes of a SMILES, from low to high force-field energy.
 
     Args:
-        smiles: one connected molecule.
+        smiles: one molecule.
         policy: how the geometries are made. There may be fewer than its `num_conformers`.
         name: its title or row, for messages.
 
@@ -150,6 +186,7 @@ def embed_smiles_all(smiles: str, policy: ConformerPolicy | None = None, name: s
         3
     """
     policy = policy or ConformerPolicy()
+    smiles = largest_part(smiles) if policy.salts == "largest" else smiles
     canonical = canonical_smiles(smiles, policy.add_hydrogens, name)
     where = f"{name}: " if name else ""
     try:
@@ -171,8 +208,8 @@ def embed_canonical(canonical: str, policy: ConformerPolicy) -> list[Structure]:
         )
     mol = parse_smiles(canonical)
     parts = len(Chem.GetMolFrags(mol))
-    if parts > 1:
-        raise ConformerError(f"has {parts} separate parts: give one molecule at a time")
+    if parts > 1 and policy.salts != "keep":
+        raise ConformerError(f"has {parts} separate parts: give one molecule, or take the largest with --salts largest")
     try:
         with rdBase.BlockLogs():
             return [structure_of(conformer) for conformer in _conformers(mol, policy)]
@@ -213,6 +250,9 @@ def _conformers(mol: Chem.Mol, policy: ConformerPolicy) -> list[Chem.Mol]:
             f"could not be embedded in 3-D ({_failure(parameters)}): give its coordinates in an XYZ file"
         )
     conformers = [mol] if len(made) == 1 else [Chem.Mol(mol, confId=index) for index in made]
+    if len(parts := Chem.GetMolFrags(mol)) > 1:
+        for conformer in conformers:
+            _place_side_by_side(conformer, parts)
     alone = mol.GetNumAtoms() == 1  # nothing to relax, and no force field knows all elements
     relax = policy.method == "etkdg+mmff" and not alone
     energies = []
@@ -224,13 +264,31 @@ def _conformers(mol: Chem.Mol, policy: ConformerPolicy) -> list[Chem.Mol]:
     return [conformers[index] for index in order]
 
 
+def _unmarked(mol: Chem.Mol) -> Chem.Mol:
+    """The molecule without isotopes and atom maps, and without stereocentres that are none without them."""
+    for atom in mol.GetAtoms():
+        atom.SetIsotope(0)
+        atom.SetAtomMapNum(0)
+    Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+    return mol
+
+
+def _place_side_by_side(mol: Chem.Mol, parts: Sequence[Sequence[int]]) -> None:
+    """Move the parts of a conformer, which are embedded one by one about the origin, apart along x."""
+    pos, end = mol.GetConformer().GetPositions(), 0.0
+    for part in map(list, parts):
+        pos[part] -= [pos[part, 0].min() - end, *pos[part, 1:].mean(0)]
+        end = pos[part, 0].max() + _GAP
+    mol.GetConformer().SetPositions(pos)
+
+
 def _energy(mol: Chem.Mol, max_iterations: int) -> float:
     """Force-field energy of the conformer, kcal/mol, after it was relaxed in place; 0 iterations leave it as it is."""
-    parameters = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+    parameters, together = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol), {"ignoreInterfragInteractions": False}
     if parameters is not None:
-        name, field = "mmff", rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, parameters)
+        name, field = "mmff", rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, parameters, **together)
     elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
-        name, field = "uff", rdForceFieldHelpers.UFFGetMoleculeForceField(mol)
+        name, field = "uff", rdForceFieldHelpers.UFFGetMoleculeForceField(mol, **together)
     elif not max_iterations:
         return 0.0
     else:

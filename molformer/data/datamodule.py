@@ -113,8 +113,8 @@ class StoreDataModule(LightningDataModule, ABC):
         return indices
 
     def val_dataloader(self) -> DataLoader[GraphBatch]:
-        """Batches of the validation part, the same in every epoch."""
-        return self._loader(self.split.val, shared=True)
+        """Batches of the validation part, the same in every epoch; of the training part where there is none."""
+        return self._loader(self.split.val if len(self.split.val) else self.split.train, shared=True)
 
     def test_dataloader(self) -> DataLoader[GraphBatch]:
         """Batches of the test part, all of them in every process."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 
-from molformer.data.conformers import ConformerPolicy, canonical_smiles
+from molformer.data.conformers import ConformerPolicy, canonical_smiles, largest_part
 from molformer.data.geometry_cache import GeometryCache
 from molformer.data.readers.entry import Entry
 from molformer.data.structure import Structure
@@ -82,9 +82,11 @@ def _job(entry: Entry, policy: ConformerPolicy, cache: GeometryCache | None) -> 
     """What there is to do for an entry."""
     if entry.structure is not None or entry.error is not None:
         return entry, None
-    if cache is None:
-        return entry, entry.smiles
     try:
+        if policy.salts == "largest" and "." in entry.smiles:
+            entry = replace(entry, smiles=largest_part(entry.smiles))
+        if cache is None:
+            return entry, entry.smiles
         canonical = canonical_smiles(entry.smiles, policy.add_hydrogens)
     except MolformerError as error:
         return with_outcome(entry, error), None

@@ -15,6 +15,7 @@ import numpy as np
 from rdkit import rdBase
 
 from molformer.data.conformers import ConformerPolicy
+from molformer.data.drafts import draft_folder, writing
 from molformer.data.store import StoreWriter, StructureStore
 from molformer.data.structure import Structure
 from molformer.data.workers import Outcome, WorkerDied
@@ -47,16 +48,15 @@ class GeometryCache:
 
     def __init__(self, path: str | os.PathLike[str], policy: ConformerPolicy) -> None:
         self.source = f"molformer cache {_CACHE_FORMAT}; {policy}; RDKit {rdBase.rdkitVersion}"
+        self.source += "; parts of salts kept" if policy.salts == "keep" else ""
         key = hashlib.sha256(self.source.encode()).hexdigest()[:12]
         self.folder = Path(path) / f"{policy.method}-{key}"
         self._new: dict[str, Outcome] = {}
         self._stores: list[StructureStore] = []
         self._index: dict[str, tuple[int, int] | str] = {}  # store and row, or why there is no geometry
         self._written = time.monotonic()
-        try:
+        with writing(self.folder, StoreError):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"cannot make a cache in '{path}': {error.strerror}") from None
         for file in sorted(self.folder.glob("[!.]*.*")):
             try:
                 if file.suffix == ".safetensors":
@@ -105,19 +105,18 @@ class GeometryCache:
         name = uuid.uuid4().hex
         failures = {smiles: str(outcome) for smiles, outcome in self._new.items() if isinstance(outcome, Exception)}
         made = {smiles: outcome for smiles, outcome in self._new.items() if isinstance(outcome, Structure)}
-        try:
+        with writing(self.folder, StoreError):
             if failures:
-                draft = self.folder / f".{name}.json"
-                draft.write_text(json.dumps(failures, ensure_ascii=False, indent=1), encoding="utf-8")
-                os.replace(draft, self.folder / f"{name}.json")
+                with draft_folder(self.folder / name) as folder:
+                    draft = folder / "failures"
+                    draft.write_text(json.dumps(failures, ensure_ascii=False, indent=1), encoding="utf-8")
+                    os.replace(draft, self.folder / f"{name}.json")
                 self._index.update(failures)
             if made:
                 with StoreWriter(self.folder / name, source=self.source, precision="float64") as writer:
                     for smiles, structure in made.items():
                         writer.add(replace(structure, smiles=smiles, name="", labels={}))
                 self._add_store(writer.path)
-        except OSError as error:
-            raise StoreError(f"cannot write to the cache '{self.folder}': {error.strerror}") from None
         self._new.clear()
         self._written = time.monotonic()
 

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from molformer.data import datasets
 from molformer.data.conformers import ConformerPolicy
+from molformer.data.drafts import plain_field, writing
 from molformer.data.embedding import with_geometry
 from molformer.data.readers import Entry, ReadOptions, format_of, is_file, read_input
 from molformer.data.readers.files import suffix_of
 from molformer.data.store import StoreWriter, StructureStore, store_path
 from molformer.data.structure import Label
-from molformer.errors import InputError, MolformerError, StoreError
+from molformer.errors import InputError, MolformerError, StoreError, encodable
+from molformer.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -137,8 +137,8 @@ def import_entries(
         StoreError: the store cannot be written.
     """
     path = store_path(output)
-    record = _Record(_record_path(path))
-    with StoreWriter(path, labels, source) as writer, record:
+    with StoreWriter(path, labels, encodable(source)) as writer:
+        record = _Record(_record_path(path), writer.folder / "rejected.csv")
         for entry in with_geometry(entries, policy, processes, cache):
             error = entry.error or _add(writer, entry)
             record.count(entry, error)
@@ -180,7 +180,7 @@ def open_data(
         return StructureStore(inputs[0])
     labels = parse_targets(targets, inputs)
     options = ReadOptions(labels, smiles_column, allow_missing=allow_missing)
-    facts = [str(labels), smiles_column, *(_stamp(name) for name in inputs)]
+    facts = [__version__, str(labels), smiles_column, *(_stamp(name) for name in inputs)]
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     path = cache_folder() / "stores" / f"{Path(inputs[0]).stem}-{key}.safetensors"
     record = _record_path(path)
@@ -208,25 +208,17 @@ def _stamp(name: str) -> str:
 
 
 class _Record:
-    """The rows that are rejected, on their way to a CSV file that appears whole."""
+    """The rows that are rejected, in a draft of a CSV file."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, draft: Path) -> None:
+        self.path, self._draft = path, draft
         self.rows = self.rejected = 0
         self.first: MolformerError | None = None
+        self._add(["row", "name", "where", "status", "reason"])
 
-    def __enter__(self) -> Self:
-        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        self._file = open(self._part, "w", encoding="utf-8", newline="")
-        self._table = csv.writer(self._file)
-        self._table.writerow(["row", "name", "where", "status", "reason"])
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-        self._part.unlink(missing_ok=True)
+    def _add(self, cells: Sequence[str]) -> None:
+        with open(self._draft, "a", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerow([plain_field(cell) for cell in cells])
 
     def count(self, entry: Entry, error: MolformerError | None) -> None:
         """Count a row, and note it if it has an error."""
@@ -234,18 +226,15 @@ class _Record:
         if error is not None:
             self.rejected += 1
             self.first = self.first or error
-            self._table.writerow([self.rows, entry.name, entry.where, error.status, str(error)])
+            self._add([str(self.rows), entry.name, entry.where, error.status, str(error)])
 
     def publish(self) -> None:
         """Give the file its name, or take an older one away if nothing was rejected."""
-        try:
-            if self.rejected == 0:
+        with writing(self.path, StoreError):
+            if self.rejected:
+                os.replace(self._draft, self.path)
+            else:
                 self.path.unlink(missing_ok=True)
-                return
-            self._file.close()
-            os.replace(self._part, self.path)
-        except OSError as error:
-            raise StoreError(f"cannot write '{self.path}': {error.strerror}") from None
 
 
 def _add(writer: StoreWriter, entry: Entry) -> MolformerError | None:

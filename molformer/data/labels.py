@@ -13,7 +13,21 @@ _TABLES = (".csv", ".tsv", ".parquet")
 _OWN_UNITS = (".xyz", ".extxyz")
 
 
-def parse_targets(texts: Sequence[str], inputs: Sequence[str | Path] = ()) -> tuple[Label, ...]:
+def split_target(text: str) -> tuple[str, str, str]:
+    """Name, kind and unit of a label, the last two empty where they are not said; a name may have = in it.
+
+    Example:
+        >>> split_target("gap=intensive,meV"), split_target("pH=7")
+        (('gap', 'intensive', 'meV'), ('pH=7', '', ''))
+    """
+    name, _, rest = text.rpartition("=")
+    kind, _, unit = rest.partition(",")
+    return (name, kind, unit) if name and kind in kind_names() else (text, "", "")
+
+
+def parse_targets(
+    texts: Sequence[str], inputs: Sequence[str | Path] = (), options: ReadOptions | None = None
+) -> tuple[Label, ...]:
     """Labels from a command line.
 
     What is not said is looked up: a well-known name has a kind and unit, a column of a table is looked at.
@@ -21,6 +35,7 @@ def parse_targets(texts: Sequence[str], inputs: Sequence[str | Path] = ()) -> tu
     Args:
         texts: `gap`, `gap=intensive` or `gap=intensive,eV`.
         inputs: where the labels come from.
+        options: how they are read.
 
     Raises:
         InputError: a kind is not known, or cannot be found out.
@@ -30,27 +45,34 @@ def parse_targets(texts: Sequence[str], inputs: Sequence[str | Path] = ()) -> tu
         >>> parse_targets(["gap=intensive,meV"])[0].unit
         'meV'
     """
-    return tuple(_parse(text, inputs) for text in texts)
-
-
-def _parse(text: str, inputs: Sequence[str | Path]) -> Label:
-    name, _, rest = text.partition("=")
-    kind, _, unit = rest.partition(",")
-    if kind and kind not in kind_names():
-        raise InputError(f"'{text}': '{kind}' is not a kind of label; use {', '.join(kind_names())}")
     tables = [Path(path) for path in inputs if is_file(path) and suffix_of(Path(path)) in _TABLES]
-    if not kind and tables:
-        from molformer.data.readers.table import guess_label
+    wanted = [split_target(text) for text in dict.fromkeys(texts)]
+    found: dict[str, Label] = {}
+    if tables:
+        from molformer.data.readers.table import guess_labels
 
-        return guess_label(tables[0], name)
-    known = known_label(name)
-    if not kind and known is not None:
-        known = next((label for path in inputs for label in _told(path) if label.name == name), known)
-    if not kind and known is None:
-        raise InputError(f"'{name}' is not a well-known property: say its kind, such as {name}=intensive,eV")
-    if not kind and known is not None:
-        return known
-    return Label(name, unit, kind)
+        looked_at = [(name, kind) for name, kind, _ in wanted if kind in ("", "category")]
+        try:
+            labels = guess_labels(tables[0], looked_at, options)
+        except InputError as error:
+            meant = [name for name, kind in looked_at if "=" in name and not kind]
+            kinds = f"; a kind, after =, is {', '.join(kind_names())}" if meant else ""
+            raise InputError(f"{error}{kinds}") from None
+        found = dict(zip([name for name, _ in looked_at], labels, strict=True))
+    return tuple(found.get(name) or _label(name, kind, unit, inputs) for name, kind, unit in wanted)
+
+
+def _label(name: str, kind: str, unit: str, inputs: Sequence[str | Path]) -> Label:
+    if kind == "category":
+        raise InputError(f"'{name}={kind}': the classes of a label are looked up in a table alone (.csv .tsv .parquet)")
+    if kind:
+        return Label(name, unit, kind)
+    if known := known_label(name):
+        return next((label for path in inputs for label in _told(path) if label.name == name), known)
+    _, equals, wrong = name.rpartition("=")
+    if equals:
+        raise InputError(f"'{name}': '{wrong}' is not a kind of label; use {', '.join(kind_names())}")
+    raise InputError(f"'{name}' is not a well-known property: say its kind, such as {name}=intensive,eV")
 
 
 def _told(path: str | Path) -> list[Label]:

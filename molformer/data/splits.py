@@ -16,8 +16,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from molformer.data.drafts import writing
 from molformer.data.store import StructureStore
-from molformer.errors import ConfigError
+from molformer.errors import ConfigError, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class SplitPolicy:
             in training, so that the test asks for something new); `stratified` (each class of `label`, or each
             tenth of its range, is split in the same shares); `file` (indices as given).
         fractions: shares of training, validation and test that add up to 1; or numbers of structures (of groups, where
-            some belong together), what is left over being left out.
+            some belong together), what is left over being left out. With 0 there is no validation or no test part.
         seed: of the random choice.
         label: what `stratified` looks at.
         file: JSON with the lists `train`, `val` and `test`, as a run folder's `split.json`.
@@ -93,7 +94,7 @@ def make_split(store: StructureStore, policy: SplitPolicy) -> Split:
     """Split a store.
 
     Raises:
-        ConfigError: a part would be empty, or a given file does not fit.
+        ConfigError: a part that is wanted would be empty, or a given file does not fit.
         StoreError: the store lacks the label to stratify by.
     """
     if policy.method == "file":
@@ -124,7 +125,7 @@ def random_split(
         fold: see `SplitPolicy`.
 
     Raises:
-        ConfigError: a part would be empty.
+        ConfigError: a part that is wanted would be empty.
 
     Example:
         >>> split = random_split(np.arange(10), (0.8, 0.1, 0.1), seed=0)
@@ -143,7 +144,7 @@ def random_split(
         order = order[np.argsort((rank + 0.5) / size, kind="stable")]
     part_of_group = np.empty(len(names), dtype=np.int64)
     part_of_group[order] = _parts(len(names), fractions, folds, fold)
-    return _split_of(part_of_group[group])
+    return _split_of(part_of_group[group], (*fractions[:2], folds or fractions[2]))
 
 
 def scaffold(smiles: str) -> str:
@@ -153,17 +154,22 @@ def scaffold(smiles: str) -> str:
         >>> scaffold("CCc1ccccc1")
         'c1ccccc1'
     """
-    from rdkit import Chem, rdBase
+    from rdkit import rdBase
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
-    with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(smiles) if smiles else None
-        return MurckoScaffold.MurckoScaffoldSmiles(mol=mol, includeChirality=False) if mol is not None else ""
+    from molformer.data.conformers import canonical_smiles
+
+    try:
+        with rdBase.BlockLogs():
+            return MurckoScaffold.MurckoScaffoldSmiles(canonical_smiles(smiles), includeChirality=False)
+    except InputError:
+        return ""
 
 
 def write_split(split: Split, path: str | os.PathLike[str]) -> None:
     """Write a split as JSON, as `SplitPolicy.file` takes it."""
-    Path(path).write_text(json.dumps(split.to_dict()) + "\n", encoding="utf-8")
+    with writing(path):
+        Path(path).write_text(json.dumps(split.to_dict()) + "\n", encoding="utf-8")
 
 
 def _are_shares(fractions: Sequence[float]) -> bool:
@@ -219,7 +225,7 @@ def _in_order(families: Iterable[list[int]], groups: np.ndarray, fractions: Sequ
         part = fits.index(True)
         counts[part] += len(family)
         part_of_group.update(dict.fromkeys(family, part))
-    return _split_of(np.array([part_of_group[group] for group in groups.tolist()]))
+    return _split_of(np.array([part_of_group[group] for group in groups.tolist()]), fractions)
 
 
 def _strata(store: StructureStore, groups: np.ndarray, name: str) -> np.ndarray:
@@ -253,16 +259,16 @@ def _read_split(path: Path, store: StructureStore) -> Split:
     together = sum(len(np.unique(store.groups[part])) for part in parts)
     if together > len(np.unique(store.groups[whole])):
         logger.warning("'%s' puts structures of one group, such as geometries of one molecule, into two parts", path)
-    return _not_empty(Split(*(np.sort(part) for part in parts)))
+    return _not_empty(Split(*(np.sort(part) for part in parts)), (1, 0, 0))
 
 
-def _split_of(part: np.ndarray) -> Split:
-    return _not_empty(Split(*(np.flatnonzero(part == index) for index in range(3))))
+def _split_of(part: np.ndarray, shares: Sequence[float]) -> Split:
+    return _not_empty(Split(*(np.flatnonzero(part == index) for index in range(3))), shares)
 
 
-def _not_empty(split: Split) -> Split:
-    for part, name in zip(PARTS, ("training", "validation", "test"), strict=True):
-        if len(getattr(split, part)) == 0:
+def _not_empty(split: Split, shares: Sequence[float]) -> Split:
+    for part, share, name in zip(PARTS, (1, *shares[1:]), ("training", "validation", "test"), strict=True):
+        if share and len(getattr(split, part)) == 0:
             total = sum(len(getattr(split, other)) for other in PARTS)
             raise ConfigError(f"the {name} part of {total} structures would be empty: change the split")
     return split

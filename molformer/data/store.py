@@ -7,12 +7,11 @@ A store is read without loading it, by many processes at once, and nothing is ev
 Letters: n structures, A atoms of all of them together.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import IO, Any, Self
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from molformer.data.drafts import draft_folder, writing
 from molformer.data.structure import Label, Structure
 from molformer.elements import SYMBOLS
 from molformer.errors import DAMAGE, InputError, StoreError, UnitError, one_line
@@ -240,8 +240,11 @@ class StoreWriter:
         source: where the data come from, kept in the manifest.
         precision: numpy type of the positions and per-atom labels.
 
+    Attributes:
+        folder: where the file is made, which is removed at the end of the block, or by the next writer beside it.
+
     Raises:
-        StoreError: the folder cannot be written.
+        StoreError: the folder cannot be written, or an `OSError` ends the block, as on a full disk.
         InputError: a label of a structure has the wrong shape, or is the stress of one that is not periodic.
     """
 
@@ -259,28 +262,37 @@ class StoreWriter:
         self._elements: set[int] = set()
         self._geometries: list[str] = []
         self._text_bytes = {"smiles": 0, "name": 0}
-        try:
+        self._columns: dict[str, _Column] = {}
+        with writing(self.path, StoreError), contextlib.ExitStack() as begun:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
-        except OSError as error:
-            raise StoreError(f"cannot write a store to '{self.path.parent}': {error.strerror}") from None
-        self._columns = {
-            "ptr": _Column(self._folder, "ptr", "int64"),
-            "smiles.ptr": _Column(self._folder, "smiles.ptr", "int64"),
-            "name.ptr": _Column(self._folder, "name.ptr", "int64"),
-            "group": _Column(self._folder, "group", "int64"),
-            "pos": _Column(self._folder, "pos", precision, (3,)),
-            "numbers": _Column(self._folder, "numbers", "uint8"),
-            "charge": _Column(self._folder, "charge", "int8"),
-            "spin": _Column(self._folder, "spin", "uint8"),
-            "geometry": _Column(self._folder, "geometry", "uint8"),
-            "smiles.utf8": _Column(self._folder, "smiles.utf8", "uint8"),
-            "name.utf8": _Column(self._folder, "name.utf8", "uint8"),
+            self.folder = begun.enter_context(draft_folder(self.path))
+            begun.callback(self._close)
+            self._begin(precision)
+            self._draft = begun.pop_all()
+
+    def _close(self) -> None:
+        for column in self._columns.values():
+            with contextlib.suppress(OSError):  # of one that is given up
+                column.close()
+
+    def _begin(self, precision: str) -> None:
+        self._columns |= {
+            "ptr": _Column(self.folder, "ptr", "int64"),
+            "smiles.ptr": _Column(self.folder, "smiles.ptr", "int64"),
+            "name.ptr": _Column(self.folder, "name.ptr", "int64"),
+            "group": _Column(self.folder, "group", "int64"),
+            "pos": _Column(self.folder, "pos", precision, (3,)),
+            "numbers": _Column(self.folder, "numbers", "uint8"),
+            "charge": _Column(self.folder, "charge", "int8"),
+            "spin": _Column(self.folder, "spin", "uint8"),
+            "geometry": _Column(self.folder, "geometry", "uint8"),
+            "smiles.utf8": _Column(self.folder, "smiles.utf8", "uint8"),
+            "name.utf8": _Column(self.folder, "name.utf8", "uint8"),
         }
         for label in self.labels.values():
             dtype = precision if label.per_node else "float64"
             key = f"label.{label.name}"
-            self._columns[key] = _Column(self._folder, key, dtype, label.shape)
+            self._columns[key] = _Column(self.folder, key, dtype, label.shape)
         for key in ("ptr", "smiles.ptr", "name.ptr"):
             self._columns[key].append(np.zeros(1))
 
@@ -290,13 +302,11 @@ class StoreWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with self._draft, writing(self.path, StoreError):
+            if isinstance(error, OSError):
+                raise error
             if kind is None:
                 self._finish()
-        finally:
-            for column in self._columns.values():
-                column.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, structure: Structure) -> None:
         """Append one structure."""
@@ -335,7 +345,7 @@ class StoreWriter:
             before, count = (self._atoms, len(structure)) if name == "features" else (self._structures, 1)
             if rows is not None and name not in self._columns:
                 dtype = "float64" if name == "cell" else "float32"
-                self._columns[name] = _Column(self._folder, name, dtype, rows.shape[1:])
+                self._columns[name] = _Column(self.folder, name, dtype, rows.shape[1:])
                 self._columns[name].append(np.full((before, *rows.shape[1:]), np.nan))
             if name in self._columns:
                 shape = self._columns[name].shape
@@ -391,7 +401,7 @@ class StoreWriter:
         header["__metadata__"] = {_MANIFEST: json.dumps(manifest, ensure_ascii=False)}
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
-        whole = self._folder / "store"
+        whole = self.folder / "store"
         with open(whole, "wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
             for _, column in columns:

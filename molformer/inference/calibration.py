@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from molformer.data.drafts import writing
 from molformer.data.sampling import farthest
 from molformer.errors import DAMAGE, ModelError, one_line
 from molformer.graph import GraphBatch
@@ -117,11 +118,9 @@ class Calibration:
             "scale": self.scale.astype(np.float32),
             "distances": self.distances.astype(np.float32),
         }
-        try:
+        with writing(path, ModelError):
             part.write_bytes(save(arrays, metadata={"molformer.calibration": json.dumps(about)}))
             os.replace(part, path)
-        except OSError as error:
-            raise ModelError(f"cannot write '{path}': {error.strerror}") from None
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "Calibration | None":
@@ -179,7 +178,7 @@ def calibrate(
     Args:
         model: is put into evaluation mode.
         train: batches of training molecules; all are looked at.
-        val: batches of the validation set, with labels.
+        val: batches of the validation set, with labels; without any there are no intervals and no percentiles.
         level: of the intervals.
         references: training molecules that are kept: those that lie farthest from each other, so that rare ones count.
         charges: total charges of the whole training set; else those of the molecules that are looked at.
@@ -217,7 +216,7 @@ def calibrate(
         tuple(sorted(seen_spins)),
         tuple(geometries) or model.domain.geometries,
     )
-    distances, errors = [], {target.name: [np.zeros(0)] for target in model.targets if not target.is_class}
+    distances, errors = [np.zeros(0)], {target.name: [np.zeros(0)] for target in model.targets if not target.is_class}
     for graph in val:
         graph = graph.to(device)
         values, x = run_graph(model, graph, model.targets)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from molformer.data.drafts import draft_folder, writing
 from molformer.data.readers import Entry
 from molformer.errors import ConfigError, InputError
 from molformer.inference.inputs import embedded, listed, policy_of, processes_for, read_inputs
@@ -91,11 +92,7 @@ def save_embeddings(path: Path, rows: Sequence[Embedding], level: str, width: in
     else:
         missing = np.full(width, np.nan, np.float32)
         arrays["features"] = np.array([missing if row.features is None else row.features for row in rows])
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "wb") as file:
+    with writing(path), draft_folder(path) as folder:
+        with open(folder / "features", "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"cannot write '{path}': {error.strerror}") from None
+        os.replace(folder / "features", path)

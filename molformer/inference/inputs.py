@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from molformer.data.conformers import ConformerPolicy
 from molformer.data.embedding import with_geometry
@@ -32,12 +32,19 @@ def read_inputs(inputs: Iterable[Any], options: ReadOptions | None = None) -> It
     return chain.from_iterable(read_input(source, options) for source in inputs)
 
 
-def read_lines(stream: TextIO, name: str = "standard input") -> Iterator[Entry]:
+def read_lines(stream: Iterable[bytes], name: str = "standard input") -> Iterator[Entry]:
     """Entries of SMILES that come line by line, as in a `.smi` file; each as soon as its line is there."""
-    for number, line in enumerate(stream, start=1):
+    for number, raw in enumerate(stream, start=1):
+        where = f"{name}, line {number}"
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            problem = InputError(f"{where}: byte {raw[error.start]:#x} is not UTF-8: convert the input, as by iconv")
+            yield Entry(where, where=where, error=problem)
+            continue
         if line.strip() and not line.startswith("#"):
             smiles, *title = line.split(maxsplit=1)
-            yield Entry(title[0].strip() if title else smiles, where=f"{name}, line {number}", smiles=smiles)
+            yield Entry(title[0].strip() if title else smiles, where=where, smiles=smiles)
 
 
 def processes_for(inputs: Iterable[Any], asked: int | None) -> int:

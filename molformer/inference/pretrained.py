@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from molformer.data.drafts import writing
 from molformer.errors import ModelError
 
 if TYPE_CHECKING:
@@ -25,10 +26,8 @@ def save_pretrained(predictor: "Predictor", folder: str | os.PathLike[str]) -> N
             calibration.save(inside)
         card = predictor.folders[number - 1] / CARD if predictor.folders else None
         if card is not None and card.is_file() and card.resolve() != (inside / CARD).resolve():
-            try:
+            with writing(inside / CARD, ModelError):
                 shutil.copyfile(card, inside / CARD)
-            except OSError as error:
-                raise ModelError(f"cannot write '{inside / CARD}': {error.strerror}") from None
 
 
 def push_to_hub(predictor: "Predictor", repo_id: str, private: bool | None = None, token: str | None = None) -> str:

@@ -9,10 +9,12 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Self
 
+from molformer.data.drafts import plain_field, writing
 from molformer.data.readers import Entry
 from molformer.errors import ConfigError, InputError
 from molformer.inference.prediction import Prediction
@@ -39,20 +41,22 @@ class Writer(ABC):
     def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
         self.path, self.layout = path, layout
         self.going_on = resume and path.is_file() and path.stat().st_size > 0
-        try:
+        with writing(path), ExitStack() as begun:
             if self.going_on:
                 os.truncate(path, self.whole(path))
                 self._check_columns()
             mode = "a" if self.going_on else "w"
-            self._file: IO[Any] = open(path, mode, newline="", encoding="utf-8")  # noqa: SIM115 - `__exit__` closes it
-        except OSError as error:
-            raise InputError(f"cannot write '{path}': {error.strerror}") from None
+            self._file: IO[Any] = begun.enter_context(open(path, mode, newline="", encoding="utf-8"))
+            self.begin()
+            self._file.flush()
+            begun.pop_all()  # `__exit__` closes it
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._file.close()
+        with writing(self.path) if kind is None else suppress(OSError):
+            self._file.close()
         if kind is None:
             self.finish()
 
@@ -79,11 +83,9 @@ class Writer(ABC):
         Raises:
             InputError: the disk is full, or the like.
         """
-        try:
+        with writing(self.path):
             self.put(row)
             self._file.flush()
-        except OSError as error:
-            raise InputError(f"cannot write '{self.path}': {error.strerror}") from None
 
     def _check_columns(self) -> None:
         """Refuse to go on in a file with other columns."""
@@ -96,6 +98,9 @@ class Writer(ABC):
     def as_written(self, name: str) -> str:
         """The name of an input, as the file has it."""
         return name
+
+    def begin(self) -> None:  # noqa: B027 - most files begin with their first row
+        """Write what stands before the first row."""
 
     @abstractmethod
     def put(self, row: Prediction) -> None:
@@ -120,16 +125,19 @@ class Writer(ABC):
 class CsvWriter(Writer):
     """A CSV file with a row for each prediction."""
 
-    def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
-        super().__init__(path, layout, resume)
+    def begin(self) -> None:
+        """Write the headings."""
         self._rows = csv.writer(self._file, lineterminator="\n")
         if not (self.going_on and self.columns()):
-            self._rows.writerow(layout.headings)
-            self._file.flush()
+            self._rows.writerow(self.layout.headings)
 
     def put(self, row: Prediction) -> None:
         """Write a row."""
-        self._rows.writerow([text_of(cell) for cell in self.layout.cells(row)])
+        self._rows.writerow(_fields(self.layout, row))
+
+    def as_written(self, name: str) -> str:
+        """The name as a field."""
+        return plain_field(name)
 
     def whole(self, path: Path) -> int:
         """Bytes up to the last end of a line that is not within quotation marks."""
@@ -249,7 +257,7 @@ class ScreenWriter:
 
     def write(self, row: Prediction) -> None:
         """Write a row."""
-        self._rows.writerow([text_of(cell) for cell in self.layout.cells(row)])
+        self._rows.writerow(_fields(self.layout, row))
         sys.stdout.flush()
 
 
@@ -265,9 +273,14 @@ def open_writer(path: Path, layout: Layout, resume: bool = False) -> Writer:
     return kinds[path.suffix.lower()](path, layout, resume)
 
 
+def _fields(layout: Layout, row: Prediction) -> list[str]:
+    """The cells of a row as fields of a CSV file."""
+    return [plain_field(cell) if isinstance(cell, str) else text_of(cell) for cell in layout.cells(row)]
+
+
 def _cell(text: str, kind: str) -> Any:
     if kind == "text":
-        return text
+        return text.removeprefix("'") if plain_field(text.removeprefix("'")) == text else text
     if not text:
         return None
     return float(text) if kind == "number" else [float(word) for word in text.split()]

@@ -34,7 +34,7 @@ def calibrate_run(model: PropertyModel, data: StoreDataModule) -> Calibration:
     return calibrate(
         model,
         data.loader(train),
-        data.loader(val),
+        data.loader(val) if len(val) else [],
         references=REFERENCES,
         charges=np.unique(data.store.column("charge")[data.split.train]).tolist(),
         spins=np.unique(_multiplicities(data)).tolist(),

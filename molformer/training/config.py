@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from molformer.data.augmentation import PointAugmentation
 from molformer.data.cloud_dataset import CloudOptions, Sampling
+from molformer.data.labels import split_target
 from molformer.data.splits import SplitMethod, SplitPolicy
 from molformer.errors import ConfigError
 from molformer.kernels import Kernels
@@ -45,7 +46,8 @@ class TrainingConfig:
             kept, and the heads of targets that it has under the same name and kind. Empty for none.
         encoder_rate: share of the learning rate that an encoder from `initial` gets; 0.05 to 1.
         freeze: how many of its first layers stay as they are.
-        split: share of the molecules in training, validation and test, or how many of them.
+        split: share of the molecules in training, validation and test, or how many of them; with 0 there is no
+            validation or no test part.
         split_by: `random`, `scaffold`, `stratified` (by `split_label`) or `file` (`split_file`).
         split_label: label whose classes or range a stratified split keeps in shares.
         split_file: JSON with the lists `train`, `val` and `test`, such as another run's `split.json`.
@@ -195,7 +197,7 @@ class TrainingConfig:
     @property
     def target_names(self) -> list[str]:
         """Names of the targets, without what is said of their kind."""
-        return [text.partition("=")[0] for text in self.targets]
+        return [split_target(text)[0] for text in self.targets]
 
     def split_policy(self) -> SplitPolicy:
         """How the data are split.

@@ -105,9 +105,9 @@ def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> Pred
             np.concatenate([part.values[target.name][1] for part in parts]),
         )
         for target in model.targets
-        if target.name in parts[0].values
+        if parts and target.name in parts[0].values
     }
-    return Predicted(values, np.concatenate([part.sizes for part in parts]))
+    return Predicted(values, np.concatenate([np.zeros(0, dtype=np.int64), *(part.sizes for part in parts)]))
 
 
 def _predict_batch(model: PropertyModel, graph: GraphBatch) -> Predicted:

@@ -100,6 +100,8 @@ def _errors(errors: Sequence[TargetErrors]) -> list[str]:
         "| target | unit | kind | n | error | 95 % interval | RMSE | 95 % interval | R² | other | composition | mean |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    if not errors:
+        return [lines[0], "", "There was no test part: how far the model errs is not known.", ""]
     for row in errors:
         other = ""
         if not math.isnan(row.per_atom):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from molformer.data.drafts import plain_field, writing
 from molformer.data.store import StructureStore
 from molformer.data.structure import Label
 from molformer.errors import TrainingError
@@ -38,7 +39,7 @@ def write_predictions(
     """
     table = [target for target in targets if not target.per_node]
     atoms = [target for target in targets if target.per_node]
-    try:
+    with writing(folder, TrainingError):
         _write_table(folder / "test_predictions.csv", predicted, table, store, indices)
         if atoms:
             arrays = {"index": indices, "ptr": np.concatenate([[0], np.cumsum(predicted.sizes)])}
@@ -48,8 +49,6 @@ def write_predictions(
             part = folder / ".test_predictions.part.npz"
             np.savez_compressed(part, allow_pickle=False, **arrays)
             os.replace(part, folder / "test_predictions.npz")
-    except OSError as error:
-        raise TrainingError(f"cannot write the predictions to '{folder}': {error.strerror}") from None
 
 
 def _write_table(
@@ -76,7 +75,7 @@ def _write_table(
         for index, row in zip(indices.tolist(), numbers, strict=True):
             structure = store[index]
             texts = ["" if np.isnan(value) else f"{value:.10g}" for value in row]
-            writer.writerow([index, structure.name, structure.smiles, *texts])
+            writer.writerow([index, plain_field(structure.name), plain_field(structure.smiles), *texts])
     os.replace(part, path)
 
 
@@ -110,13 +109,11 @@ def write_plots(
     if metrics is not None and metrics.is_file():
         figures["learning_curve"] = learning_curve(read_metrics(metrics))
     paths = []
-    try:
+    with writing(folder, TrainingError):
         (folder / "plots").mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
             paths.append(folder / "plots" / f"{name}.png")
             figure.savefig(paths[-1])
-    except OSError as error:
-        raise TrainingError(f"cannot write the plots to '{folder}': {error.strerror}") from None
     return paths
 
 

@@ -91,6 +91,11 @@ def train(
     if initial is not None:
         encoder = replace(initial.config, stochastic_depth=encoder.stochastic_depth)
     data = data_module(training, folder / "split.json" if resume else None)
+    if not len(data.split.val) and writes_files():
+        logger.warning(
+            "no validation part: the losses called val are those of the training part, and predictions of "
+            "the model will have no intervals"
+        )
     lightning.seed_everything(training.seed, verbose=False)
     task = new_task(encoder, training, data, initial)
     if writes_files():
@@ -150,12 +155,14 @@ def _finish(
 ) -> TrainingResult:
     """Test the best model and write what a run leaves."""
     model = PropertyModel.load(folder / "model").to(task.device)
-    predicted = predict_batches(model, data.test_dataloader())
-    errors = evaluate(predicted, data.targets, data)
+    tested = data.targets if len(data.split.test) else []
+    predicted = predict_batches(model, data.test_dataloader() if tested else [])
+    errors = evaluate(predicted, tested, data)
     if writes_files():
-        write_predictions(folder, predicted, data.targets, data.store, data.split.test)
+        write_predictions(folder, predicted, tested, data.store, data.split.test)
         plots = write_plots(folder, predicted, errors, folder / "metrics.csv")
-        few = data.dataset(data.split.test, training=False)[next(iter(data.batches(data.split.test, False)))[:8]]
+        known = data.split.test if tested else data.split.train
+        few = data.dataset(known, training=False)[next(iter(data.batches(known, False)))[:8]]
         symmetry = {
             name: equivariance_error(model, few, dtype)
             for name, dtype in (("float32", torch.float32), ("float64", torch.float64))

@@ -19,6 +19,7 @@ import torch
 import yaml
 
 from molformer.data.datamodule import StoreDataModule
+from molformer.data.drafts import writing
 from molformer.data.splits import write_split
 from molformer.errors import ConfigError
 from molformer.models.config import SE3TransformerConfig
@@ -65,14 +66,12 @@ def start_folder(folder: Path, encoder: SE3TransformerConfig, training: Training
         "torch": str(torch.__version__),
         "command": _command_line(),
     }
-    try:
+    with writing(folder, ConfigError):
         folder.mkdir(parents=True, exist_ok=True)
         write_split(data.split, folder / "split.json")
         (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         settings = yaml.safe_dump(asdict(training) | encoder.to_dict(), sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(settings, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write the run folder '{folder}': {error.strerror}") from None
 
 
 def started_by(folder: Path) -> str:

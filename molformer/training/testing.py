@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from molformer import units
 from molformer.data.batching import EpochBatches
 from molformer.data.datamodule import StoreDataset
+from molformer.data.drafts import writing
 from molformer.data.splits import PARTS, SplitPolicy, make_split
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
@@ -57,10 +58,8 @@ class TestResult:
         Raises:
             TrainingError: the folder cannot be written.
         """
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write the folder '{folder}': {error.strerror}") from None
         targets = [row.target for row in self.errors]
         write_predictions(folder, self.predicted, targets, self.store, self.indices)
         write_plots(folder, self.predicted, self.errors)
@@ -150,7 +149,10 @@ def _part(store: StructureStore, split_file: str, part: str) -> np.ndarray:
         return np.arange(len(store))
     if part not in PARTS:
         raise ConfigError(f"part '{part}' is not one of {', '.join(PARTS)}")
-    return getattr(make_split(store, SplitPolicy("file", file=split_file)), part)
+    indices = getattr(make_split(store, SplitPolicy("file", file=split_file)), part)
+    if len(indices) == 0:
+        raise ConfigError(f"the {part} part of '{split_file}' is empty: choose another part")
+    return indices
 
 
 def _known_elements(model: PropertyModel, store: StructureStore, indices: np.ndarray) -> np.ndarray:

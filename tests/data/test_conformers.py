@@ -5,7 +5,7 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from molformer.data import conformers
 from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_smiles, embed_smiles_all
-from molformer.errors import ConfigError, ConformerError, InputError
+from molformer.errors import ConfigError, ConformerError, InputError, MolformerError
 
 SPELLINGS = [
     ("CCO", "OCC"),
@@ -65,11 +65,20 @@ def test_a_seed_gives_another_geometry_and_again_the_same():
         ("C(C)(C)(C)(C)C", "is not a possible molecule: Explicit valence"),
         ("c1cccc1", "Can't kekulize"),
         ("[Qq]", "is not a SMILES"),
+        ("CC(=O) Oc1ccccc1", "text follows a blank"),
+        ("CCO ethanol", "text follows a blank"),
+        ("CCO |no extension|", "is not a SMILES"),
+        ("CCO₂", "none has the character '₂'"),
+        ("OC…", "none has the character '…'"),
+        ("CC\x00O", "none has the character"),
+        ("CCO\u00a0x", "none has the character"),
+        ("CC\udcfc", "none has the character"),
+        ("CCO.Cl", "has 2 separate parts"),
         ("*C", "dummy atom"),
     ],
 )
 def test_what_is_no_smiles_is_refused(smiles, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(MolformerError, match=message):
         embed_smiles(smiles)
 
 
@@ -167,3 +176,52 @@ def test_what_rdkit_raises_is_a_reason(monkeypatch):
         ConformerError, match=r"'CCO' could not be embedded in 3-D \(Pre-condition Violation.*bad thing"
     ):
         embed_smiles("CCO")
+
+
+def respelled(smiles, seed):
+    """Other spellings of a molecule: atom maps, isotopes, hydrogens as atoms, another order, bonds of Kekulé."""
+    random = np.random.default_rng(seed)
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    maps, isotopes, kekule = Chem.Mol(mol), Chem.Mol(mol), Chem.RemoveHs(mol)
+    for atom in maps.GetAtoms():
+        atom.SetAtomMapNum(int(random.integers(1, 200)))
+    for atom in isotopes.GetAtoms():
+        atom.SetIsotope({1: 2, 6: 13}.get(atom.GetAtomicNum(), 0) * int(random.integers(2)))
+    Chem.Kekulize(kekule, clearAromaticFlags=True)
+    yield from (Chem.MolToSmiles(other, canonical=False, doRandom=True) for other in (mol, maps, isotopes))
+    yield Chem.MolToSmiles(kekule, kekuleSmiles=True, allHsExplicit=True)
+    yield f"{smiles} |$_AV:1$|"
+
+
+@pytest.mark.parametrize(
+    "smiles", ["CCCO", "C[C@H](O)c1ccccc1", "C/C=C\\F", "O=C(O)c1ccncc1", "CC(C)O", "[NH3+]CC(=O)[O-]", "[H][H]"]
+)
+def test_maps_isotopes_and_hydrogens_that_are_written_do_not_matter(smiles):
+    others = [other for seed in range(5) for other in respelled(smiles, seed)]
+    assert {canonical_smiles(other) for other in others} == {canonical_smiles(smiles)}
+
+
+def test_a_centre_that_only_isotopes_make_is_none():
+    assert canonical_smiles("C[C@H](O)[13CH3]") == canonical_smiles("C[C@@H](O)[13CH3]") == "CC(C)O"
+    assert canonical_smiles("[CH3:1][C@H](O)[CH3:2]", add_hydrogens=False) == "CC(C)O"
+    assert canonical_smiles("[13CH3]/C(C)=C/F") == canonical_smiles("CC(C)=CF")
+
+
+@pytest.mark.parametrize(
+    ("smiles", "part"),
+    [("CCO.Cl", "CCO"), ("[Na+].CC(=O)[O-]", "CC(=O)[O-]"), ("CCO.CCBr", "CCBr"), ("C1.C1", "CC"), ("OCC", "OCC")],
+)
+def test_the_largest_part_of_a_salt(smiles, part):
+    structure = embed_smiles(smiles, ConformerPolicy(salts="largest"))
+    assert canonical_smiles(structure.smiles) == canonical_smiles(part)
+    assert structure.formula == embed_smiles(part).formula
+
+
+def test_parts_that_are_kept_do_not_lie_in_each_other():
+    for method, shortest in (("etkdg", 2.9), ("etkdg+mmff", 1.5)):
+        structure = embed_smiles("[Na+].CC(=O)[O-].O", ConformerPolicy(method, salts="keep"))
+        assert (structure.formula, structure.charge) == ("C2H5NaO3", 0)
+        distances = np.linalg.norm(structure.pos[:, None] - structure.pos[None], axis=-1)
+        sodium = structure.numbers.tolist().index(11)
+        assert np.delete(distances[sodium], sodium).min() > shortest
+        assert distances[np.triu_indices(len(structure), 1)].min() > 0.9

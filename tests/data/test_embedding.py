@@ -163,7 +163,7 @@ def test_a_damaged_file_of_a_cache_is_left_out(tmp_path, caplog):
 
 def test_a_cache_that_cannot_be_made_says_so(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot make a cache in"):
+    with pytest.raises(StoreError, match="cannot write"):
         next(with_geometry(entries(), cache=tmp_path / "file"))
 
 
@@ -354,3 +354,15 @@ def test_a_program_that_an_error_ends_does_end():
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr.splitlines()[-1]) == (1, "ValueError: an error")
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+@pytest.mark.parametrize("cached", [False, True])
+def test_salts_are_as_the_policy_says_with_a_cache_of_another_policy_too(tmp_path, processes, cached):
+    cache = tmp_path / "cache" if cached else None
+    for salts, formula in (("refuse", None), ("largest", "C2H6O"), ("keep", "C2H8O2"), ("refuse", None)):
+        entries = [Entry("salt", smiles="CCO.O", labels={"y": 1.0}), Entry("bad", smiles="C(.C")]
+        salt, bad = with_geometry(entries, ConformerPolicy(salts=salts), processes, cache)
+        assert (salt.structure and salt.structure.formula) == formula
+        assert isinstance(bad.error, InputError)
+        assert formula or "take the largest with --salts largest" in str(salt.error)

@@ -1,4 +1,6 @@
 import csv
+import errno
+import io
 import os
 import signal
 import subprocess
@@ -123,7 +125,9 @@ def test_a_killed_import_leaves_the_old_store(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert (tmp_path / "set.safetensors").read_bytes() == old
-    assert len(import_inputs(["CC", "CO"], tmp_path / "set").store) == 2
+    assert len(list(tmp_path.iterdir())) == 2
+    assert len(import_inputs(["CC", "CO"], tmp_path / "other").store) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"set.safetensors", "other.safetensors"}
 
 
 def test_two_processes_at_once_both_leave_a_whole_store(tmp_path):
@@ -139,7 +143,7 @@ def test_two_processes_at_once_both_leave_a_whole_store(tmp_path):
 
 def test_an_unwritable_place_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write a store to"):
+    with pytest.raises(StoreError, match=r"cannot write .*/file/set"):
         import_inputs(["CC"], tmp_path / "file" / "set")
 
 
@@ -151,8 +155,10 @@ def test_progress_is_told_of_every_row(tmp_path):
 
 @pytest.mark.parametrize("processes", [0, 1])
 def test_rows_of_one_molecule_are_one_group_however_it_is_spelt(tmp_path, processes):
-    groups = import_inputs(["CCO", "CCN", "OCC", "C(O)C"], tmp_path / "set", processes=processes).store.groups
-    assert groups[0] == groups[2] == groups[3] != groups[1]
+    spellings = ["CCO", "CCN", "OCC", "C(O)C", "[CH3:1][CH2:3][OH:2]", "[13CH3]CO", "[2H]OCC", "[H]OCC"]
+    groups = import_inputs(spellings, tmp_path / "set", processes=processes).store.groups
+    assert len(set(np.delete(groups, 1))) == 1
+    assert groups[0] != groups[1]
 
 
 def test_a_wrong_cell_among_numbers_is_a_rejected_row(tmp_path):
@@ -200,3 +206,26 @@ def test_labels_that_no_input_has_are_left_out_where_that_is_allowed(tmp_path, c
     with caplog.at_level("INFO", logger="molformer"):
         import_inputs([path], tmp_path / "set")
     assert "labels: gap (intensive, Ha)" in caplog.text
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("molformer.data.store.open", lambda *_: Full(), raising=False)
+    with pytest.raises(StoreError, match=r"cannot write '.*/set.safetensors': No space left on device"):
+        import_inputs(["CC"], tmp_path / "set")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_a_formula_or_no_text_is_kept_from_doing_harm(tmp_path):
+    table = tmp_path / os.fsdecode(b"m\xfcl.csv")
+    table.write_text("smiles,name\nnonsense,=cmd\nC,@x\n")
+    result = import_inputs([table], tmp_path / "set")
+    ((number, name, where, _, reason),) = list(csv.reader(result.record.read_text().splitlines()))[1:]
+    assert (number, name) == ("1", "'=cmd")
+    assert "m?l.csv, line 2" in where
+    assert reason.startswith(where)
+    assert result.store[0].name == "@x"
+    assert result.store.manifest["source"] == "m?l.csv"

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from molformer.data.embedding import with_geometry
 from molformer.data.readers import is_file, read_input
 from molformer.elements import SYMBOLS
-from molformer.errors import MolformerError
+from molformer.errors import InputError, MolformerError
+from molformer.inference.inputs import read_lines
 from tests.helpers import random_structure
 
 WATER = "3\nwater\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"
@@ -117,3 +118,17 @@ def test_any_molecule_survives_a_round_trip_through_xyz(tmp_path_factory, atoms)
 def test_any_bytes_give_entries_and_never_another_exception(tmp_path_factory, content):
     for entry in read(tmp_path_factory.mktemp("bytes"), content):
         assert (entry.structure is None) == isinstance(entry.error, MolformerError)
+
+
+def test_what_has_no_utf_8_is_replaced_in_names_and_messages():
+    (entry,) = read_input("CC\udcfc")
+    assert (entry.name, entry.smiles) == ("CC?", "CC?")
+    assert str(InputError("file '\udcfc': wrong")) == "file '?': wrong"
+
+
+def test_lines_of_standard_input_that_are_not_utf_8_are_rows_with_an_error():
+    lines = list(read_lines([b"\xef\xbb\xbfCCO ethanol\n", b"CC\xfcO x\n", b"# no\n", b"C\n"]))
+    assert [entry.name for entry in lines] == ["ethanol", "standard input, line 2", "C"]
+    assert "standard input, line 2: byte 0xfc is not UTF-8" in str(lines[1].error)
+    (entry,) = read_lines(["CCO".encode("utf-16")])
+    assert "line 1: byte 0xff is not UTF-8" in str(entry.error)

@@ -87,7 +87,7 @@ def test_a_written_split_is_read_again(store, tmp_path):
         ({"train": [0], "val": [1]}, "is not a split"),
         ({"train": [0, 1], "val": [1], "test": [2]}, "more than one part"),
         ({"train": [0], "val": [1], "test": [99]}, "names row 99 of a store of 30"),
-        ({"train": [0], "val": [], "test": [1]}, "validation part of 2 structures would be empty"),
+        ({"train": [], "val": [0], "test": [1]}, "training part of 2 structures would be empty"),
     ],
 )
 def test_a_split_file_that_does_not_fit_is_refused(store, tmp_path, content, message):
@@ -113,9 +113,36 @@ def test_policies_that_do_not_fit_are_refused(values, message):
         SplitPolicy(**values)
 
 
-def test_an_empty_part_is_refused():
+def test_an_empty_part_is_refused_unless_it_is_meant():
     with pytest.raises(ConfigError, match="test part of 3 structures would be empty"):
-        random_split(np.arange(3), (0.6, 0.4, 0.0), seed=0)
+        random_split(np.arange(3), (0.6, 0.3, 0.1), seed=0)
+    with pytest.raises(ConfigError, match="training part of 3 structures would be empty"):
+        random_split(np.arange(3), (0.0, 0.5, 0.5), seed=0)
+    with pytest.raises(ConfigError, match="test part of 2 structures would be empty"):
+        random_split(np.arange(2), (1.0, 0.0, 0.0), seed=0, folds=3, fold=2)
+
+
+@pytest.mark.parametrize(
+    ("policy", "sizes"),
+    [
+        (SplitPolicy(fractions=(1, 0, 0)), (30, 0, 0)),
+        (SplitPolicy(fractions=(0.8, 0, 0.2)), (24, 0, 6)),
+        (SplitPolicy("scaffold", (1.0, 0.0, 0.0)), (30, 0, 0)),
+        (SplitPolicy("stratified", (0.8, 0.2, 0.0), label="gap"), (24, 6, 0)),
+        (SplitPolicy(fractions=(10, 5, 0)), (20, 10, 0)),
+    ],
+)
+def test_a_part_of_no_share_is_empty_and_can_be_written_and_read(store, tmp_path, policy, sizes):
+    split = make_split(store, policy)
+    assert tuple(map(len, parts(split))) == sizes
+    write_split(split, tmp_path / "split.json")
+    again = make_split(store, SplitPolicy("file", file=str(tmp_path / "split.json")))
+    assert again.to_dict() == split.to_dict()
+
+
+def test_a_scaffold_has_no_atom_maps_and_isotopes():
+    assert scaffold("[CH3:7][c:1]1[cH:2][cH:3][cH:4][cH:5][cH:6]1") == scaffold("C[13c]1ccccc1") == "c1ccccc1"
+    assert scaffold("no SMILES") == scaffold("") == ""
 
 
 def test_stratify_by_a_number_of_the_structure_only(tmp_path):

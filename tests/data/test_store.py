@@ -134,7 +134,7 @@ def test_structures_without_a_group_are_alone(tmp_path):
 
 def test_an_unwritable_folder_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write a store to"):
+    with pytest.raises(StoreError, match=r"cannot write .*/file/set"):
         write_store(tmp_path / "file" / "set", [Structure([1], [[0, 0, 0]])])
 
 
@@ -244,3 +244,15 @@ def test_offsets_and_indices_that_are_none_are_refused_when_it_is_opened(tmp_pat
     path.write_bytes(content)
     with pytest.raises(StoreError, match=message):
         StructureStore(path)
+
+
+def test_what_the_system_says_while_a_store_is_written_is_one_line(tmp_path):
+    def structures():
+        yield random_structure(3)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreError, match=r"cannot write '.*set.safetensors': No space left"):
+        write_store(tmp_path / "set", structures())
+    with pytest.raises(StoreError, match=r"cannot write '.*set.safetensors': File name too long"):
+        write_store(tmp_path / "set", [], [Label("y" * 300, "", "intensive")])
+    assert list(tmp_path.iterdir()) == []

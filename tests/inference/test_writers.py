@@ -131,3 +131,22 @@ def test_a_kind_of_file_that_cannot_be_written_is_named(folder, tmp_path):
     predictor = molformer.load(folder)
     with pytest.raises(InputError, match=r"must end in \.csv, \.parquet, \.sdf"):
         open_writer(tmp_path / "out.docx", predictor.layout(Question.of(predictor.model.targets)))
+
+
+def test_a_formula_is_a_text_in_a_csv_file_and_as_it_is_elsewhere(folder, tmp_path):
+    predictor, smiles = molformer.load(folder), ["=1+1", "-C", "CCO"]
+    for suffix, names in ((".csv", ["'=1+1", "'-C", "CCO"]), (".sdf", smiles), (".parquet", smiles)):
+        write(predictor, tmp_path / f"out{suffix}", smiles)
+        assert [row["input"] for row in records(tmp_path / f"out{suffix}")] == names
+    text = (tmp_path / "out.csv").read_text()
+    write(predictor, tmp_path / "out.csv", smiles, resume=True)
+    assert (tmp_path / "out.csv").read_text() == text
+    assert "e-" in text or ",-" in text  # numbers stay
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".sdf"])
+def test_a_full_disk_is_one_line(folder, tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    path.symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"cannot write '.*/out\..*': No space left on device"):
+        write(molformer.load(folder), path)

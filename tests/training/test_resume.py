@@ -152,7 +152,7 @@ def test_a_full_disk_is_a_clear_error_and_the_checkpoint_before_stays_whole(stor
 
 def test_a_folder_that_cannot_be_written_is_said_at_once(store, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot write the run folder"):
+    with pytest.raises(ConfigError, match="cannot write"):
         train(small_config(), training(store, tmp_path / "file" / "run"))
 
 

@@ -12,6 +12,7 @@ import yaml
 from lightning import Callback
 
 from molformer.data.datamodule import MoleculeDataModule
+from molformer.data.store import StructureStore
 from molformer.errors import ConfigError, StoreError, TrainingError
 from molformer.inference import Predictor
 from molformer.models import PropertyModel
@@ -19,6 +20,7 @@ from molformer.training.config import TrainingConfig
 from molformer.training.evaluation import evaluate, predict_batches
 from molformer.training.run import train
 from molformer.training.task import PropertyTask
+from molformer.training.testing import evaluate_model
 from tests.helpers import small_config
 
 TARGETS = ["energy", "gap", "dipole", "charges", "forces"]
@@ -261,3 +263,28 @@ def test_layers_can_be_compiled_for_property_heads(run, store, tmp_path, monkeyp
     assert all(torch.allclose(ours[key], theirs[key], atol=1e-4) for key in ours)
     with pytest.raises(ConfigError, match=r"torch\.compile has no second derivative"):
         train(small_config(num_layers=1), training(store, tmp_path / "forces", compile=True))
+
+
+def test_training_on_everything_without_validation_or_test_part(store, tmp_path, caplog):
+    result = train(small_config(num_layers=1), training(store, tmp_path / "run", split=[1.0, 0, 0], patience=1))
+    assert (result.errors, result.epochs) == ([], 2)
+    assert any("the losses called val are those of the training part" in line for line in caplog.messages)
+    card = (result.model / "README.md").read_text()
+    assert "There was no test part" in card
+    predictor = Predictor.load(str(result.model))
+    (row,) = predictor.predict(StructureStore(store)[0])
+    assert row.status == "ok"
+    assert row.percentile is None
+    assert all(value.interval is None for value in row.values.values())
+    again = train(small_config(num_layers=1), training(store, result.folder, split=[1.0, 0, 0], epochs=3), resume=True)
+    assert again.epochs == 3
+
+
+@pytest.mark.parametrize("split", [[0.8, 0, 0.2], [0.8, 0.2, 0]])
+def test_training_without_one_of_the_parts(store, tmp_path, split):
+    result = train(small_config(num_layers=1), training(store, tmp_path / "run", split=split, targets=["gap"]))
+    assert len(result.errors) == bool(split[2])
+    with pytest.raises(ConfigError, match=r"part of .* is empty: choose another part"):
+        evaluate_model(
+            result.model, store, split_file=str(result.folder / "split.json"), part="val" if split[2] else "test"
+        )

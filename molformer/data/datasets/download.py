@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from molformer.data.datasets.dataset import RemoteFile
+from molformer.data.drafts import writing
 from molformer.errors import InputError
 
 Progress = Callable[[int, int | None], None]
@@ -57,7 +58,7 @@ def download(
     target = folder / remote.filename
     if target.is_file() and _record(target).is_file():
         return target
-    try:
+    with writing(target):
         folder.mkdir(parents=True, exist_ok=True)
         if target.is_file():
             _write_record(target, _check(target, remote), remote)
@@ -75,8 +76,6 @@ def download(
                 "otherwise and name the file"
             )
         _keep(part, target, remote)
-    except OSError as error:
-        raise InputError(f"cannot write '{target}': {error.strerror or error}") from None
     return target
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from molformer.data.structure import Label, Structure
-from molformer.errors import MolformerError
+from molformer.errors import MolformerError, encodable
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +32,11 @@ class Entry:
     error: MolformerError | None = None
     conformers: tuple[Structure, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("name", "where", "smiles"):
+            if not getattr(self, name).isascii():
+                object.__setattr__(self, name, encodable(getattr(self, name)))
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -41,6 +46,7 @@ class ReadOptions:
         targets: labels to take along, by name; a name is a column of a table, a property of an SDF record, an array of
             a file. None are taken where it is empty, unless the file itself says which labels it has.
         smiles_column: column of a table that holds the SMILES; found by its name if empty.
+        delimiter: character between the fields of a table; found from its first row if empty.
         max_bytes: size at which a file, unpacked, is refused.
         points: points drawn from the surface of a mesh.
         seed: of that draw.
@@ -50,6 +56,7 @@ class ReadOptions:
 
     targets: tuple[Label, ...] = ()
     smiles_column: str = ""
+    delimiter: str = ""
     max_bytes: int = 64 * 2**30
     points: int = 1024
     seed: int = 0

@@ -1,5 +1,6 @@
 """Opening files safely: gzip, encodings, sizes, and errors in one line."""
 
+import codecs
 import gzip
 import io
 import math
@@ -85,16 +86,21 @@ def open_bytes(path: Path, max_bytes: int, max_line: int = 0) -> Iterator[Binary
 
 @contextmanager
 def open_text(path: Path, max_bytes: int) -> Iterator[io.TextIOWrapper]:
-    """The same as text: UTF-8, with or without a byte-order mark, any line ends.
+    """The same as text: UTF-8, or UTF-16 with a byte-order mark, any line ends.
 
     Raises:
-        InputError: as `open_bytes`, or it is not text.
+        InputError: as `open_bytes`, or it is not text, or in another encoding.
     """
     try:
         with open_bytes(path, max_bytes, MAX_LINE) as stream:
-            yield io.TextIOWrapper(stream, encoding="utf-8-sig", newline=None)
-    except UnicodeDecodeError as error:
-        raise InputError(f"'{path}' is not a text file: byte {error.object[error.start]:#x} is not UTF-8") from None
+            head = stream.peek(1)  # type: ignore[attr-defined]
+            marked = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            if b"\0" in head[:8] and not marked:
+                raise InputError(f"'{path}' is not a text file: it has bytes that are zero")
+            yield io.TextIOWrapper(stream, encoding="utf-16" if marked else "utf-8-sig", newline=None)
+    except UnicodeError as error:
+        reason = f"byte {error.object[error.start]:#x}" if isinstance(error, UnicodeDecodeError) else error
+        raise InputError(f"'{path}' is not a text file in UTF-8 ({reason}): save it as UTF-8") from None
 
 
 def suffix_of(path: Path) -> str:

@@ -2,14 +2,18 @@
 
 The first row names the columns. A label's column has the label's name, or that name with a unit, such as `gap (eV)`;
 values are converted from the unit of the heading to that of the label. An empty field is a missing label (NaN).
+Numbers have a decimal comma where the first rows of their column can mean nothing else.
 """
 
 import csv
+import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from itertools import chain, islice
@@ -24,11 +28,13 @@ from molformer.data.readers.files import open_text, suffix_of
 from molformer.data.structure import Label
 from molformer.errors import InputError, MolformerError, UnitError
 
-SMILES_COLUMNS = (
-    *("smiles", "canonicalsmiles", "isomericsmiles", "smi", "smile"),
-    *("mol", "molecule", "structure", "compound"),
-)
+logger = logging.getLogger(__name__)
+
+SMILES_COLUMNS = ("smiles", "canonicalsmiles", "isomericsmiles", "smi", "smile")
 """Headings of a SMILES column, best first, in lower case without blanks, hyphens and underscores."""
+
+MOLECULE_COLUMNS = ("mol", "molecule", "structure", "compound")
+"""Headings that it may have where none has `smiles` in it, likewise."""
 
 NAME_COLUMNS = (
     *("name", "title", "id", "molid", "moleculeid", "compoundid", "moleculename", "compoundname"),
@@ -36,8 +42,9 @@ NAME_COLUMNS = (
 )
 """Headings of a column with the titles of the rows, likewise."""
 
-MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "<na>"))
-"""Spellings, in lower case, of a label that is not there."""
+MISSING = {"", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "n.a.", "#na", "#n/a", "#n/a n/a", "?"}
+MISSING |= {"1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
+"""Spellings, in lower case, of a label that is not there: those of pandas and of public collections."""
 
 MAX_CLASSES = 50
 """A column with more different texts is not taken for a category."""
@@ -46,39 +53,57 @@ GUESS_ROWS = 1000
 """Rows from which `guess_label` guesses."""
 
 _MAX_LINE = 16 * 2**20  # characters; a file without line ends would otherwise be read into memory as a whole
+_MAX_COLUMNS = 100_000
 _BATCH_ROWS = 8192
 _TRUTH = {"true": 1.0, "false": 0.0}
+_DELIMITERS = ",;\t|"
+_QUOTED = re.compile(r'"[^"]*("|$)')
+_MINUS = str.maketrans("\u2212\u2013", "--")  # minus sign and en dash
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+_LIKE_NUMBER = re.compile(  # with a qualifier, separators of thousands, a percent sign or a unit
+    r"[<>=~≤≥≈±]*\s*[+-]?(?=[.,]?\d)(\d{1,3}([.,'’\s]\d{3})+|\d*)([.,]\d*)?([ed][+-]?\d+)?(\s*[%‰]|\s+\D.*|\s*±.*)?",
+    re.I | re.S,
+)
 _HEADING = re.compile(r"(?P<name>.*\S)\s*(?:\((?P<round>[^()]*)\)|\[(?P<square>[^\[\]]*)\])")
+
+
+_Row = tuple[str, Sequence[Any] | Mapping[int, Any], InputError | None]  # where, fields, error
 
 
 @dataclass(frozen=True)
 class _Table:
-    """An open table: its columns, and an iterator of (where, fields, error), one for each data row."""
+    """An open table: its columns, and an iterator of its data rows."""
 
     columns: list[str]
-    rows: Iterator[tuple[str, Sequence[Any], InputError | None]]
+    rows: Iterator[_Row]
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
     """Entries of a table, in its order; see `Format.read`."""
     found = False
     try:
-        with _open(path, options.max_bytes) as table:
+        with _open(path, options) as table:
             smiles_at = smiles_column(table.columns, options.smiles_column, path)
-            targets = [_target(label, table.columns, path) for label in options.targets]
-            used = {smiles_at, *(index for index, _, _ in targets)}
-            name_at = _name_column(table.columns, used)
+            columns = _indices(table.columns, [label.name for label in options.targets], path)
+            name_at = _name_column(table.columns, {smiles_at, *columns})
+            first: list[_Row] = []
+            with suppress(MolformerError), _open(path, options) as again:
+                first.extend(_first(again, columns))
+            targets = [
+                (label, _converter(label, table.columns[index], _texts(first, index), path), index)
+                for label, index in zip(options.targets, columns, strict=True)
+            ]
             for where, fields, error in table.rows:
                 found = True
                 if error is not None:
                     yield Entry(where, where=where, error=error)
                     continue
-                smiles = str(fields[smiles_at] or "").strip()
-                name = (str(fields[name_at] or "").strip() if name_at is not None else "") or smiles or where
+                smiles = _text(fields[smiles_at])
+                name = (_text(fields[name_at]) if name_at is not None else "") or smiles or where
                 try:
                     if not smiles:
                         raise InputError(f"{where}: the SMILES is empty")
-                    labels = {label.name: convert(fields[index], where) for index, label, convert in targets}
+                    labels = {label.name: convert(fields[index], where) for label, convert, index in targets}
                 except InputError as problem:
                     yield Entry(name, where=where, error=problem)
                 else:
@@ -89,54 +114,100 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
         yield Entry(str(path), where=str(path), error=error)
 
 
-def column_names(path: Path) -> list[str]:
-    """Names of the columns of a table.
-
-    Raises:
-        InputError: the file is no table, or two columns have one name.
-    """
-    with _open(path, ReadOptions().max_bytes) as table:
-        return table.columns
-
-
-def guess_label(path: Path, column: str) -> Label:
-    """What the values of a column look like: binary, numbers, or the names of classes.
+def guess_labels(path: Path, wanted: Sequence[tuple[str, str]], options: ReadOptions | None = None) -> list[Label]:
+    """What the values of columns look like: binary, numbers, or the names of classes.
 
     Args:
         path: a table.
-        column: one of its columns. Its heading may end in a unit that `molformer.units` knows, `gap (eV)` or
-            `gap [eV]`; the label is then called `gap`.
+        wanted: headings, and `category` where that is the kind, else an empty text. A heading may end in a unit that
+            `molformer.units` knows, `gap (eV)` or `gap [eV]`; the label is then called `gap`.
+        options: how the table is read.
 
     Returns:
-        A label of kind `binary`, `intensive` (if most values are numbers) or `category`, from the first `GUESS_ROWS`
-        rows.
+        Labels of kind `binary`, `intensive` (if most values are numbers) or `category`, from the first `GUESS_ROWS`
+        rows; the classes are those of all rows.
 
     Raises:
-        InputError: there is no such column, it has no values, or they are too many different texts.
+        InputError: there is no such column, or it has no values, too many different texts, or such as look like
+            numbers and cannot be read as such.
     """
-    values: dict[str, None] = {}
-    numbers = texts = 0
-    with _open(path, ReadOptions().max_bytes) as table:
-        index = _index(table.columns, column, path)
-        for _, fields, error in islice(table.rows, GUESS_ROWS):
-            if error is None and (text := _text(fields[index])).lower() not in MISSING:
-                values[text] = None
-                texts += 1
-                numbers += _number(text) is not None
-    if not values:
-        raise InputError(f"'{path}': column '{column}' has no values in its first {GUESS_ROWS} rows")
-    name, unit = split_heading(table.columns[index])
-    if all(_binary(value) is not None for value in values):
+    with _open(path, options or ReadOptions()) as table:
+        columns = _indices(table.columns, [name for name, _ in wanted], path)
+        rows = list(_first(table, columns))
+        labels = [
+            _guessed(path, table.columns[index], kind, rows, index)
+            for index, (_, kind) in zip(columns, wanted, strict=True)
+        ]
+        sets = {i: set(_texts(rows, i)) for i, label in zip(columns, labels, strict=True) if label is None}
+        while sets and (more := list(_first(table, sets))):
+            for index, values in sets.items():
+                values.update(_texts(more, index) if len(values) <= MAX_CLASSES else ())
+        return [
+            label
+            or Label(split_heading(table.columns[i])[0], "", "category", _classes(path, table.columns[i], sets[i]))
+            for i, label in zip(columns, labels, strict=True)
+        ]
+
+
+def _guessed(path: Path, heading: str, kind: str, rows: Sequence[_Row], index: int) -> Label | None:
+    """The label of a column from its first rows; None if it is a category."""
+    name, unit = split_heading(heading)
+    texts = _texts(rows, index)
+    if not texts:
+        none = InputError(f"'{path}': column '{heading}' has no values in its first {GUESS_ROWS} rows")
+        raise next((error for _, _, error in rows if error is not None), none)
+    if kind:
+        return None
+    if all(_binary(text) is not None for text in texts):
         return Label(name, "", "binary")
-    wrong = next((value for value in values if _number(value) is None), None)
-    if 2 * numbers > texts:  # what is no number among many is a mistake, and rejected as a row of its own
-        return Label(name, unit, "intensive")
-    if 1 < len(values) <= MAX_CLASSES:
-        return Label(name, "", "category", tuple(sorted(values)))
-    raise InputError(
-        f"'{path}': column '{column}' is no label: '{wrong}' is not a number, and {len(values)} different texts are "
-        f"not 2 to {MAX_CLASSES} classes"
-    )
+    comma = _decimal_comma(texts)
+    if _most(lambda text: _number(text, comma) is not None, texts):
+        return Label(name, unit, "intensive")  # what is no number among many is a mistake, and rejected as its row
+    if _most(lambda text: _LIKE_NUMBER.fullmatch(text.translate(_MINUS)) is not None, texts):
+        strange = next(text for text in texts if _number(text, comma) is None)
+        raise InputError(
+            f"'{path}': '{strange[:80]}' of column '{heading}' looks like a number and cannot be read as one: write "
+            f"numbers with a decimal point and without separators, signs and units; or say {name}=category if it names "
+            "a class"
+        )
+    return None
+
+
+def _classes(path: Path, heading: str, values: set[str]) -> tuple[str, ...]:
+    """Names of classes in order, numbers as such; those that differ little are warned of."""
+    if not 1 < len(values) <= MAX_CLASSES:
+        strange = min(values, key=lambda text: (_number(text) is not None, text))
+        raise InputError(
+            f"'{path}': column '{heading}' is no label: '{strange[:80]}' is not a number, and {len(values)} different "
+            f"texts are not 2 to {MAX_CLASSES} classes"
+        )
+    spellings: dict[str, list[str]] = {}
+    for value in sorted(values):
+        spellings.setdefault("".join(value.split()).casefold(), []).append(value)
+    for several in (found for found in spellings.values() if len(found) > 1):
+        names = ", ".join(f"'{value}'" for value in several)
+        logger.warning("'%s': classes of column '%s' differ by case or blanks alone: %s", path, heading, names)
+    numbers = {value: _number(value) for value in values}
+    return tuple(sorted(values, key=lambda text: (math.inf if numbers[text] is None else numbers[text], text)))
+
+
+def _first(table: _Table, columns: Collection[int]) -> Iterator[_Row]:
+    """The next `GUESS_ROWS` rows of a table, of which only some columns are kept; none if there are no columns."""
+    for where, fields, error in islice(table.rows, GUESS_ROWS if columns else 0):
+        yield where, {} if error else {index: fields[index] for index in columns}, error
+
+
+def _texts(rows: Iterable[_Row], index: int) -> list[str]:
+    """Texts of a column that are not missing."""
+    texts = (_text(fields[index]) for _, fields, error in rows if error is None)
+    return [text for text in texts if text.lower() not in MISSING]
+
+
+def _most(test: Callable[[str], bool], texts: Sequence[str]) -> bool:
+    """Whether a test holds for more than half of the texts, or of the different ones."""
+    counts = Counter(texts)
+    passed = [text for text in counts if test(text)]
+    return 2 * len(passed) > len(counts) or 2 * sum(counts[text] for text in passed) > len(texts)
 
 
 def split_heading(heading: str) -> tuple[str, str]:
@@ -157,13 +228,14 @@ def split_heading(heading: str) -> tuple[str, str]:
     return heading.strip(), ""
 
 
-def label_value(label: Label, raw: Any, where: str) -> float:
+def label_value(label: Label, raw: Any, where: str, decimal_comma: bool = False) -> float:
     """The value of a label from a field of a table or a property of a record.
 
     Args:
         label: of a kind with one number a structure.
         raw: a text, or a number as Parquet keeps it.
         where: for messages.
+        decimal_comma: whether that is how numbers are written.
 
     Returns:
         The number, 0 or 1, or the index of the class; NaN where it is missing.
@@ -180,7 +252,7 @@ def label_value(label: Label, raw: Any, where: str) -> float:
     elif label.is_class:
         value, wanted = _binary(text), "0, 1, true or false"
     else:
-        value, wanted = _number(text), "a finite number"
+        value, wanted = _number(text, decimal_comma), f"a finite number{' with a decimal comma' * decimal_comma}"
     if value is not None:
         return value
     if text.lower() in MISSING:
@@ -204,56 +276,67 @@ def smiles_column(columns: Sequence[str], wanted: str = "", path: Path | str = "
         1
     """
     if wanted:
-        return _index(columns, wanted, path)
+        return _indices(columns, [wanted], path)[0]
     plain = [re.sub(r"[\s_-]", "", column.lower()) for column in columns]
-    for name in SMILES_COLUMNS:
+    possible = [index for index, name in enumerate(plain) if "smiles" in name]
+    for name in (*SMILES_COLUMNS, *MOLECULE_COLUMNS * (not possible)):
         if name in plain:
             return plain.index(name)
-    possible = [index for index, name in enumerate(plain) if "smiles" in name]
     if len(possible) == 1:
         return possible[0]
-    known = ", ".join(f"'{columns[index]}'" for index in possible or range(len(columns)))
+    known = ", ".join(f"'{columns[index]}'" for index in (possible or range(len(columns)))[:12])
     problem = "several columns may be the SMILES" if possible else "no column is called 'smiles'"
     raise InputError(f"'{path}': {problem}: name the column of SMILES, one of {known}")
 
 
-def _index(columns: Sequence[str], wanted: str, path: Path | str) -> int:
-    """Index of a column by its heading, whatever the case of its letters, with or without its unit."""
+def _indices(columns: Sequence[str], wanted: Sequence[str], path: Path | str) -> list[int]:
+    """Indices of columns by their headings, whatever the case of their letters, with or without their units."""
     readings: tuple[Callable[[str], str], ...] = (
         str.strip,
         str.lower,
         lambda text: split_heading(text)[0],
         lambda text: split_heading(text)[0].lower(),
     )
-    for reading in readings:
-        found = [index for index, column in enumerate(columns) if reading(column) == reading(wanted)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = ", ".join(f"'{columns[index]}'" for index in found)
-            raise InputError(f"'{path}': '{wanted}' may be any of the columns {names}: write it as there")
-    raise InputError(f"'{path}' has no column '{wanted}'; its columns: {', '.join(repr(name) for name in columns)}")
+    tables: list[dict[str, list[int]]] = []
+    found = {}
+    for name in wanted:
+        for place, reading in enumerate(readings):
+            if place == len(tables):
+                tables.append({})
+                for index, column in enumerate(columns):
+                    tables[place].setdefault(reading(column), []).append(index)
+            if fitting := tables[place].get(reading(name)):
+                break
+        else:
+            near = get_close_matches(reading(name), list(tables[-1])[:2000])
+            meant = "".join(f"; did you mean '{columns[index]}'?" for key in near for index in tables[-1][key])
+            known = ", ".join(f"'{column[:80]}'" for column in columns[:12]) + ", …" * (len(columns) > 12)
+            raise InputError(f"'{path}' has no column '{name}'{meant or '; its columns: ' + known}")
+        if len(fitting) > 1:
+            names = ", ".join(f"'{columns[index]}'" for index in fitting)
+            raise InputError(f"'{path}': '{name}' may be any of the columns {names}: write it as there")
+        found[name] = fitting[0]
+    return [found[name] for name in wanted]
 
 
-def _target(label: Label, columns: Sequence[str], path: Path) -> tuple[int, Label, Callable[[Any, str], np.ndarray]]:
-    """Column of a label and the function from a field and its place to the label's value."""
+def _converter(label: Label, heading: str, texts: Sequence[str], path: Path) -> Callable[[Any, str], np.ndarray]:
+    """The function from a field of a label's column, and its place, to the value of the label."""
     if label.per_node or label.shape:
         raise InputError(
             f"'{path}': label '{label.name}' of kind '{label.kind}' belongs to a geometry, and a table of SMILES has "
             "none: use a file with coordinates"
         )
-    index = _index(columns, label.name, path)
-    unit = split_heading(columns[index])[1]
+    unit = split_heading(heading)[1]
     numeric = not label.is_class
     try:
         factor = units.factor(unit, label.unit) if numeric and unit and label.unit else 1.0
     except UnitError as error:
-        raise InputError(f"'{path}', column '{columns[index]}' of label '{label.name}': {error}") from None
-    return index, label, partial(_converted, label, factor)
+        raise InputError(f"'{path}', column '{heading}' of label '{label.name}': {error}") from None
+    return partial(_converted, label, factor, _decimal_comma(texts))
 
 
-def _converted(label: Label, factor: float, raw: Any, where: str) -> np.ndarray:
-    value = label_value(label, raw, where)
+def _converted(label: Label, factor: float, decimal_comma: bool, raw: Any, where: str) -> np.ndarray:
+    value = label_value(label, raw, where, decimal_comma)
     return np.array(value if factor == 1.0 else factor * value)
 
 
@@ -264,16 +347,27 @@ def _name_column(columns: Sequence[str], used: set[int]) -> int | None:
 
 
 def _text(raw: Any) -> str:
-    return "" if raw is None else str(raw).strip()
+    return "" if raw is None else (raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)).strip()
 
 
-def _number(text: str) -> float | None:
-    """A finite number in ASCII digits, or None: not '1_000', 'inf', 'nan' or '½'."""
+def _number(text: str, decimal_comma: bool = False) -> float | None:
+    """A finite number in ASCII digits, or None: not '1_000', 'inf', 'nan' or '½'; a minus may be the sign U+2212."""
+    text = text.translate(_MINUS)
+    if decimal_comma:
+        text = "" if "." in text else text.replace(",", ".")
     try:
         value = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def _decimal_comma(texts: Sequence[str]) -> bool:
+    """Whether the numbers of a column have decimal commas: most of them, and one of these can mean nothing else."""
+    with_comma = [text for text in texts if "," in text and _number(text, decimal_comma=True) is not None]
+    with_point = sum("." in text and _number(text) is not None for text in texts) if with_comma else 1
+    unlike = any(not _THOUSANDS.fullmatch(text.translate(_MINUS)) for text in with_comma)
+    return unlike and len(with_comma) >= with_point
 
 
 def _binary(text: str) -> float | None:
@@ -282,21 +376,23 @@ def _binary(text: str) -> float | None:
 
 
 @contextmanager
-def _open(path: Path, max_bytes: int) -> Iterator[_Table]:
+def _open(path: Path, options: ReadOptions) -> Iterator[_Table]:
     """Open a table of any kind.
 
     Raises:
         InputError: it is no table, or two columns have one name; also while rows are read.
     """
     if ".parquet" in path.suffixes:
-        yield _checked(_open_parquet(path, max_bytes), path)
+        yield _checked(_open_parquet(path, options.max_bytes), path)
     else:
-        with open_text(path, max_bytes) as file:
-            yield _checked(_open_csv(file, path), path)
+        with open_text(path, options.max_bytes) as file:
+            yield _checked(_open_csv(file, path, options.delimiter), path)
 
 
 def _checked(table: _Table, path: Path) -> _Table:
-    twice = sorted({name for name in table.columns if name and table.columns.count(name) > 1})
+    if len(table.columns) > _MAX_COLUMNS:
+        raise InputError(f"'{path}' has more than {_MAX_COLUMNS} columns: leave out those that are not needed")
+    twice = sorted(name for name, count in Counter(table.columns).items() if name and count > 1)
     if twice:
         raise InputError(f"'{path}' has more than one column called '{twice[0]}': rename them")
     if not any(table.columns):
@@ -304,19 +400,20 @@ def _checked(table: _Table, path: Path) -> _Table:
     return table
 
 
-def _open_csv(file: TextIO, path: Path) -> _Table:
+def _open_csv(file: TextIO, path: Path, delimiter: str) -> _Table:
     lines = _lines(file, path)
     first = next((line for line in lines if line.strip()), "")
-    delimiter = "\t" if suffix_of(path) == ".tsv" else max(",;\t", key=first.count)
-    rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    guessed = "\t" if suffix_of(path) == ".tsv" else max(_DELIMITERS, key=_QUOTED.sub("", first).count)
+    delimiter = delimiter or guessed
     try:
+        rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
         columns = [name.strip() for name in next(rows, [])]
-    except csv.Error as error:
+    except (csv.Error, TypeError) as error:  # the latter for a delimiter that is none
         raise InputError(f"'{path}': the header is damaged: {error}") from None
     return _Table(columns, _csv_rows(rows, len(columns), str(path)))
 
 
-def _csv_rows(rows: Any, width: int, path: str) -> Iterator[tuple[str, Sequence[str], InputError | None]]:
+def _csv_rows(rows: Any, width: int, path: str) -> Iterator[_Row]:
     while True:
         before = rows.line_num
         try:
@@ -353,20 +450,18 @@ def _open_parquet(path: Path, max_bytes: int) -> _Table:
     if path.suffix.lower() != ".parquet":
         raise InputError(f"'{path}': Parquet files are compressed inside: unpack it first")
     try:
-        file = parquet.ParquetFile(path)
-    except OSError as error:
-        raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
-    except damage as error:
-        raise InputError(f"'{path}' is not a Parquet file: {' '.join(str(error).split())[:200]}") from None
-    size = sum(file.metadata.row_group(index).total_byte_size for index in range(file.metadata.num_row_groups))
+        file = parquet.ParquetFile(path, page_checksum_verification=True)
+        size = sum(file.metadata.row_group(index).total_byte_size for index in range(file.metadata.num_row_groups))
+        names = [name.strip() for name in file.schema_arrow.names]
+    except (damage, OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.errno else f"not a Parquet file: {error}"
+        raise InputError(f"cannot read '{path}': {' '.join(str(reason).split())[:200]}") from None
     if size > max_bytes:
         raise InputError(f"'{path}' is larger than allowed: raise max_bytes if it is meant to be so large")
-    return _Table([name.strip() for name in file.schema_arrow.names], _parquet_rows(file, path, damage))
+    return _Table(names, _parquet_rows(file, path, damage))
 
 
-def _parquet_rows(
-    file: Any, path: Path, damage: type[Exception]
-) -> Iterator[tuple[str, Sequence[Any], InputError | None]]:
+def _parquet_rows(file: Any, path: Path, damage: type[Exception]) -> Iterator[_Row]:
     row = 0
     try:
         for batch in file.iter_batches(batch_size=_BATCH_ROWS):

@@ -1,6 +1,7 @@
 import csv
 import gzip
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molformer.data.readers import ReadOptions, read_file
-from molformer.data.readers.table import column_names, guess_label, label_value, smiles_column, split_heading
+from molformer.data.readers.table import guess_labels, label_value, smiles_column, split_heading
 from molformer.data.structure import Label
 from molformer.errors import InputError, MolformerError
 
@@ -22,6 +23,15 @@ def written(folder, text, name="set.csv"):
     content = text if isinstance(text, bytes) else text.encode()
     path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     return path
+
+
+def guess_label(path, column, kind=""):
+    return guess_labels(path, [(column, kind)])[0]
+
+
+def column(folder, values, delimiter=","):
+    lines = [f'C{delimiter}"{value}"' for value in values]
+    return written(folder, "\n".join([f"smiles{delimiter}y", *lines, ""]))
 
 
 def read(folder, text, *targets, name="set.csv", **options):
@@ -45,6 +55,10 @@ def test_rows_have_a_smiles_a_name_and_labels(tmp_path):
         ('"smiles","gap"\n"CCO","7.5"\n', "set.csv.gz"),
         ("\n\nsmiles,gap\n\nCCO,7.5\n\n", "set.csv"),
         (" smiles , gap \n CCO , 7.5 ", "set.csv"),
+        ("smiles|gap\nCCO|7.5\n", "set.csv"),
+        ("smiles;gap\nCCO;7,5\n", "set.csv"),
+        ("smiles,gap\nCCO,7.5\n".encode("utf-16"), "set.csv"),
+        ('smiles,"a; b; c; d",gap\nCCO,,7.5\n', "set.csv"),
     ],
 )
 def test_spellings_of_a_table(tmp_path, text, name):
@@ -59,13 +73,13 @@ def test_quoted_fields_may_have_commas_quotes_and_line_ends(tmp_path):
     assert entries[1].where.endswith("line 4")
 
 
-@pytest.mark.parametrize("field", ["", " ", "NA", "nan", "NaN", "null", "None", "N/A"])
+@pytest.mark.parametrize("field", ["", " ", "NA", "nan", "NaN", "null", "None", "N/A", "#N/A", "#NA", "n.a.", "?"])
 def test_a_missing_label_is_nan(tmp_path, field):
     (entry,) = read(tmp_path, f"smiles,gap\nCCO,{field}\n", GAP)
     assert np.isnan(entry.labels["gap"])
 
 
-@pytest.mark.parametrize("field", ["x", "1_000", "inf", "-inf", "1.5 eV", "٣", "0x10", ">10", "1e999"])
+@pytest.mark.parametrize("field", ["x", "1_000", "3.5%", "inf", "-inf", "1.5 eV", "٣", "0x10", ">10", "1e999"])
 def test_a_label_that_is_no_number_is_an_error_of_its_row(tmp_path, field):
     bad, good = read(tmp_path, f"smiles,gap\nCCO,{field}\nC,1\n", GAP)
     assert f"line 2: label 'gap' is '{field}', which is not a finite number" in str(bad.error)
@@ -91,7 +105,10 @@ def test_a_ragged_row_is_named_and_the_next_is_read(tmp_path):
         ("smiles,gap (eV),gap [Ha]\nC,1,2\n", "may be any of the columns 'gap (eV)', 'gap [Ha]'"),
         ("smiles,gap (D)\nC,1\n", "cannot convert 'D'"),
         (b"smiles,gap\nC,1\n\xff\xfe,2\n", "is not a text file"),
-        ("smiles,gap\nC,1\n".encode("utf-16"), "is not a text file"),
+        ("smiles,gap\nC,1\n".encode("utf-16-le"), "is not a text file"),
+        ("name,smiles,gap\nMüller,C,1\n".encode("cp1252"), "is not a text file in UTF-8 (byte 0xfc): save it as UTF-8"),
+        ("smiles," + ",".join(f"c{n}" for n in range(100_001)) + "\nC,1\n", "more than 100000 columns"),
+        ("smiles,Gapp,homo\nC,1,2\n", "has no column 'gap'; did you mean 'Gapp'?"),
         (",\nC,1\n", "has no column names"),
     ],
 )
@@ -122,12 +139,14 @@ def test_a_file_without_line_ends_is_not_read_as_a_whole(tmp_path):
     assert "it is no table" in str(entry.error)
 
 
-def test_a_truncated_gzip_file_keeps_the_rows_before(tmp_path):
+@pytest.mark.parametrize("targets", [(), (GAP,)])
+def test_a_truncated_gzip_file_keeps_the_rows_before(tmp_path, targets):
     lines = [f"{'C' * (index % 97 + 1)},{index * 7919 % 1009}\n" for index in range(60_000)]
     path = written(tmp_path, "smiles,gap\n" + "".join(lines), "set.csv.gz")
     path.write_bytes(path.read_bytes()[:-20_000])
-    entries = list(read_file(path))
+    entries = list(read_file(path, ReadOptions(targets=targets)))
     assert "damaged gzip file" in str(entries[-1].error)
+    assert len(entries) > 1000
     assert all(entry.smiles for entry in entries[:-1])
 
 
@@ -147,6 +166,91 @@ def test_an_empty_smiles_is_an_error_of_its_row(tmp_path):
     bad, good = read(tmp_path, "smiles,gap\n,1\nC,1\n")
     assert "line 2: the SMILES is empty" in str(bad.error)
     assert good.error is None
+
+
+def test_a_column_with_smiles_in_its_name_goes_before_one_of_molecules():
+    assert smiles_column(["Molecule", "SMILES_std", "y"]) == 1
+    assert smiles_column(["y", "Molecule"]) == 1
+    with pytest.raises(InputError, match=r"several columns may be the SMILES: .* 'a_smiles', 'b_smiles'"):
+        smiles_column(["mol", "a_smiles", "b_smiles"])
+
+
+def test_a_delimiter_can_be_said(tmp_path):
+    (entry,) = read(tmp_path, "smiles+gap\nCCO+7.5\n", GAP, delimiter="+")
+    assert (entry.smiles, float(entry.labels["gap"])) == ("CCO", 7.5)
+    (entry,) = read(tmp_path, "smiles,gap\nC,1\n", GAP, delimiter=",,")
+    assert "1-character string" in str(entry.error)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["-0,37", "−0,5", "1,313", "2"], [-0.37, -0.5, 1.313, 2]),
+        (["−0.5", "–1.5", "1e-3"], [-0.5, -1.5, 0.001]),
+        (["0,5", "1,25", "1.313"], [0.5, 1.25, None]),
+        (["0.5", "1.25", "1,313"], [0.5, 1.25, None]),
+        (["0,5", "0,25", "1.313,5"], [0.5, 0.25, None]),
+        (["0.1", "1.5", "2.5", *["-"] * 5], [0.1, 1.5, 2.5, *[None] * 5]),
+        (["0.1", "#N/A", "#N/A", "#N/A", "1.5"], [0.1, math.nan, math.nan, math.nan, 1.5]),
+    ],
+)
+def test_spellings_of_numbers(tmp_path, values, expected):
+    path = column(tmp_path, values)
+    label = guess_label(path, "y")
+    assert label == Label("y", "", "intensive")
+    for entry, value in zip(read_file(path, ReadOptions(targets=(label,))), expected, strict=True):
+        if value is None:
+            assert "which is not a finite number" in str(entry.error)
+        else:
+            assert np.array_equal(entry.labels["y"], value, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["1,000", "1,313"], ["3.5%", "4 %"], [">10", "<0.5"], ["1.5 nM", "2 µM"], ["1 313,5", "2 000,5"], ["~5", "5 ± 1"]],
+)
+def test_what_looks_like_numbers_and_is_none_is_no_class(tmp_path, values):
+    path = column(tmp_path, values)
+    with pytest.raises(InputError, match=r"looks like a number and cannot be read as one: .* or say y=category"):
+        guess_label(path, "y")
+    assert guess_label(path, "y", "category").classes == tuple(sorted(values))
+
+
+@pytest.mark.parametrize("values", [["+", "-"], ["3A4", "2D6"], ["active", "1"], ["1.1.1.1", "1.1.1.2"]])
+def test_names_of_classes_may_have_digits_and_signs(tmp_path, values):
+    assert guess_label(column(tmp_path, values), "y").classes == tuple(
+        sorted(values, key=lambda text: (text != "1", text))
+    )
+
+
+def test_whole_numbers_are_classes_if_they_are_said_to_be_in_their_order_and_from_all_rows(tmp_path):
+    path = column(tmp_path, [*["2", "10"] * 600, "1", ""])
+    assert guess_label(path, "y", "category") == Label("y", "", "category", ("1", "2", "10"))
+    names = column(tmp_path, [*["a", "b"] * 600, "c"])
+    assert guess_label(names, "y").classes == ("a", "b", "c")
+
+
+def test_classes_that_differ_by_case_or_blanks_alone_are_warned_of_once(tmp_path, caplog):
+    guess_label(column(tmp_path, ["active", "Active", "in active", "inactive", "other"]), "y")
+    assert [record.getMessage().partition("alone: ")[2] for record in caplog.records] == [
+        "'Active', 'active'",
+        "'in active', 'inactive'",
+    ]
+
+
+def test_a_trailing_comma_is_named_and_not_a_column_without_values(tmp_path):
+    with pytest.raises(InputError, match=r"line 2: 3 fields where the header has 2"):
+        guess_label(written(tmp_path, "smiles,y\nC,0.5,\nCC,1,\n"), "y")
+
+
+def test_many_columns_are_looked_up_in_linear_time(tmp_path):
+    names = [f"c{n}" for n in range(40_000)]
+    path = written(tmp_path, f"smiles,{','.join(names)}\nC,{','.join('12' for _ in names)}\n")
+    start = time.perf_counter()
+    labels = guess_labels(path, [(name, "") for name in names])
+    (entry,) = read_file(path, ReadOptions(targets=tuple(labels)))
+    assert time.perf_counter() - start < 5  # each name by a look at all columns would take minutes
+    assert len(entry.labels) == len(names)
 
 
 def test_values_are_converted_from_the_unit_of_the_heading(tmp_path):
@@ -170,12 +274,6 @@ def test_binary_labels_and_classes():
 def test_labels_that_belong_to_a_geometry_are_refused(tmp_path):
     (entry,) = read(tmp_path, "smiles,mu\nC,1\n", Label("mu", "D", "vector"))
     assert "belongs to a geometry" in str(entry.error)
-
-
-def test_column_names(tmp_path):
-    assert column_names(written(tmp_path, "smiles;gap (eV);\nC;1;2\n")) == ["smiles", "gap (eV)", ""]
-    with pytest.raises(InputError, match="more than one column"):
-        column_names(written(tmp_path, "a,a\n"))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +322,10 @@ def test_parquet(tmp_path):
     (entry,) = read_file(tmp_path / "set.parquet", ReadOptions(max_bytes=10))
     assert "larger than allowed" in str(entry.error)
     (entry,) = read(tmp_path, b"PAR1 no PAR1", name="bad.parquet")
-    assert "is not a Parquet file" in str(entry.error)
+    assert "not a Parquet file" in str(entry.error)
+    assert "\n" not in str(entry.error)
+    parquet.write_table(pyarrow.table({"smiles": [b"CCO", b"\xff"]}), tmp_path / "bytes.parquet")
+    assert [entry.smiles for entry in read_file(tmp_path / "bytes.parquet")] == ["CCO", "\ufffd"]
 
 
 def test_without_pyarrow_the_message_says_what_to_install(tmp_path, monkeypatch):
