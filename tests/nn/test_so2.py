@@ -97,6 +97,13 @@ def test_two_outputs_are_those_of_two_kernels(convolution, group):
         assert torch.allclose(one(x, edges.features), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("convolution", [SeparableConvolution, FullConvolution])
+@pytest.mark.parametrize("group", ["SE(3)", "E(3)"])
+def test_no_edges(convolution, group):
+    kernel = convolution(2, IN, OUT, FEATURES, group, outputs=2)
+    assert kernel(torch.zeros(0, 9, IN), torch.zeros(0, FEATURES)).shape == (0, 9, 2 * OUT)
+
+
 def test_group_e3_has_no_mixing_weights():
     conv = SeparableConvolution(2, IN, OUT, FEATURES, "E(3)")
     assert len(conv.b) == 0
