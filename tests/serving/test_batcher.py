@@ -40,7 +40,7 @@ def test_what_waits_is_computed_in_one_pass(predictor, passes):
     seen, go = passes
     known = predictor.model.targets
     questions = [Question.of(known, ["gap"]), Question.of(known, ["charges"]), Question.of(known, ["gap"], "meV")]
-    batcher = Batcher(predictor, linger=0.0)
+    batcher = Batcher(predictor, max_batch_delay=0.0)
     first, *jobs = _jobs(predictor, 10)
     rows = [batcher.submit(first, questions[0])]
     while not seen:
@@ -62,7 +62,7 @@ def test_what_waits_is_computed_in_one_pass(predictor, passes):
 def test_a_full_batch_is_not_exceeded(predictor, passes):
     seen, go = passes
     question = Question.of(predictor.model.targets, ["gap"])
-    batcher = Batcher(predictor, linger=0.0)
+    batcher = Batcher(predictor, max_batch_delay=0.0)
     first, *jobs = _jobs(predictor, 2)
     rows = [batcher.submit(first, question)]
     while not seen:
@@ -77,7 +77,7 @@ def test_a_full_batch_is_not_exceeded(predictor, passes):
 def test_a_row_that_is_given_up_is_not_computed(predictor, passes):
     seen, go = passes
     question = Question.of(predictor.model.targets)
-    batcher = Batcher(predictor, linger=0.0)
+    batcher = Batcher(predictor, max_batch_delay=0.0)
     jobs = _jobs(predictor, 3)
     rows = [batcher.submit(jobs[0], question)]
     while not seen:
@@ -100,7 +100,7 @@ def test_one_that_cannot_be_computed_spares_the_others(predictor, monkeypatch, c
 
     monkeypatch.setattr(batches, "run", failing)
     question = Question.of(predictor.model.targets)
-    batcher = Batcher(predictor, linger=0.2)
+    batcher = Batcher(predictor, max_batch_delay=0.2)
     bad = predictor.work.job(Entry("bad", structure=random_structure(7)))
     rows = [batcher.submit(job, question) for job in (*_jobs(predictor, 2), bad)]
     assert [row.result(60).status for row in rows[:2]] == ["ok", "ok"]
