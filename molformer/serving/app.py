@@ -152,7 +152,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _address(request: Request) -> tuple[str, int]:
-    return tuple(request.client) if request.client else ("", 0)
+    return (request.client.host, request.client.port) if request.client else ("", 0)
 
 
 def _problem(detail: str, status: int, headers: dict[str, str] | None = None) -> JSONResponse:

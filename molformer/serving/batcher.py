@@ -21,8 +21,8 @@ from molformer.serving.fairness import Client, FairQueue
 
 logger = logging.getLogger(__name__)
 
-LARGE_EDGES = 6000
-"""Edges of a molecule that is computed alone; all pairs of 78 atoms have as many."""
+LARGE_EDGES = 3000
+"""Edges of a molecule that is computed alone; all pairs of 55 atoms have as many."""
 
 SMALL_SHARE = 3.0
 """Time that small molecules have after a large one, if there are any, in units of the time that it took."""

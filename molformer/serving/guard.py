@@ -58,7 +58,7 @@ class Guard:
         start = time.perf_counter()
         try:
             if self._is_foreign(scope):
-                await answer.refuse(400, "this server has another name: allow the one in the Host header, or use its own")
+                await answer.refuse(400, "the Host header names another server; allow it by --allow-host")
                 return
             if _stated_length(scope) > self.limits.body:
                 await answer.refuse(413, self._too_large())

@@ -4,7 +4,6 @@ import asyncio
 import faulthandler
 import os
 import socket
-import sys
 from collections.abc import Callable, Collection, Container
 from contextlib import suppress
 from typing import Any
@@ -56,7 +55,7 @@ def serve(
     seconds = service.limits.seconds + 2 * CLOSE_SECONDS
 
     async def postpone_end() -> None:
-        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(seconds, exit=True)
 
     server.config.callback_notify, server.config.timeout_notify = postpone_end, 1
     with listening:
@@ -79,7 +78,7 @@ def make_server(service: Service, hosts: Container[str] | None = None) -> uvicor
     """The uvicorn server of a service; at its end it waits for what is in flight, but not longer than a request may."""
     config = uvicorn.Config(
         create_app(service, hosts),
-        http=_protocol(service.limits),  # type: ignore[arg-type]
+        http=_protocol(service.limits),
         limit_concurrency=service.limits.connections,
         log_level="error",  # what clients do wrong is no news
         access_log=False,
