@@ -8,18 +8,14 @@ the file of a run that was not killed. Only the loopback device is used. Figures
 """
 
 import asyncio
-import os
 import random
 import re
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from benchmarks import machine, report
 from benchmarks.predict import sample

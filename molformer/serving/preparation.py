@@ -203,6 +203,6 @@ class Preparation:
     async def _run(self, task: Embed | Read, client: Client) -> Any:
         if task.cost < LARGE_MS:
             outcome = await self.small.run(task, client)
-            if not isinstance(outcome, WorkerDied):
+            if not isinstance(outcome, WorkerDied) or isinstance(task, Read):
                 return outcome
         return await self.large.run(task, client)

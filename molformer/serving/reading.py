@@ -4,6 +4,7 @@ What has lines is written to a temporary file under a name of our own, whose end
 read like any file, by a worker process (see `preparation`).
 """
 
+import logging
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,8 @@ from molformer.data.readers import SUFFIXES, Entry, ReadOptions, read_file
 from molformer.data.readers.files import suffix_of
 from molformer.errors import InputError, TooLargeError
 from molformer.serving.limits import Limits
+
+logger = logging.getLogger(__name__)
 
 LINKING = (".h5", ".hdf5")
 """Files that can refer to others, which would be opened with them."""
@@ -60,8 +63,18 @@ def name_and_suffix(name: str) -> tuple[str, str]:
 
 
 def read_upload(path: Path, shown: str, limits: Limits) -> list[Entry]:
-    """Entries of a file whose messages call it `shown`, one more than allowed if it has too many."""
-    entries = list(islice(read_file(path, ReadOptions(max_bytes=limits.body)), limits.molecules + 1))
+    """Entries of a file whose messages call it `shown`, one more than allowed if it has too many.
+
+    What a reader did not foresee is an error of the file too: nobody but its sender could mend it.
+    """
+    entries: list[Entry] = []
+    try:
+        entries.extend(islice(read_file(path, ReadOptions(max_bytes=limits.body)), limits.molecules + 1))
+    except MemoryError:
+        raise
+    except Exception as error:
+        logger.warning("a reader failed: %s: %s", type(error).__name__, error)
+        entries.append(Entry(str(path), error=InputError(f"'{path}' cannot be read to its end: it is damaged")))
     return [_checked(_renamed(entry, str(path), shown), limits) for entry in entries]
 
 

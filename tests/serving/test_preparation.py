@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import pytest
 
 from molformer.data.conformers import ConformerPolicy
+from molformer.data.readers import Entry
 from molformer.data.workers import WorkerDied, WorkerPool
-from molformer.serving import preparation
+from molformer.serving import preparation, reading
 from molformer.serving.fairness import Client
 from molformer.serving.limits import Limits
 from molformer.serving.preparation import Embed, Lane, Preparation
@@ -135,3 +136,15 @@ def test_workers_start_fast_because_they_do_not_import_torch():
     code = "import sys, molformer.serving.preparation; print('torch' in sys.modules, 'fastapi' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.split() == ["False", "False"]
+
+
+def test_an_upload_on_which_a_reader_fails_is_a_row(tmp_path, monkeypatch, caplog):
+    def failing(path, options):
+        yield Entry(str(path), smiles="C")
+        raise ZeroDivisionError("by what the file says")
+
+    monkeypatch.setattr(reading, "read_file", failing)
+    first, second = reading.read_upload(tmp_path / "upload.xyz", "odd.xyz", Limits())
+    assert (first.name, first.error) == ("odd.xyz", None)
+    assert str(second.error) == "'odd.xyz' cannot be read to its end: it is damaged"
+    assert "a reader failed: ZeroDivisionError: by what the file says" in caplog.text
