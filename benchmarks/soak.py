@@ -1,21 +1,27 @@
-"""The server under unfair load, and programs that are killed: `python -m benchmarks.soak [--quick]`; ends with 1 if
-something was lost.
+"""The server under unfair load, and programs that are killed: `python -m benchmarks.soak [--quick] [--only PART]`.
 
 Load: 48 clients that ask for one small molecule after the other, without and with two clients that ask for a peptide of
 243 atoms, which takes seconds to embed; then clients that leave before their answer. Kill: processes of the server, the
 server itself while its workers are busy or stopped, and predictions and imports that go on afterwards and must end with
-the file of a run that was not killed. Only the loopback device is used. Figures: docs/security.md.
+the rows of a run that was not killed. Only the loopback device is used. Ends with 1 if something was lost. Figures:
+docs/security.md.
 """
 
 import asyncio
+import csv
+import os
 import random
 import re
+import signal
+import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from benchmarks import machine, report
 from benchmarks.predict import sample
@@ -66,7 +72,7 @@ async def load(address: str, seconds: float, peptides: int) -> tuple[list[tuple[
     slow: list[tuple[int, float]] = []
 
     async def ask(smiles: Iterator[str], found: list[tuple[int, float]]) -> None:
-        async with httpx.AsyncClient(base_url=address, timeout=120) as client:
+        async with httpx.AsyncClient(base_url=address, timeout=120, verify=False) as client:
             while time.perf_counter() < end:
                 start = time.perf_counter()
                 answer = await client.post("/predict", json={"molecules": [next(smiles)]})
@@ -110,13 +116,123 @@ def measure_load(seconds: float) -> tuple[list[list[str]], list[str]]:
     return rows, wrong
 
 
+def measure_server_kills(rounds: int) -> tuple[list[list[str]], list[str]]:
+    """A server whose processes are killed, whose clients leave, and which is told to end while its workers hang."""
+    import httpx
+
+    rows, wrong = [], []
+    small, draw = sample(100, ELEMENTS), random.Random(0)
+    with server("--seconds", "20", "--processes", "2") as (address, process):
+        with httpx.Client(base_url=address, timeout=60) as client:
+            good = 0
+            for _ in range(rounds):
+                if workers := children(process.pid):
+                    os.kill(draw.choice(workers), signal.SIGKILL)
+                answer = client.post("/predict", json={"molecules": draw.sample(small, 4)})
+                good += answer.status_code == 200 and all(row["values"] for row in answer.json()["rows"])
+            rows.append(["requests while a worker is killed before each", f"{good} of {rounds} answered in full"])
+            for number in range(rounds):
+                body = f'{{"molecules": ["{peptide(number)}"]}}'
+                with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as wire:
+                    head = f"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
+                    wire.sendall(f"{head}content-type: application/json\r\n\r\n{body}".encode())
+            start = time.perf_counter()
+            while "molformer_waiting_molecules 0.0" not in client.get("/metrics").text:
+                time.sleep(0.05)
+            given_up = report.duration(time.perf_counter() - start)
+            rows.append([f"work of {rounds} clients that left with a peptide", f"given up after {given_up}"])
+            if good < rounds:
+                wrong.append("a request failed because a worker was killed")
+            if time.perf_counter() - start > 5:
+                wrong.append("work of clients that left goes on")
+            for worker in children(process.pid):
+                os.kill(worker, signal.SIGSTOP)
+            with suppress(httpx.TimeoutException):
+                client.post("/predict", json={"molecules": ["CCO"]}, timeout=1)
+        start = time.perf_counter()
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        rows.append(["end of a server whose workers have stopped", report.duration(time.perf_counter() - start)])
+        if process.returncode is None:
+            wrong.append("the server does not end")
+    return rows, wrong
+
+
+def measure_command_kills(rounds: int) -> tuple[list[list[str]], list[str]]:
+    """Predictions and imports that are killed at any time and begun again, against those that are not."""
+    rows, wrong = [], []
+    draw = random.Random(0)
+    for name, more in (("predict", ("--resume", "--keep-going")), ("data import", ())):
+        with tempfile.TemporaryDirectory() as folder:
+            inputs = Path(folder) / "in.smi"
+            inputs.write_text("\n".join([*sample(150, ELEMENTS), "nonsense"]) + "\n")
+            outputs = [Path(folder) / part / f"out.{'csv' if name == 'predict' else 'safetensors'}" for part in "ab"]
+            for output in outputs:
+                output.parent.mkdir()
+            start = time.perf_counter()
+            _run([*name.split(), str(inputs), "-o", str(outputs[0])], None)
+            whole = time.perf_counter() - start
+            kills = 0
+            for _ in range(rounds):
+                kills += _run([*name.split(), str(inputs), "-o", str(outputs[1]), *more], whole * draw.random())
+            _run([*name.split(), str(inputs), "-o", str(outputs[1]), *more], None)
+            same = _content(outputs[0]) == _content(outputs[1])
+            left = {path.name for path in outputs[1].parent.iterdir()} - {
+                path.name for path in outputs[0].parent.iterdir()
+            }
+            figure = f"{kills} kills, {'the same' if same else 'ANOTHER'} result, {len(left)} files left over"
+            rows.append([f"molformer {name}", figure])
+            if left or not same:
+                wrong.append(f"{name}: {figure}, {sorted(left)}")
+    return rows, wrong
+
+
+def children(process: int) -> list[int]:
+    """Processes that a process has started and that live."""
+    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def _run(arguments: Sequence[str], seconds: float | None) -> int:
+    """Run a command, or kill it after some seconds; 1 if it was killed."""
+    command = [*MOLFORMER, *arguments]
+    with subprocess.Popen(command, cwd=machine.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return 1
+    return 0
+
+
+def _content(path: Path) -> list[list[str]]:
+    """Rows of a table, numbers to four digits, or the structures of a store."""
+    if path.suffix == ".csv":
+        with open(path, newline="") as file:
+            return [[f"{float(cell):.4g}" if _is_number(cell) else cell for cell in row] for row in csv.reader(file)]
+    from molformer.data.store import StructureStore
+
+    store = StructureStore(path)
+    store.verify()
+    return [[structure.name, structure.formula, str(structure.pos.round(3).tolist())] for structure in store]
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", cell) is not None
+
+
 def main() -> None:
     """Print the figures."""
     arguments = report.arguments(__doc__, ("--only", {"choices": ["load", "kill"], "help": "a part"}))
     print(machine.describe(arguments.threads) + "\n", flush=True)
-    rows, wrong = measure_load(15 if arguments.quick else 60)
-    print(report.table(["what", "figure"], rows))
-    if wrong:
+    parts = []
+    if arguments.only != "kill":
+        parts.append(measure_load(15 if arguments.quick else 60))
+    if arguments.only != "load":
+        parts.append(measure_server_kills(10 if arguments.quick else 30))
+        parts.append(measure_command_kills(3 if arguments.quick else 10))
+    print(report.table(["what", "figure"], [row for rows, _ in parts for row in rows]))
+    if wrong := [each for _, several in parts for each in several]:
         sys.exit("not as it must be: " + "; ".join(wrong))
 
 

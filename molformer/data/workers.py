@@ -161,7 +161,9 @@ class WorkerPool:
         """The worker of this thread; started if there is none."""
         worker = getattr(self._local, "worker", None)
         if worker is not None:
-            return worker
+            if worker.poll() is None:
+                return worker
+            self._lost(worker)  # while it was idle: not the fault of what it would be given
         with self._lock:
             if self._closed:
                 raise CancelledError
