@@ -5,14 +5,11 @@ where v is the tag of the work that was started last; the lowest tag is next. Ea
 capacity. Large work waits in a queue of its own, because what has been started cannot be interrupted.
 """
 
-import re
 from heapq import heappop, heappush
 from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
-
-_ATOM = re.compile(r"\[[^\]]*\]|Br|Cl|[BCNOPSFIbcnops]")
 
 
 class Client(NamedTuple):
@@ -52,18 +49,3 @@ class FairQueue(Generic[Item]):
         if len(self._last) > 1000 + 2 * len(self._heap):  # of clients that have nothing here
             self._last = {address: tag for address, tag in self._last.items() if tag > self._now}
         return item
-
-
-def embedding_cost(smiles: str, conformers: int) -> float:
-    """Estimate of the time that geometries take, ms on one core, from the number of heavy atoms.
-
-    Example:
-        >>> embedding_cost("CCO", 1) < 5, embedding_cost("NCC(=O)" * 30 + "O", 1) > 5000
-        (True, True)
-    """
-    return 2 + 0.005 * conformers * len(_ATOM.findall(smiles)) ** 3
-
-
-def reading_cost(size: int) -> float:
-    """Estimate of the time that reading a file of so many bytes takes, ms."""
-    return 5 + size / 5000

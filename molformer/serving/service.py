@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -78,7 +78,9 @@ class Service:
             Busy: too many are waiting already.
         """
         with self._admitted(len(molecules), address) as client:
-            rows = await _all(self._row(molecule, question, conformers, client) for molecule in molecules)
+            async with asyncio.TaskGroup() as group:  # if one fails, the others are given up
+                tasks = [group.create_task(self._row(each, question, conformers, client)) for each in molecules]
+            rows = [task.result() for task in tasks]
         for row in rows:
             self.metrics.molecules.labels(row.status).inc()
         return rows
@@ -151,11 +153,3 @@ class Service:
             self._waiting -= count
             self._in_progress -= Counter((host,))  # a host that has none is forgotten
             self.metrics.waiting.set(self._waiting)
-
-
-async def _all(rows: "Iterable[object]") -> list[Prediction]:
-    """Results of coroutines, in order; if one fails, the others are given up."""
-    tasks: list[asyncio.Task[Prediction]] = []
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(row) for row in rows]  # type: ignore[arg-type]
-    return [task.result() for task in tasks]

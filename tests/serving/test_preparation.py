@@ -148,3 +148,14 @@ def test_an_upload_on_which_a_reader_fails_is_a_row(tmp_path, monkeypatch, caplo
     assert (first.name, first.error) == ("odd.xyz", None)
     assert str(second.error) == "'odd.xyz' cannot be read to its end: it is damaged"
     assert "a reader failed: ZeroDivisionError: by what the file says" in caplog.text
+
+
+def test_the_cost_of_a_geometry_grows_with_the_cube_of_its_heavy_atoms():
+    def cost(smiles, conformers=1):
+        return Embed(smiles, conformers).cost - Embed("", 1).cost
+
+    assert cost("CC(=O)[O-]" * 10) == pytest.approx(1000 * cost("CC(=O)[O-]"))
+    assert cost("ClBr") == cost("CC")
+    assert cost("CC", 20) == pytest.approx(20 * cost("CC"))
+    assert Embed("CCO", 1).cost < 5
+    assert Embed("NCC(=O)" * 30 + "O", 1).cost > 5000
