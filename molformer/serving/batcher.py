@@ -12,7 +12,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
 
+import torch
+
 from molformer.inference.batches import Job
+from molformer.inference.forward import threads
 from molformer.inference.prediction import Prediction
 from molformer.inference.predictor import Predictor
 from molformer.inference.question import Question
@@ -45,14 +48,19 @@ class Batcher:
         predictor: the model.
         max_batch_delay: seconds that a molecule waits for others to share a pass with.
         observe: called with the number of molecules of each pass.
+        busy: number of cores that others compute on; threads that wait for one of these would delay all.
     """
 
     def __init__(
-        self, predictor: Predictor, max_batch_delay: float = 0.003, observe: Callable[[int], None] = lambda count: None
+        self,
+        predictor: Predictor,
+        max_batch_delay: float = 0.003,
+        observe: Callable[[int], None] = lambda count: None,
+        busy: Callable[[], int] = lambda: 0,
     ) -> None:
         self.predictor = predictor
         self.max_batch_delay = max_batch_delay
-        self._observe = observe
+        self._observe, self._busy = observe, busy
         self._small: FairQueue[_Item] = FairQueue()
         self._large: FairQueue[_Item] = FairQueue()
         self._owed = 0.0  # seconds that small molecules have before the next large one
@@ -89,7 +97,8 @@ class Batcher:
             if items:
                 self._observe(len(items))
                 self._started = start = time.monotonic()
-                self._compute(items)
+                with threads(max(1, torch.get_num_threads() - self._busy())):
+                    self._compute(items)
                 self._started, seconds = 0.0, time.monotonic() - start
                 is_large = sum(items[0].job.edges) >= LARGE_EDGES
                 self._owed = SMALL_SHARE * seconds if is_large else max(0.0, self._owed - seconds)

@@ -93,7 +93,7 @@ class Lane:
 
     def __init__(self, pool: WorkerPool, processes: int) -> None:
         self.pool = pool
-        self._free = processes
+        self.processes = self._free = processes
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
 
     async def run(self, task: Embed | Read, client: Client) -> Any:
@@ -112,6 +112,10 @@ class Lane:
         except asyncio.CancelledError:
             loop.call_later(GRACE_SECONDS, self.pool.stop, future)
             raise
+
+    def busy(self) -> int:
+        """Number of workers that compute."""
+        return self.processes - self._free
 
     async def _turn(self, client: Client, cost: float) -> None:
         turn = asyncio.get_running_loop().create_future()
@@ -157,6 +161,10 @@ class Preparation:
         """Start the processes, so that no request waits for them; returns at once."""
         for _ in range(self.processes):
             self.small.pool.submit([Embed("C", 1)])
+
+    def busy(self) -> int:
+        """Number of workers that compute."""
+        return self.small.busy() + self.large.busy()
 
     async def entries_of_file(self, content: bytes, name: str, client: Client) -> list[Entry]:
         """Entries of an uploaded file, one more than allowed if it has too many.

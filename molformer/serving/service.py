@@ -46,9 +46,10 @@ class Service:
         self.name = name
         self.limits = limits or Limits()
         self.metrics = Metrics()
-        self.batcher = Batcher(predictor, self.limits.max_batch_delay, self.metrics.passes.observe)
         policy = policy_of(predictor.model.domain)
         self.preparation = Preparation(policy, processes or os.cpu_count() or 1, self.limits)
+        delay, observe = self.limits.max_batch_delay, self.metrics.passes.observe
+        self.batcher = Batcher(predictor, delay, observe, self.preparation.busy)
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="explanation")
         self._waiting = 0
         self._in_progress: Counter[str] = Counter()  # requests by host
