@@ -160,7 +160,7 @@ def test_a_name_that_is_given_twice_is_one_target(client):
 def test_a_model_that_never_returns_is_no_good_health(predictor, monkeypatch):
     go = threading.Event()
     monkeypatch.setattr(batcher, "row_of", lambda *arguments: go.wait(30))
-    with listening(Service(predictor, "stuck", Limits(seconds=0.5), processes=1)) as client:
+    with listening(Service(predictor, "stuck", Limits(seconds=2), processes=1)) as client:
         assert client.get("/health").status_code == 200
 
         def asked_in_vain():  # at first because the workers have not started yet
