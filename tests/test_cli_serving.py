@@ -51,22 +51,28 @@ def hang(*arguments):
     {hang}
 
 batcher.CLOSE_SECONDS = 1.0
-batcher.row_of = hang
-serve(Service(Predictor.load(sys.argv[1], "cpu"), "frozen", Limits(seconds=1), 1), port=0)
+batcher.row_of = Service._explanation = hang
+serve(Service(Predictor.load(sys.argv[1], "cpu"), "frozen", Limits(seconds=2), 1), port=0)
 """
 
 
 @pytest.mark.parametrize(
-    "hang", ["time.sleep(600)", "ctypes.PyDLL(None).sleep(600)"], ids=["thread", "holds the interpreter"]
+    ("hang", "path", "number"),
+    [
+        ("time.sleep(600)", "predict", signal.SIGTERM),
+        ("time.sleep(600)", "predict", signal.SIGINT),
+        ("time.sleep(600)", "explain", signal.SIGINT),
+        ("ctypes.PyDLL(None).sleep(600)", "predict", signal.SIGTERM),  # never gives the interpreter back
+    ],
 )
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_in_bounded_time_whatever_the_model_does(model, hang, number):  # noqa: F811
+def test_it_ends_in_bounded_time_whatever_the_model_does(model, hang, path, number):  # noqa: F811
     command = [sys.executable, "-u", "-c", FROZEN.format(hang=hang), str(model)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         address = process.stdout.readline().strip()
         water = "3\n\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"
         with contextlib.suppress(httpx.TimeoutException):
-            httpx.post(f"{address}/predict", json={"molecules": [water]}, timeout=5)
+            asked = {"molecules": [water]} if path == "predict" else {"molecule": water}
+            httpx.post(f"{address}/{path}", json=asked, timeout=5)
         process.send_signal(number)
         try:
             process.communicate(timeout=40)

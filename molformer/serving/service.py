@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 from molformer.data.readers import Entry
@@ -14,7 +14,7 @@ from molformer.inference.prediction import Prediction
 from molformer.inference.predictor import Predictor
 from molformer.inference.question import Question
 from molformer.serving import schema
-from molformer.serving.batcher import Batcher
+from molformer.serving.batcher import CLOSE_SECONDS, Batcher
 from molformer.serving.fairness import Client
 from molformer.serving.limits import Limits
 from molformer.serving.metrics import Metrics
@@ -51,6 +51,7 @@ class Service:
         delay, observe = self.limits.max_batch_delay, self.metrics.passes.observe
         self.batcher = Batcher(predictor, delay, observe, self.preparation.busy)
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="explanation")
+        self._explaining: set[Future[schema.Explanation]] = set()
         self._waiting = 0
         self._in_progress: Counter[str] = Counter()  # requests by host
 
@@ -105,7 +106,10 @@ class Service:
         with self._admitted(1, address) as client:
             entry = await self.preparation.entry_of_text(molecule, client)
             found = await self.preparation.with_geometry(entry, 1, client)
-            return await asyncio.get_running_loop().run_in_executor(self._aside, self._explanation, found)
+            future = self._aside.submit(self._explanation, found)
+            self._explaining.add(future)
+            future.add_done_callback(self._explaining.discard)
+            return await asyncio.wrap_future(future)
 
     def is_stuck(self) -> bool:
         """Whether the model has computed one batch for longer than a request may take."""
@@ -116,7 +120,7 @@ class Service:
         ended = self.batcher.close()
         self.preparation.close()
         self._aside.shutdown(wait=False, cancel_futures=True)
-        return ended
+        return ended and not wait(set(self._explaining), CLOSE_SECONDS).not_done
 
     async def _row(self, molecule: str | Entry, question: Question, conformers: int, client: Client) -> Prediction:
         if isinstance(molecule, str):
