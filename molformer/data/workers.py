@@ -73,20 +73,13 @@ class WorkerPool:
         limit: seconds for one SMILES, after which its worker ends itself.
         spare: let idle workers wait for another pool of the same function and limits when this one is closed.
         memory: address space of a worker, bytes, as far as the system can limit it; unlimited if 0.
-        niceness: by which a worker steps back behind other processes, see `os.nice`.
     """
 
     def __init__(
-        self,
-        function: Callable[[Any], Any],
-        processes: int,
-        limit: float,
-        spare: bool = False,
-        memory: int = 0,
-        niceness: int = 0,
+        self, function: Callable[[Any], Any], processes: int, limit: float, spare: bool = False, memory: int = 0
     ) -> None:
         self._spare = spare
-        self._start_message = pickle.dumps((function, limit, memory, niceness))
+        self._start_message = pickle.dumps((function, limit, memory))
         self._limit = limit
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="embedding")
         self._local = threading.local()
@@ -247,8 +240,11 @@ def serve() -> None:
     """What a worker process does until its input ends."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing that a library prints gets between the replies
-    function, limit, memory, niceness = pickle.loads(_receive(requests))
-    _restrict(memory, niceness)
+    function, limit, memory = pickle.loads(_receive(requests))
+    if memory and os.name == "posix":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     _send(replies, "ready")
     queue: SimpleQueue[list[Any]] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests, queue), daemon=True).start()
@@ -260,17 +256,6 @@ def serve() -> None:
             except Exception as error:  # a defect: raised by the process that asked
                 reply = error
             _send(replies, reply)
-
-
-def _restrict(memory: int, niceness: int) -> None:
-    if os.name != "posix":
-        return
-    import resource
-
-    if niceness:
-        os.nice(niceness)
-    if memory:
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 def _listen(requests: BinaryIO, queue: "SimpleQueue[list[Any]]") -> None:

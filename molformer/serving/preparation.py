@@ -145,8 +145,7 @@ class Preparation:
 
     Args:
         policy: how geometries are made, apart from their number.
-        processes: how many; they start with `start`, or when they are needed. Half as many again, which step back
-            behind all others, are for what is large.
+        processes: how many; they start with `start`, or when they are needed. Half as many again are for what is large.
         limits: of a molecule, and of the memory and time of a task.
     """
 
@@ -155,7 +154,7 @@ class Preparation:
         function, few = partial(run_task, policy, limits), max(1, processes // 2)
         seconds = min(SMALL_SECONDS, limits.seconds)
         self.small = Lane(WorkerPool(function, processes, seconds, memory=limits.memory), processes)
-        self.large = Lane(WorkerPool(function, few, limits.seconds, memory=limits.memory, niceness=5), few)
+        self.large = Lane(WorkerPool(function, few, limits.seconds, memory=limits.memory), few)
 
     def start(self) -> None:
         """Start the processes, so that no request waits for them; returns at once."""
