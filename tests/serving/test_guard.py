@@ -9,10 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from molformer.data.readers import Entry
+from molformer.inference.question import Question
 from molformer.inference.rows import row_of
 from molformer.serving import batcher
 from molformer.serving.limits import Limits
 from molformer.serving.service import Service
+from tests.helpers import random_structure
 from tests.serving.conftest import WATER, listening
 
 ETHANOL = {"molecules": ["CCO"]}
@@ -160,14 +163,12 @@ def test_a_name_that_is_given_twice_is_one_target(client):
 def test_a_model_that_never_returns_is_no_good_health(predictor, monkeypatch):
     go = threading.Event()
     monkeypatch.setattr(batcher, "row_of", lambda *arguments: go.wait(30))
-    with listening(Service(predictor, "stuck", Limits(seconds=2), processes=1)) as client:
+    service = Service(predictor, "stuck", Limits(seconds=0.5), processes=1)
+    with listening(service) as client:
         assert client.get("/health").status_code == 200
-
-        def asked_in_vain():  # at first because the workers have not started yet
-            assert client.post("/predict", json={"molecules": [WATER]}).status_code == 504
-            return client.get("/health").status_code == 503
-
-        wait_for(asked_in_vain)
+        job = predictor.work.job(Entry("molecule", structure=random_structure(5)))
+        service.batcher.submit(job, Question.of(predictor.model.targets))
+        wait_for(lambda: client.get("/health").status_code == 503)
         go.set()
 
 
