@@ -8,7 +8,6 @@ Letters: E edges, M components, C channels in, D channels out, O outputs, R radi
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
