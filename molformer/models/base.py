@@ -17,7 +17,7 @@ from molformer.models.config import SE3TransformerConfig
 from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import Edges
 from molformer.nn.inputs import NodeInputs
-from molformer.so3 import num_components
+from molformer.so3.components import num_components
 
 
 class Encoder(nn.Module, ABC):
