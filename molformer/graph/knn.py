@@ -28,6 +28,7 @@ def knn_edges(pos: Tensor, ptr: Tensor, k: int) -> tuple[Tensor, Tensor]:
         InputError: a position is not finite, or k is less than 1.
 
     Example:
+        >>> import torch
         >>> pos = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [9.0, 0, 0]])
         >>> knn_edges(pos, torch.tensor([0, 3]), k=1)
         (tensor([1, 0, 1]), tensor([0, 1, 2]))
