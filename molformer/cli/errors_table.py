@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from molformer.training.bootstrap import Interval
-from molformer.training.evaluation import TargetErrors
+from molformer.training.target_errors import TargetErrors
 
 LEGEND = (
     "MAE: mean absolute error, of a component where there are several; of a class, the share of wrong answers\n"

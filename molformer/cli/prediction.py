@@ -18,8 +18,8 @@ from molformer.errors import InputError
 
 if TYPE_CHECKING:
     from molformer.data.readers import Entry, ReadOptions
-    from molformer.data.structure import Structure
     from molformer.inference.prediction import Prediction
+    from molformer.structure import Structure
 
 
 @app.command()
@@ -58,10 +58,10 @@ def predict(
     written as they come: a run that was killed goes on with --resume.
     """
     from molformer.data.readers import ReadOptions
-    from molformer.inference.inputs import policy_of
     from molformer.inference.models import default_model
     from molformer.inference.predictor import Predictor
-    from molformer.inference.question import Question
+    from molformer.inference.request import PredictionRequest
+    from molformer.inference.sources import policy_of
     from molformer.inference.writers import ScreenWriter, open_writer
 
     predictor = Predictor.load(model or [default_model()], device, batch_size, memory, devices)
@@ -70,7 +70,7 @@ def predict(
     units = {name: value for name, equals, value in (text.partition("=") for text in unit) if equals}
     if len(units) < len(unit) > 1:
         raise InputError("give a single --unit, or NAME=UNIT for each target")
-    question = Question.of(predictor.model.targets, target, units if units or not unit else unit[0])
+    request = PredictionRequest.of(predictor.model.targets, target, units if units or not unit else unit[0])
     on_screen = output is None or str(output) == "-"
     if output is not None and not on_screen:
         check_output(output)
@@ -79,7 +79,7 @@ def predict(
     elif resume:
         raise InputError("--resume needs the --output FILE of the run that was killed")
     entries, workers = _entries_and_processes(inputs, options, processes)
-    layout, failed = predictor.layout(question, conformers), Failures()
+    layout, failed = predictor.layout(request, conformers), Failures()
     with ExitStack() as stack:
         writer: Any = None
         if output is not None:
@@ -87,12 +87,12 @@ def predict(
             entries = entries if on_screen else writer.rest(entries)
         advance = stack.enter_context(counting("rows"))
         shown: list[Prediction] = []
-        for row in predictor.stream(entries, question, conformers, strict, policy, workers):
+        for row in predictor.stream(entries, request, conformers, strict, policy, workers):
             failed.look_at(row)
             (shown.append if writer is None else writer.write)(row)
             advance()
     if writer is None:
-        print_predictions(shown, question.shown)
+        print_predictions(shown, request.shown)
     elif not on_screen:
         console.print(f"Wrote {failed.rows} rows to {output}")
     if failed.count and not keep_going:
@@ -118,7 +118,7 @@ def embed(
     of input i are ptr[i] to ptr[i+1].
     """
     from molformer.data.readers import ReadOptions
-    from molformer.inference.embed import embeddings, save_embeddings
+    from molformer.inference.embeddings import embeddings, save_embeddings
     from molformer.inference.models import default_model
     from molformer.inference.predictor import Predictor
 
@@ -127,7 +127,7 @@ def embed(
     entries, workers = _entries_and_processes(inputs, ReadOptions(smiles_column=smiles_column), processes)
     failed, rows = Failures(), []
     with counting("rows") as advance:
-        for row in embeddings(predictor, entries, level, workers):
+        for row in embeddings(predictor.runner, entries, level, workers):
             failed.look_at(row)
             rows.append(row)
             advance()
@@ -162,13 +162,13 @@ def check(
 ) -> None:
     """Measure what a model promises: symmetry, batches, precision, smoothness, forces; status 1 if one is broken."""
     from molformer.inference.checks import check_model
-    from molformer.inference.inputs import embedded, policy_of, read_inputs
     from molformer.inference.predictor import Predictor
+    from molformer.inference.sources import policy_of, read_inputs, with_geometries
 
     predictor = Predictor.load(model, "cpu")
     structures: list[Structure] = []
-    for entry in embedded(read_inputs(inputs or []), policy_of(predictor.model.domain), 0, 1):
-        job = predictor.work.job(entry)
+    for entry in with_geometries(read_inputs(inputs or []), policy_of(predictor.model.domain), 0, 1):
+        job = predictor.runner.job(entry)
         if job.error is not None:
             raise job.error
         structures += job.structures
@@ -187,7 +187,7 @@ def check(
 
 def _entries_and_processes(inputs: list[str], options: "ReadOptions", processes: int) -> "tuple[Iterator[Entry], int]":
     """What is to be predicted, and how many processes make its geometries."""
-    from molformer.inference.inputs import processes_for, read_inputs, read_lines
+    from molformer.inference.sources import processes_for, read_inputs, read_lines
 
     if "-" in inputs and sys.stdin is None:
         raise InputError("standard input is closed, from which - reads")

@@ -112,8 +112,8 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Measure a model on labelled data: errors with 95 % bootstrap intervals."""
-    from molformer.training.errors_table import LEGEND, errors_table
-    from molformer.training.testing import evaluate_model
+    from molformer.cli.errors_table import LEGEND, errors_table
+    from molformer.training.evaluation import evaluate_model
 
     sources = data[0] if len(data) == 1 else data
     with Progress(*BAR, console=console, disable=not console.is_terminal, transient=True) as bar:
@@ -147,8 +147,8 @@ def _config_and_overrides(config: str, arguments: Sequence[str]) -> tuple[str, l
 
 
 def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: bool = False) -> None:
+    from molformer.cli.errors_table import LEGEND, errors_table
     from molformer.training.distributed import writes_files
-    from molformer.training.errors_table import LEGEND, errors_table
     from molformer.training.progress import RunProgress
     from molformer.training.run import train as run
 

@@ -10,9 +10,9 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from molformer.data.structure import Structure
 from molformer.errors import ConfigError
 from molformer.graph import GraphBatch
+from molformer.structure import Structure
 
 FEWEST_POINTS = 4
 """Points that always stay: the fewest that span space; no vector can be mistaken for a label of four points."""

@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 from molformer.data.augmentation import PointAugmentation
 from molformer.data.sampling import farthest_point_sampling, normalise, random_subsample
 from molformer.data.store import StructureStore
-from molformer.data.structure import Label
 from molformer.errors import ConfigError
 from molformer.graph import GraphBatch
+from molformer.targets import Label
 
 Sampling = Literal["random", "farthest", "all"]
 

@@ -12,9 +12,9 @@ from itertools import islice
 from molformer.data.conformers import ConformerPolicy, canonical_smiles, largest_part
 from molformer.data.geometry_cache import GeometryCache
 from molformer.data.readers.entry import Entry
-from molformer.data.structure import Structure
 from molformer.data.workers import Outcome, WorkerPool, outcome_of, outcomes_of
 from molformer.errors import ConformerError, MolformerError
+from molformer.structure import Structure
 
 Job = tuple[Entry, str | None]
 """An entry and the SMILES that is to be embedded for it; None if it is finished."""

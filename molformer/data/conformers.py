@@ -16,8 +16,8 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors
 
-from molformer.data.structure import Structure
 from molformer.errors import ConfigError, ConformerError, InputError
+from molformer.structure import Structure
 
 GeometryMethod = Literal["etkdg", "etkdg+mmff", "given"]
 Salts = Literal["refuse", "largest", "keep"]

@@ -13,9 +13,9 @@ from molformer.data.batching import EpochBatches
 from molformer.data.splits import Split, SplitPolicy, make_split
 from molformer.data.statistics import TargetStatistics, atom_rows, target_statistics
 from molformer.data.store import StructureStore
-from molformer.data.structure import Label
 from molformer.errors import ConfigError
 from molformer.graph import GraphBatch
+from molformer.targets import Label
 
 
 class StoreDataset(Dataset[GraphBatch]):

@@ -17,9 +17,9 @@ from rdkit import rdBase
 from molformer.data.conformers import ConformerPolicy
 from molformer.data.drafts import draft_folder, writing
 from molformer.data.store import StoreWriter, StructureStore
-from molformer.data.structure import Structure
 from molformer.data.workers import Outcome, WorkerDied
 from molformer.errors import ConformerError, StoreError
+from molformer.structure import Structure
 
 logger = logging.getLogger(__name__)
 

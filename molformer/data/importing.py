@@ -10,14 +10,14 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from molformer.data import datasets
+from molformer.data.conformer_generation import with_geometry
 from molformer.data.conformers import ConformerPolicy
 from molformer.data.drafts import plain_field, writing
-from molformer.data.embedding import with_geometry
 from molformer.data.readers import Entry, ReadOptions, format_of, is_file, read_input
 from molformer.data.readers.files import suffix_of
 from molformer.data.store import StoreWriter, StructureStore, store_path
-from molformer.data.structure import Label
 from molformer.errors import InputError, MolformerError, StoreError, encodable
+from molformer.targets import Label
 from molformer.version import __version__
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molformer.data.structure import Structure
 from molformer.errors import ConfigError, InputError
 from molformer.graph import GraphBatch
+from molformer.structure import Structure
 
 _PERIODIC = ("cell", "pbc", "shift")
 _OWN = ("z", "pos", "x", "edge_index", "batch", "ptr", "charge", *_PERIODIC)

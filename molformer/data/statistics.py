@@ -9,9 +9,9 @@ Letters: n structures, Z = MAX_NUMBER + 1 element slots.
 import numpy as np
 
 from molformer.data.store import StructureStore
-from molformer.data.structure import Label
 from molformer.elements import MAX_NUMBER
 from molformer.errors import ConfigError
+from molformer.targets import Label
 from molformer.targets.statistics import TargetStatistics
 
 

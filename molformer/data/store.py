@@ -22,9 +22,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from molformer.data.drafts import draft_folder, writing
-from molformer.data.structure import Label, Structure
 from molformer.elements import SYMBOLS
 from molformer.errors import DAMAGE, InputError, StoreError, UnitError, one_line
+from molformer.structure import Structure
+from molformer.targets import Label
 
 FORMAT = 1
 """Version of the store format; readers refuse what is newer than they are."""

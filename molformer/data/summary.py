@@ -6,8 +6,8 @@ import numpy as np
 
 from molformer.data.statistics import present
 from molformer.data.store import StructureStore
-from molformer.data.structure import Label
 from molformer.elements import SYMBOLS
+from molformer.targets import Label
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _SAMPLE = 200_000  # values of a label per atom that are looked at

@@ -21,8 +21,8 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO, Self, cast
 
 from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_canonical
-from molformer.data.structure import Structure
 from molformer.errors import ConformerError, MolformerError
+from molformer.structure import Structure
 
 SPARE_SECONDS = 60.0
 """How long a worker that nobody needs waits for another pool."""

@@ -6,16 +6,14 @@ needs, on the device of the positions. Letters: N nodes, E edges, B graphs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from molformer.errors import InputError
-
-if TYPE_CHECKING:
-    from molformer.data.structure import Structure
+from molformer.structure import Structure
 
 
 @dataclass(eq=False)
@@ -59,7 +57,7 @@ class GraphBatch:
     edge_features: Tensor | None = None
 
     @classmethod
-    def from_structures(cls, structures: Sequence["Structure"], dtype: torch.dtype = torch.float32) -> Self:
+    def from_structures(cls, structures: Sequence[Structure], dtype: torch.dtype = torch.float32) -> Self:
         """Collate structures; labels that the first one has are taken from all of them.
 
         Positions far from the origin are moved to it first, where `dtype` loses nothing, see `Structure.near_origin`.
@@ -138,7 +136,7 @@ class GraphBatch:
         return replace(self, **moved, labels=labels)
 
 
-def _cells(structures: Sequence["Structure"], dtype: torch.dtype) -> dict[str, Tensor]:
+def _cells(structures: Sequence[Structure], dtype: torch.dtype) -> dict[str, Tensor]:
     if all(structure.cell is None for structure in structures):
         return {}
     cells = [np.zeros((3, 3)) if structure.cell is None else structure.cell for structure in structures]
@@ -146,7 +144,7 @@ def _cells(structures: Sequence["Structure"], dtype: torch.dtype) -> dict[str, T
     return {"cell": torch.from_numpy(np.stack(cells)).to(dtype), "pbc": torch.tensor(pbc)}
 
 
-def _features(structures: Sequence["Structure"], dtype: torch.dtype) -> Tensor | None:
+def _features(structures: Sequence[Structure], dtype: torch.dtype) -> Tensor | None:
     widths = {structure.features.shape[1] for structure in structures if structure.features is not None}
     if not widths:
         return None

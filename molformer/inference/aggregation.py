@@ -5,8 +5,8 @@ Letters: K models, L conformers.
 
 import numpy as np
 
-from molformer.data.structure import Label
 from molformer.inference.prediction import Value
+from molformer.targets import Label
 
 
 def combined(target: Label, values: np.ndarray, half_width: float | None = None) -> Value:

@@ -17,11 +17,11 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from molformer import units
 from molformer.data.readers.objects import from_ase
-from molformer.data.structure import Label
 from molformer.errors import ConfigError
-from molformer.inference.domain import unsupported
-from molformer.inference.forward import run
+from molformer.models.forward import run
 from molformer.models.property import PropertyModel
+from molformer.targets import Label
+from molformer.uncertainty.applicability import unsupported
 
 _UNITS = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å^3", "dipole": "e·Å", "charges": "e"}
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from molformer.data.readers import Entry
-from molformer.data.structure import Label, Structure
 from molformer.errors import MolformerError, TooLargeError
-from molformer.inference.domain import lacks_inputs, unsupported
-from molformer.inference.forward import Output, run
-from molformer.inference.memory import keep_freed_memory
+from molformer.inference.allocator import keep_freed_memory
 from molformer.inference.sizes import count_edges, edge_bytes
+from molformer.models.forward import Output, run
 from molformer.models.property import PropertyModel
+from molformer.structure import Structure
+from molformer.targets import Label
+from molformer.uncertainty.applicability import lacks_inputs, unsupported
 
 MOST_WAITING = 512
 """Rows that wait for a batch to fill, at most: inputs that fail do not fill it."""
@@ -34,7 +35,7 @@ class Job:
     error: MolformerError | None = None
 
 
-class Work:
+class BatchRunner:
     """What some models compute together.
 
     Args:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from molformer.data.conformers import embed_smiles
-from molformer.data.structure import Structure
 from molformer.graph import GraphBatch
-from molformer.models.checks import equivariance_error
 from molformer.models.domain import Domain
+from molformer.models.equivariance import equivariance_error
 from molformer.models.property import PropertyModel
 from molformer.models.targets import derivative_factor
+from molformer.structure import Structure
 
 SMILES = ("O", "CCO", "CC(N)=O", "Oc1ccccc1", "CS(=O)C", "FC(F)Cl")
 """Molecules on which a model is checked, those whose elements it knows."""

@@ -15,16 +15,17 @@ from typing import Self
 
 import torch
 
-from molformer.data.structure import Label, Structure
 from molformer.errors import ConfigError, ModelError
-from molformer.inference.batches import Job, Work
-from molformer.inference.forward import Output
+from molformer.inference.batches import BatchRunner, Job
+from molformer.models.forward import Output
 from molformer.models.property import check_device, load_model
+from molformer.structure import Structure
+from molformer.targets import Label
 
 AHEAD = 2
 """Batches that each device has been given, at most: one that it computes and one that waits."""
 
-_work: Work | None = None  # of this process, where it is one of a device
+_work: BatchRunner | None = None  # of this process, where it is one of a device
 
 
 def device_names(device: str, count: int) -> tuple[str, ...]:
@@ -78,7 +79,7 @@ class Devices:
     def computed(
         self, batches: Iterable[list[Job]], targets: Sequence[Label]
     ) -> Iterator[tuple[list[Job], Iterator[list[Output]]]]:
-        """Batches with their outputs, in order, as `Work.computed` gives them.
+        """Batches with their outputs, in order, as `BatchRunner.computed` gives them.
 
         Raises:
             ModelError: a process ended.
@@ -107,7 +108,7 @@ def _done(
 def _start(folders: Sequence[Path], name: str, batch_size: int, memory: float, threads: int) -> None:
     global _work
     torch.set_num_threads(threads)
-    _work = Work([load_model(folder, "cpu").to(name).eval() for folder in folders], batch_size, memory)
+    _work = BatchRunner([load_model(folder, "cpu").to(name).eval() for folder in folders], batch_size, memory)
 
 
 def _outputs(structures: Sequence[Structure], edges: Sequence[int], targets: Sequence[Label]) -> list[list[Output]]:

@@ -5,8 +5,8 @@ from rdkit.Chem import rdDetermineBonds
 from rdkit.Geometry import Point3D
 
 from molformer.data.conformers import canonical_smiles
-from molformer.data.structure import Structure
 from molformer.errors import MolformerError
+from molformer.structure import Structure
 
 FEW = 200
 """Atoms up to which bonds are looked for in given coordinates, which takes long for more."""

@@ -1,20 +1,16 @@
-"""What a model says: Value, Prediction and Predictions, a list of rows in the order of the inputs.
+"""What a model says: Value and Prediction, the row of an input.
 
 Every doubt is named for what it is: `conformer_std`, `ensemble_std` and `interval` answer different questions.
 Letters: n atoms, K classes.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
+from typing import Literal
 
 import numpy as np
 
-from molformer.data.structure import Label, Structure
 from molformer.errors import ConfigError, InputError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from molformer.structure import Structure
 
 Status = Literal[
     "ok", "invalid_input", "embedding_failed", "unsupported_element", "out_of_domain", "too_large", "not_finite"
@@ -86,58 +82,3 @@ class Prediction:
         if not self.values:
             raise InputError(f"{self.name} has no values: {self.message}")
         raise ConfigError(f"there is no target '{target}'; there are {', '.join(self.values)}")
-
-
-class Predictions(list[Prediction]):
-    """Rows in the order of the inputs; a row stands for an input that failed too.
-
-    Where there is a single row, its values are those of the list: `model.predict("CCO")["gap"]`.
-
-    Args:
-        rows: the rows.
-        targets: what was predicted, in the units of the values.
-    """
-
-    def __init__(self, rows: Iterable[Prediction] = (), targets: Iterable[Label] = ()) -> None:
-        super().__init__(rows)
-        self.targets = tuple(targets)
-
-    @overload
-    def __getitem__(self, place: str) -> Value: ...
-    @overload
-    def __getitem__(self, place: SupportsIndex) -> Prediction: ...
-    @overload
-    def __getitem__(self, place: slice) -> "Predictions": ...
-    def __getitem__(self, place: Any) -> Any:
-        """A row, some rows, or a value of the only row.
-
-        Raises:
-            InputError: a value is asked for and there are several rows, or it has none.
-        """
-        if isinstance(place, str):
-            if len(self) != 1:
-                raise InputError(f"there are {len(self)} rows: choose one first, as in predictions[0]['{place}']")
-            return super().__getitem__(0)[place]
-        chosen = super().__getitem__(place)
-        return Predictions(chosen, self.targets) if isinstance(place, slice) else chosen
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """Plain values, a dictionary for each row; what a row lacks is None."""
-        from molformer.inference.table import Layout, records
-
-        return records(self, Layout.of(self, self.targets))
-
-    def to_frame(self) -> "DataFrame":
-        """A pandas table with a row for each input.
-
-        Raises:
-            ConfigError: pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError:
-            raise ConfigError("tables need pandas: pip install 'molformer[pandas]'") from None
-        from molformer.inference.table import Layout
-
-        layout = Layout.of(self, self.targets)
-        return pandas.DataFrame([layout.cells(row) for row in self], columns=layout.headings)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -12,21 +13,25 @@ import torch
 from molformer.data.conformers import ConformerPolicy
 from molformer.data.readers import Entry
 from molformer.errors import ModelError
-from molformer.inference.batches import Work
-from molformer.inference.calibration import Calibration
+from molformer.inference.attention_weights import Attention, attention
+from molformer.inference.batches import BatchRunner
+from molformer.inference.contributions import contributions
 from molformer.inference.devices import Devices, device_names
-from molformer.inference.forward import threads
-from molformer.inference.inputs import embedded, listed, policy_of, processes_for, read_inputs
+from molformer.inference.embeddings import embed
+from molformer.inference.hub import download, upload
 from molformer.inference.models import find_models
-from molformer.inference.prediction import Prediction, Predictions
-from molformer.inference.question import Question
+from molformer.inference.prediction import Prediction
+from molformer.inference.pretrained import save_pretrained
+from molformer.inference.request import PredictionRequest
 from molformer.inference.rows import row_of
-from molformer.inference.table import Layout
+from molformer.inference.sources import listed, policy_of, processes_for, read_inputs, with_geometries
+from molformer.inference.table import Layout, Predictions
+from molformer.models.forward import threads
 from molformer.models.property import PropertyModel, load_model
+from molformer.uncertainty.calibration import Calibration
 
 if TYPE_CHECKING:
     from molformer.inference.ase import MolformerCalculator
-    from molformer.inference.attention import Attention
 
 
 class Predictor:
@@ -51,7 +56,7 @@ class Predictor:
     ) -> None:
         self.models = (models.eval(),) if isinstance(models, PropertyModel) else tuple(each.eval() for each in models)
         self.calibrations = tuple(calibrations) or (None,) * len(self.models)
-        self.work = Work(self.models, batch_size, memory)
+        self.runner = BatchRunner(self.models, batch_size, memory)
         self.folders: tuple[Path, ...] = ()
         self.devices: tuple[str, ...] = ()
         assert len(self.calibrations) == len(self.models) > 0
@@ -131,11 +136,11 @@ class Predictor:
         Raises:
             MolformerError: a target or unit does not exist; with `strict`, also the first failure.
         """
-        question = Question.of(self.model.targets, targets, unit)
+        request = PredictionRequest.of(self.model.targets, targets, unit)
         inputs = listed(inputs)
         workers = processes_for(inputs, processes)
-        rows = Predictions(targets=question.shown)
-        stream = self.stream(read_inputs(inputs), question, conformers, strict, policy, workers)
+        rows = Predictions(targets=request.shown)
+        stream = self.stream(read_inputs(inputs), request, conformers, strict, policy, workers)
         for count, row in enumerate(stream, start=1):
             rows.append(row)
             if progress is not None:
@@ -145,35 +150,35 @@ class Predictor:
     def stream(
         self,
         entries: Iterable[Entry],
-        question: Question | None = None,
+        request: PredictionRequest | None = None,
         conformers: int = 1,
         strict: bool = False,
         policy: ConformerPolicy | None = None,
         processes: int = 0,
     ) -> Iterator[Prediction]:
         """Predictions of entries as they come, in constant memory; the arguments are those of `predict`."""
-        question = question or Question.of(self.model.targets)
+        request = request or PredictionRequest.of(self.model.targets)
         policy = policy_of(self.model.domain, conformers, policy)
-        batches = self.work.batches(embedded(entries, policy, processes, conformers))
+        batches = self.runner.batches(with_geometries(entries, policy, processes, conformers))
         with ExitStack() as stack:
-            work = stack.enter_context(self._spread()) if self.devices else self.work
-            for batch, outputs in work.computed(batches, question.targets):
+            runner = stack.enter_context(self._devices()) if self.devices else self.runner
+            for batch, outputs in runner.computed(batches, request.targets):
                 for job in batch:
                     if strict and job.error is not None:
                         raise job.error
                     # One that waits for a core that a worker process has would delay all.
                     with threads(max(1, torch.get_num_threads() - processes)):
                         found = [next(outputs) for _ in job.structures]
-                    yield row_of(job, found, question, self.model, self.calibrations)
+                    yield row_of(job, found, request, self.model, self.calibrations)
 
-    def _spread(self) -> Devices:
-        return Devices(self.folders, self.devices, self.work.batch_size, self.work.memory)
+    def _devices(self) -> Devices:
+        return Devices(self.folders, self.devices, self.runner.batch_size, self.runner.memory)
 
-    def layout(self, question: Question, conformers: int = 1) -> Layout:
+    def layout(self, request: PredictionRequest, conformers: int = 1) -> Layout:
         """The columns of a table of the answers, before there are any."""
-        numbers = {target.name for target in question.targets if not target.is_class}
+        numbers = {target.name for target in request.targets if not target.is_class}
         return Layout(
-            question.shown,
+            request.shown,
             conformers > 1,
             len(self.models) > 1,
             frozenset(numbers.intersection(*(each.half_widths if each else () for each in self.calibrations))),
@@ -191,21 +196,17 @@ class Predictor:
         Returns:
             An array (B, F), NaN where an input failed; or, of atoms, a list of B arrays (n, F), None where it failed.
         """
-        from molformer.inference.embed import embed
+        return embed(self.runner, inputs, level, processes)
 
-        return embed(self, inputs, level, processes)
-
-    def attention(self, molecule: Any) -> "Attention":
+    def attention(self, molecule: Any) -> Attention:
         """Attention weights of every layer and head for one molecule.
 
         Raises:
             MolformerError: the molecule cannot be used.
         """
-        from molformer.inference.attention import attention
+        return attention(self.runner, molecule)
 
-        return attention(self, molecule)
-
-    def contributions(self, molecule: Any, references: bool = True) -> "dict[str, np.ndarray]":
+    def contributions(self, molecule: Any, references: bool = True) -> dict[str, np.ndarray]:
         """What each atom of one molecule adds to its predicted numbers, in the units of the model.
 
         Args:
@@ -218,9 +219,7 @@ class Predictor:
         Raises:
             MolformerError: the molecule cannot be used.
         """
-        from molformer.inference.contributions import contributions
-
-        return contributions(self, molecule, references)
+        return contributions(self.runner, molecule, references)
 
     def calculator(self, dtype: str = "float32", **options: Any) -> "MolformerCalculator":
         """An ASE calculator: energy, forces, stress, dipole and charges, as far as the model predicts them.
@@ -242,9 +241,7 @@ class Predictor:
         Raises:
             ModelError: it cannot be written.
         """
-        from molformer.inference.pretrained import save_pretrained
-
-        save_pretrained(self, folder)
+        save_pretrained(folder, self.models, self.calibrations, self.folders)
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], device: str = "auto", **options: Any) -> Self:
@@ -258,8 +255,6 @@ class Predictor:
         Raises:
             ModelError: there is no such model, or it is damaged.
         """
-        from molformer.inference.hub import download
-
         if Path(source).is_dir() or not options:
             return cls.load(source, device)
         return cls.load(download(os.fspath(source), **options), device)
@@ -276,9 +271,10 @@ class Predictor:
             ModelError: the hub cannot be reached or refuses.
             ConfigError: huggingface_hub is not installed.
         """
-        from molformer.inference.pretrained import push_to_hub
-
-        return push_to_hub(self, repo_id, private, token)
+        with TemporaryDirectory(prefix="molformer-") as folder:
+            self.save_pretrained(folder)
+            names = ", ".join(target.name for target in self.model.targets)
+            return upload(folder, repo_id, private, token, f"molformer model of {names}")
 
 
 def _named(model: PropertyModel) -> str:

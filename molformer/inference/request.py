@@ -1,15 +1,15 @@
-"""Question: which targets are wanted, in which units, and how doubts about them are measured."""
+"""PredictionRequest: which targets are wanted, in which units, and how doubts about them are measured."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from molformer import units
-from molformer.data.structure import Label
 from molformer.errors import ConfigError, UnitError
+from molformer.targets import Label
 
 
 @dataclass(frozen=True)
-class Question:
+class PredictionRequest:
     """What is asked of a model.
 
     Args:
@@ -25,7 +25,7 @@ class Question:
     @classmethod
     def of(
         cls, known: Sequence[Label], names: Sequence[str] = (), unit: str | Mapping[str, str] | None = None
-    ) -> "Question":
+    ) -> "PredictionRequest":
         """The question about some targets of a model.
 
         Args:

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from molformer.errors import NotFiniteError
+from molformer.inference.aggregation import combined
 from molformer.inference.batches import Job
-from molformer.inference.calibration import Calibration
-from molformer.inference.domain import familiar_geometry, outside
-from molformer.inference.forward import Output
 from molformer.inference.prediction import Prediction
-from molformer.inference.question import Question
-from molformer.inference.uncertainty import combined
+from molformer.inference.request import PredictionRequest
+from molformer.models.forward import Output
 from molformer.models.property import PropertyModel
+from molformer.uncertainty.applicability import familiar_geometry, outside
+from molformer.uncertainty.calibration import Calibration
 
 
 def row_of(
     job: Job,
     outputs: Sequence[Sequence[Output]],
-    question: Question,
+    request: PredictionRequest,
     model: PropertyModel,
     calibrations: Sequence[Calibration | None],
 ) -> Prediction:
@@ -27,7 +27,7 @@ def row_of(
     Args:
         job: what was computed, or the error.
         outputs: for each geometry, those of each model.
-        question: targets and units.
+        request: targets and units.
         model: the first model, whose domain counts.
         calibrations: of all models.
     """
@@ -44,7 +44,7 @@ def row_of(
             reasons.append(f"it is farther from the training set than {percentile:.0f} % of the validation set")
     values = {}
     familiar = not reasons and all(each is not None and familiar_geometry(each, structure) for each in calibrations)
-    for target, shown, factor in zip(question.targets, question.shown, question.factors, strict=True):
+    for target, shown, factor in zip(request.targets, request.shown, request.factors, strict=True):
         by_model = [[each[place].values[target.name] for each in outputs] for place in range(len(calibrations))]
         width = _half_width(target.name, calibrations) if familiar else None
         absent = target.kind == "stress" and not structure.periodic

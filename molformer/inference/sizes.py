@@ -6,9 +6,9 @@ What a prediction needs is about in proportion to the edges. Letters: n atoms, M
 import numpy as np
 from scipy.spatial import cKDTree
 
-from molformer.data.structure import Structure
 from molformer.graph.periodic import count_periodic
 from molformer.models.property import PropertyModel
+from molformer.structure import Structure
 
 _FEW = 32
 """Atoms up to which all pairs are counted, whatever their distance."""

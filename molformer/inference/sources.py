@@ -1,21 +1,19 @@
-"""From whatever a user gives to entries with geometries, and how they are made for a model."""
+"""Inputs of a prediction (SMILES, files, structures, objects of RDKit and ASE) as entries with geometries."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from molformer.data.conformer_generation import with_geometry
 from molformer.data.conformers import ConformerPolicy
-from molformer.data.embedding import with_geometry
 from molformer.data.readers import Entry, ReadOptions, is_file, library_of, read_input
-from molformer.data.structure import Structure
 from molformer.errors import ConfigError, InputError
+from molformer.inference.batches import BatchRunner
 from molformer.models.domain import Domain
-
-if TYPE_CHECKING:
-    from molformer.inference.predictor import Predictor
+from molformer.structure import Structure
 
 MANY = 64
 """Inputs from which on conformers are made by processes of their own."""
@@ -70,22 +68,24 @@ def policy_of(domain: Domain, conformers: int = 1, policy: ConformerPolicy | Non
     return policy if policy.num_conformers >= conformers else replace(policy, num_conformers=conformers)
 
 
-def embedded(entries: Iterable[Entry], policy: ConformerPolicy, processes: int, conformers: int) -> Iterator[Entry]:
+def with_geometries(
+    entries: Iterable[Entry], policy: ConformerPolicy, processes: int, conformers: int
+) -> Iterator[Entry]:
     """Entries with their geometries, as many as asked for."""
     for entry in with_geometry(entries, policy, processes, every=conformers > 1):
         yield replace(entry, conformers=entry.conformers[: conformers - 1]) if entry.conformers else entry
 
 
-def structure_of(predictor: "Predictor", molecule: Any) -> Structure:
-    """The one structure that a model is to look into.
+def structure_of(runner: BatchRunner, molecule: Any) -> Structure:
+    """The structure of a single molecule, with coordinates.
 
     Raises:
         MolformerError: it is not one molecule, or the model cannot take it.
     """
-    entries = list(embedded(read_inputs(listed(molecule)), policy_of(predictor.model.domain), 0, 1))
+    entries = list(with_geometries(read_inputs(listed(molecule)), policy_of(runner.models[0].domain), 0, 1))
     if len(entries) != 1:
         raise InputError(f"one molecule at a time, and there are {len(entries)}")
-    job = predictor.work.job(entries[0])
+    job = runner.job(entries[0])
     if job.error is not None:
         raise job.error
     return job.structures[0]

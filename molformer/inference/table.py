@@ -5,14 +5,18 @@ something only in the frame of the geometry; a category is its likeliest class, 
 per atom appear in files alone, in the order of the atoms, classes of atoms as their places among the classes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
-from molformer.data.structure import Label
+from molformer.errors import ConfigError, InputError
 from molformer.inference.prediction import Prediction, Value
+from molformer.targets import Label
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Cell = str | float | list[float] | None
 
@@ -117,50 +121,53 @@ def text_of(cell: Cell) -> str:
     return "" if cell is None else f"{cell:.10g}" if isinstance(cell, float) else cell
 
 
-def records(rows: Iterable[Prediction], layout: Layout) -> list[dict[str, Any]]:
-    """Plain values, a dictionary for each row."""
-    headings = layout.headings
-    return [dict(zip(headings, layout.cells(row), strict=True)) for row in rows]
+class Predictions(list[Prediction]):
+    """Rows in the order of the inputs; a row stands for an input that failed too.
 
+    Where there is a single row, its values are those of the list: `model.predict("CCO")["gap"]`.
 
-def screen_headings(targets: Sequence[Label]) -> list[str]:
-    """Headings of the columns that a screen shows."""
-    shown = [target for target in targets if not target.per_node]
-    return [f"|{target.name}|\n{target.unit}" if target.shape else f"{target.name}\n{target.unit}" for target in shown]
+    Args:
+        rows: the rows.
+        targets: what was predicted, in the units of the values.
+    """
 
+    def __init__(self, rows: Iterable[Prediction] = (), targets: Iterable[Label] = ()) -> None:
+        super().__init__(rows)
+        self.targets = tuple(targets)
 
-def screen_cells(values: Mapping[str, Value], targets: Sequence[Label]) -> list[str]:
-    """The cells under `screen_headings`; empty where a prediction has no values."""
-    return [_on_screen(target, values.get(target.name)) for target in targets if not target.per_node]
+    @overload
+    def __getitem__(self, place: str) -> Value: ...
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> Prediction: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Predictions": ...
+    def __getitem__(self, place: Any) -> Any:
+        """A row, some rows, or a value of the only row.
 
+        Raises:
+            InputError: a value is asked for and there are several rows, or it has none.
+        """
+        if isinstance(place, str):
+            if len(self) != 1:
+                raise InputError(f"there are {len(self)} rows: choose one first, as in predictions[0]['{place}']")
+            return super().__getitem__(0)[place]
+        chosen = super().__getitem__(place)
+        return Predictions(chosen, self.targets) if isinstance(place, slice) else chosen
 
-def interval_line(rows: Iterable[Prediction], targets: Sequence[Label]) -> str:
-    """The intervals of the numbers on a screen, which are as wide for every row, in a line; empty if there are none."""
-    rows = list(rows)
-    widths = {}
-    for target in targets:
-        if not target.shape and not target.per_node:
-            found = [row.values[target.name] for row in rows if target.name in row.values]
-            known = [float(one.interval[1] - one.value) for one in found if one.interval is not None]
-            if known:
-                widths[target] = max(known)
-    if not widths:
-        return ""
-    listed = ", ".join(f"{target.name} ±{width:.2g} {target.unit}".rstrip() for target, width in widths.items())
-    without = [row for row in rows if row.status == "ok" and all(one.interval is None for one in row.values.values())]
-    other = "; none where a geometry is of another origin than in training" if without else ""
-    return f"90 % intervals: {listed}{other}"
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Plain values, a dictionary for each row; what a row lacks is None."""
+        layout = Layout.of(self, self.targets)
+        return [dict(zip(layout.headings, layout.cells(row), strict=True)) for row in self]
 
+    def to_frame(self) -> "DataFrame":
+        """A pandas table with a row for each input.
 
-def _on_screen(target: Label, value: Value | None) -> str:
-    if value is None:
-        return ""
-    if target.classes:
-        best = int(value.value.argmax())
-        return f"{target.classes[best]} {100 * value.value[best]:.0f} %"
-    if target.shape:
-        return f"{float(np.linalg.norm(value.value)):.3f}"
-    doubt = value.std
-    if doubt is not None:
-        return f"{float(value.value):.3f} ± {float(doubt):.3f}"
-    return f"{float(value.value):.3f}"
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ConfigError("tables need pandas: pip install 'molformer[pandas]'") from None
+        layout = Layout.of(self, self.targets)
+        return pandas.DataFrame([layout.cells(row) for row in self], columns=layout.headings)

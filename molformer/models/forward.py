@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molformer.data.structure import Label, Structure
 from molformer.graph import GraphBatch
-from molformer.inference.features import invariant_features
+from molformer.models.features import invariant_features
 from molformer.models.property import PropertyModel
+from molformer.structure import Structure
+from molformer.targets import Label
 
 FEW_ATOMS = 64
 """Up to so many atoms are computed in one thread: waiting for others takes longer than their work."""

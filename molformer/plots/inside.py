@@ -9,7 +9,7 @@ from molformer.elements import SYMBOLS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from molformer.inference.attention import Attention
+    from molformer.inference.attention_weights import Attention
 
 
 def attention_matrix(attention: "Attention", layer: int, head: int | None = None) -> "Figure":

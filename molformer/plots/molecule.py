@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
+from molformer.structure import Structure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,8 @@ from importlib.resources import files
 
 import numpy as np
 
-from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
+from molformer.structure import Structure
 
 
 @dataclass(frozen=True)

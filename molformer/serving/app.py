@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 
 from molformer.elements import SYMBOLS
 from molformer.errors import MolformerError
-from molformer.inference import question
+from molformer.inference.request import PredictionRequest
 from molformer.serving import schema
 from molformer.serving.guard import Guard
 from molformer.serving.metrics import CONTENT_TYPE
@@ -55,7 +55,7 @@ def create_app(service: Service) -> FastAPI:
     @app.post("/predict", responses=_PROBLEMS)
     async def predict(asked: schema.Question) -> schema.Answer:
         """Predict molecules: a row for each, in their order, whatever fails."""
-        wanted = question.Question.of(service.predictor.model.targets, asked.targets, asked.unit)
+        wanted = PredictionRequest.of(service.predictor.model.targets, asked.targets, asked.unit)
         service.check_number(len(asked.molecules))  # before they are read
         entries = await asyncio.to_thread(lambda: [entry_of_text(text, limits) for text in asked.molecules])
         rows = await service.predict(entries, wanted, asked.conformers)
@@ -71,7 +71,7 @@ def create_app(service: Service) -> FastAPI:
     ) -> schema.Answer:
         """Predict the molecules of a file: a row for each, in their order, whatever fails."""
         names = [name for name in targets if name]
-        wanted = question.Question.of(service.predictor.model.targets, names, unit or None)
+        wanted = PredictionRequest.of(service.predictor.model.targets, names, unit or None)
         content, name = await file.read(), file.filename or ""
         entries = await asyncio.to_thread(entries_of_file, content, name, limits)
         rows = await service.predict(entries, wanted, conformers)

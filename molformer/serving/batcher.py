@@ -15,7 +15,7 @@ from threading import Thread
 from molformer.inference.batches import Job
 from molformer.inference.prediction import Prediction
 from molformer.inference.predictor import Predictor
-from molformer.inference.question import Question
+from molformer.inference.request import PredictionRequest
 from molformer.inference.rows import row_of
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True, eq=False)
 class _Item:
     job: Job
-    question: Question
+    question: PredictionRequest
     row: "Future[Prediction]" = field(default_factory=Future)
 
 
@@ -47,7 +47,7 @@ class Batcher:
         self._thread = Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job, question: Question) -> "Future[Prediction]":
+    def submit(self, job: Job, question: PredictionRequest) -> "Future[Prediction]":
         """The row of a molecule, when it is there; one that is cancelled is not computed."""
         item = _Item(job, question)
         self._queue.put(item)
@@ -72,7 +72,7 @@ class Batcher:
         """What waits beside the first, up to a full batch, and whether nothing will follow."""
         items, end = [first], time.monotonic() + self.linger
         geometries = len(first.job.structures)
-        while geometries < self.predictor.work.batch_size:
+        while geometries < self.predictor.runner.batch_size:
             try:
                 item = self._queue.get(timeout=max(0.0, end - time.monotonic()))
             except Empty:
@@ -102,7 +102,7 @@ class Batcher:
         predictor = self.predictor
         wanted = {target.name for item in items for target in item.question.targets}
         targets = [target for target in predictor.model.targets if target.name in wanted]
-        outputs = predictor.work.outputs([item.job for item in items], targets)
+        outputs = predictor.runner.outputs([item.job for item in items], targets)
         rows = []
         for item in items:
             mine = [next(outputs) for _ in item.job.structures]

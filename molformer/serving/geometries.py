@@ -8,8 +8,8 @@ import asyncio
 from dataclasses import replace
 from functools import partial
 
+from molformer.data.conformer_generation import with_outcome
 from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_canonical, parse_smiles
-from molformer.data.embedding import with_outcome
 from molformer.data.readers.entry import Entry
 from molformer.data.workers import Outcome, WorkerPool
 from molformer.errors import MolformerError, TooLargeError

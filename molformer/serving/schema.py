@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
 from molformer.inference.prediction import Prediction, Status, Value
 from molformer.serving.limits import MOST_CONFORMERS
+from molformer.structure import Structure
 
 Numbers = float | list[float | None] | list[list[float | None]] | None
 """A number, those of a vector, or of the atoms; null where there is none."""

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 from molformer.data.readers import Entry
 from molformer.errors import MolformerError
-from molformer.inference.inputs import policy_of
 from molformer.inference.prediction import Prediction
 from molformer.inference.predictor import Predictor
-from molformer.inference.question import Question
+from molformer.inference.request import PredictionRequest
+from molformer.inference.sources import policy_of
 from molformer.serving import schema
 from molformer.serving.batcher import Batcher
 from molformer.serving.geometries import Geometries
@@ -64,7 +64,7 @@ class Service:
         if count > self.limits.molecules:
             raise TooMuch(f"a request may hold {self.limits.molecules} molecules: send the rest in another one")
 
-    async def predict(self, entries: Sequence[Entry], question: Question, conformers: int) -> list[Prediction]:
+    async def predict(self, entries: Sequence[Entry], question: PredictionRequest, conformers: int) -> list[Prediction]:
         """A row for every entry, in their order.
 
         Raises:
@@ -94,15 +94,17 @@ class Service:
         self.geometries.close()
         self._aside.shutdown()
 
-    async def _row(self, entry: Entry, question: Question, conformers: int, turn: asyncio.Semaphore) -> Prediction:
+    async def _row(
+        self, entry: Entry, question: PredictionRequest, conformers: int, turn: asyncio.Semaphore
+    ) -> Prediction:
         async with turn:
-            job = self.predictor.work.job(await self.geometries.of(entry, conformers))
+            job = self.predictor.runner.job(await self.geometries.of(entry, conformers))
         if job.error is not None:
             return Prediction(entry.name, job.error.status, str(job.error))  # type: ignore[arg-type]
         return await asyncio.wrap_future(self.batcher.submit(job, question))
 
     def _explanation(self, entry: Entry) -> schema.Explanation:
-        job = self.predictor.work.job(entry)
+        job = self.predictor.runner.job(entry)
         if job.error is not None:
             raise job.error
         structure = job.structures[0]

@@ -14,10 +14,10 @@ import numpy as np
 
 from molformer.data.drafts import plain_field, writing
 from molformer.data.store import StructureStore
-from molformer.data.structure import Label
 from molformer.errors import TrainingError
-from molformer.training.evaluation import Predicted, TargetErrors
+from molformer.targets import Label
 from molformer.training.monitor import read_metrics
+from molformer.training.target_errors import Predicted, TargetErrors
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.callbacks.weight_averaging import WeightAveraging
 from torch import Tensor
 
-from molformer.inference.calibration import FILE as CALIBRATION
 from molformer.training.task import PropertyTask
+from molformer.uncertainty.calibration import FILE as CALIBRATION
 
 LAST = "last.ckpt"
 """Name of the checkpoint from which a run goes on."""

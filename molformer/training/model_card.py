@@ -8,12 +8,12 @@ import numpy as np
 
 from molformer.data.datamodule import StoreDataModule
 from molformer.elements import SYMBOLS
-from molformer.inference.calibration import Coverage
 from molformer.models.property import PropertyModel
 from molformer.training.bootstrap import Interval
 from molformer.training.config import TrainingConfig
-from molformer.training.evaluation import TargetErrors
 from molformer.training.monitor import Monitor
+from molformer.training.target_errors import TargetErrors
+from molformer.uncertainty.conformal import Coverage
 from molformer.version import __version__
 
 

@@ -12,30 +12,30 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 
+from molformer.data.cloud_datamodule import PointCloudDataModule
 from molformer.data.datamodule import MoleculeDataModule, StoreDataModule
-from molformer.data.points import PointCloudDataModule
 from molformer.data.splits import SplitPolicy
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
 from molformer.errors import ConfigError, ModelError, TrainingError
-from molformer.inference.calibration import coverage
 from molformer.inference.models import find_models
-from molformer.models.checks import equivariance_error
 from molformer.models.config import SE3TransformerConfig
+from molformer.models.equivariance import equivariance_error
 from molformer.models.property import Domain, PropertyModel, check_device, load_model
-from molformer.training.calibrating import calibrate_run
+from molformer.training.artifacts import write_plots, write_predictions
 from molformer.training.callbacks import LAST, BestModel
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import writes_files
-from molformer.training.evaluation import TargetErrors, evaluate, predict_batches
 from molformer.training.model_card import write_model_card
 from molformer.training.monitor import Monitor
 from molformer.training.preflight import out_of_memory_advice, preflight
-from molformer.training.report import write_plots, write_predictions
 from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder, started_by
+from molformer.training.target_errors import TargetErrors, evaluate, predict_batches
 from molformer.training.task import PropertyTask
 from molformer.training.tracking import log_report
 from molformer.training.trainer import make_trainer, quiet_lightning
+from molformer.uncertainty.conformal import coverage
+from molformer.uncertainty.fit import calibrate_run
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ import numpy as np
 from molformer.data.store import StructureStore
 from molformer.errors import ConfigError
 from molformer.training.config import WandbMode
-from molformer.training.evaluation import Predicted, TargetErrors
+from molformer.training.target_errors import Predicted, TargetErrors
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger

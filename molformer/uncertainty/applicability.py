@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
 from molformer.errors import InputError, UnsupportedElementError
-from molformer.inference.calibration import Calibration
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.domain import Domain
+from molformer.structure import Structure
+from molformer.uncertainty.calibration import Calibration
 
 TOO_MANY = 1.5
 """A structure with so many times the atoms of the largest one of the training set is out of domain."""

@@ -1,18 +1,14 @@
-"""Calibration: what a model's validation set says of its doubts.
+"""Calibration of a model: half-widths of its intervals, and the distances by which its applicability domain is judged.
 
-Intervals are those of split conformal prediction (Papadopoulos et al. 2002; Lei et al. 2018, arXiv 1604.04173): with
-the k-th smallest |error| of n validation values, k = ⌈(n+1) level⌉, as half-width, an interval holds the truth of a
-value of the same kind with a probability of at least `level`. How far a molecule is from the training set is its
-distance to the nearest of some training molecules in the space of invariant features, as a percentile of those of the
-validation molecules.
+The distance of a molecule to the training set is the Euclidean distance to the nearest of some training molecules, in
+the space of standardised invariant features; it is reported as a percentile of the distances of validation molecules.
 Letters: B graphs, R reference molecules, V validation molecules, F invariant features.
 """
 
 import json
-import math
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -22,12 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from molformer.data.drafts import writing
-from molformer.data.sampling import farthest
 from molformer.errors import DAMAGE, ModelError, one_line
-from molformer.graph import GraphBatch
-from molformer.inference.features import invariant_features
-from molformer.inference.forward import run_graph, threads
-from molformer.models.property import PropertyModel
+from molformer.models.forward import threads
 
 FILE = "reference.safetensors"
 """Name of the file in a model folder."""
@@ -161,123 +153,3 @@ class Calibration:
             raise ValueError("a number is not finite, or a scale not positive")
         if not 0 < self.level < 1 or min(self.half_widths.values(), default=0.0) < 0 or not len(self.references):
             raise ValueError("its intervals or references are none")
-
-
-def calibrate(
-    model: PropertyModel,
-    train: Iterable[GraphBatch],
-    val: Iterable[GraphBatch],
-    level: float = 0.9,
-    references: int = 512,
-    charges: Iterable[int] = (),
-    spins: Iterable[int] = (),
-    geometries: Iterable[str] = (),
-) -> Calibration:
-    """Measure a trained model on its validation set.
-
-    Args:
-        model: is put into evaluation mode.
-        train: batches of training molecules; all are looked at.
-        val: batches of the validation set, with labels; without any there are no intervals and no percentiles.
-        level: of the intervals.
-        references: training molecules that are kept: those that lie farthest from each other, so that rare ones count.
-        charges: total charges of the whole training set; else those of the molecules that are looked at.
-        spins: its multiplicities; else 1 and, if a molecule has an odd number of electrons, 2.
-        geometries: origins of the validation geometries; else those of the model's domain.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    seen_charges, seen_spins = set(charges), set(spins)
-    count_charges, count_spins = not seen_charges, not seen_spins
-    looked_at = []
-    for graph in train:
-        graph = graph.to(device)
-        looked_at.append(_molecule_features(graph, run_graph(model, graph, [])[1]))
-        if count_charges:
-            seen_charges |= {round(charge) for charge in graph.charge.tolist()}
-        if count_spins:
-            electrons = graph.sum_over_graphs(graph.numbers) - graph.charge.round().long()
-            seen_spins |= {1} | ({2} if (electrons % 2).any() else set())
-    train_features = np.concatenate(looked_at)
-    mean, scale = train_features.mean(0), train_features.std(0)
-    scale = np.maximum(scale, 0.01 * max(float(scale.max()), 1e-6))  # a feature that hardly varies tells little
-    standard = (train_features - mean) / scale
-    if len(standard) > references:
-        standard = standard[farthest(standard.astype(np.float32), references, int(np.square(standard).sum(1).argmin()))]
-    kept = standard.astype(np.float16).astype(np.float64)
-    part = Calibration(
-        {},
-        level,
-        kept,
-        mean,
-        scale,
-        np.zeros(0),
-        tuple(sorted(seen_charges)),
-        tuple(sorted(seen_spins)),
-        tuple(geometries) or model.domain.geometries,
-    )
-    distances, errors = [np.zeros(0)], {target.name: [np.zeros(0)] for target in model.targets if not target.is_class}
-    for graph in val:
-        graph = graph.to(device)
-        values, x = run_graph(model, graph, model.targets)
-        distances.append(part.distance(_molecule_features(graph, x)))
-        for name in errors.keys() & graph.labels.keys():
-            difference = (values[name].double() - graph.labels[name].double()).abs()
-            errors[name].append(difference[difference.isfinite()].cpu().numpy())
-    widths = {name: half_width(np.concatenate(parts), level) for name, parts in errors.items()}
-    return replace(
-        part,
-        distances=np.sort(np.concatenate(distances)),
-        half_widths={name: width for name, width in widths.items() if math.isfinite(width)},
-    )
-
-
-def half_width(errors: np.ndarray, level: float) -> float:
-    """Half-width of a split-conformal interval from absolute errors (n,); infinite if they are too few.
-
-    Example:
-        >>> half_width(np.arange(1.0, 10.0), 0.9), half_width(np.arange(1.0, 9.0), 0.9)
-        (9.0, inf)
-    """
-    rank = math.ceil((len(errors) + 1) * level - 1e-9)
-    return float(np.partition(errors, rank - 1)[rank - 1]) if 0 < rank <= len(errors) else math.inf
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How often intervals hold the truth.
-
-    Args:
-        level: what they promise.
-        half_width: of the intervals, in the unit of the target.
-        share: of the values that they hold.
-        count: values that were looked at.
-    """
-
-    level: float
-    half_width: float
-    share: float
-    count: int
-
-
-def coverage(calibration: Calibration, values: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Coverage]:
-    """Measured coverage of the intervals, by target name, of targets that have them.
-
-    Args:
-        calibration: of the model.
-        values: by target name: predictions and labels, in the unit of the target, NaN where a label is missing.
-    """
-    measured = {}
-    for name, width in calibration.half_widths.items():
-        if name not in values:
-            continue
-        errors = np.abs(values[name][0] - values[name][1])
-        errors = errors[np.isfinite(errors)]
-        if len(errors):
-            measured[name] = Coverage(calibration.level, width, float((errors <= width).mean()), len(errors))
-    return measured
-
-
-def _molecule_features(graph: GraphBatch, x: torch.Tensor) -> np.ndarray:
-    """Mean over the atoms of the invariant features (N, M, C): (B, F)."""
-    return graph.mean_over_graphs(invariant_features(x).double()).cpu().numpy()

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from molformer.data import embedding, geometry_cache, workers
+from molformer.data.conformer_generation import with_geometry
 from molformer.data.conformers import ConformerPolicy, embed_smiles
-from molformer.data.embedding import with_geometry
 from molformer.data.geometry_cache import GeometryCache
 from molformer.data.readers import Entry
 from molformer.data.structure import Structure
@@ -277,7 +277,7 @@ def test_idle_workers_wait_for_another_pool_of_the_same_function_and_limit(monke
 SCRIPT = """
     import signal
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
-    from molformer.data.embedding import with_geometry
+    from molformer.data.conformer_generation import with_geometry
     from molformer.data.readers import Entry
     for entry in with_geometry((Entry("x", smiles="CC(=O)Nc1ccc(O)cc1") for _ in iter(int, 1)), processes=2):
         print(entry.structure.formula, flush=True)
@@ -316,7 +316,8 @@ def children(parent):
 
 def test_two_programs_may_fill_one_cache_at_once(tmp_path):
     code = (
-        "import sys; from molformer.data.embedding import with_geometry; from molformer.data.readers import Entry; "
+        "import sys; from molformer.data.conformer_generation import with_geometry; "
+        "from molformer.data.readers import Entry; "
         "list(with_geometry([Entry(s, smiles=s) for s in ('C', 'CC', 'C1#CC1', 'CCO')], cache=sys.argv[1]))"
     )
     programs = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(2)]
@@ -344,7 +345,7 @@ def test_a_program_that_an_error_ends_does_end():
     """What it leaves is only cleared away when no thread can be started any more, as none is for a spare worker."""
     code = textwrap.dedent(
         """
-        from molformer.data.embedding import with_geometry
+        from molformer.data.conformer_generation import with_geometry
         from molformer.data.readers import Entry
 
         entries = with_geometry([Entry(name, smiles="CCO") for name in "abcdef"], processes=2)

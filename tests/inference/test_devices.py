@@ -35,7 +35,7 @@ def test_devices_that_are_not_there_are_refused(folder):
 
 def test_a_process_that_ends_is_an_error_and_no_missing_row(folder, tmp_path):
     predictor = molformer.load(folder)
-    jobs = [predictor.work.job(Entry("molecule", structure=random_structure()))]
+    jobs = [predictor.runner.job(Entry("molecule", structure=random_structure()))]
     with (
         Devices([tmp_path / "gone"], ["cpu"], 4, 1.0) as devices,
         pytest.raises(ModelError, match="process of a device ended"),

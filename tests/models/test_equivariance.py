@@ -7,7 +7,7 @@ import torch
 from molformer.data.structure import Label
 from molformer.graph import GraphBatch
 from molformer.models import PropertyModel
-from molformer.models.checks import equivariance_error
+from molformer.models.equivariance import equivariance_error
 from tests.helpers import moved, random_structure, small_config, small_model
 
 TARGETS = [

@@ -12,7 +12,7 @@ from molformer.graph import GraphBatch
 from molformer.inference import Predictor
 from molformer.inference.checks import check_model
 from molformer.models import PropertyModel, SE3Transformer
-from molformer.models.checks import equivariance_error
+from molformer.models.equivariance import equivariance_error
 from tests.helpers import TOLERANCE, moved, parity, random_graph, random_structure, rotation_and_matrix, small_config
 from tests.helpers import turned as turned_graph
 

@@ -11,7 +11,7 @@ from molformer.errors import ConfigError, InputError
 from molformer.graph import GraphBatch
 from molformer.inference import Predictor
 from molformer.models import PaperTransformer, PropertyModel, SE3Transformer, preset
-from molformer.models.checks import equivariance_error
+from molformer.models.equivariance import equivariance_error
 from tests.helpers import TOLERANCE, moved, parity, random_graph, random_structure, rotation_and_matrix, turned
 
 GAP = Label("gap", "eV", "intensive")

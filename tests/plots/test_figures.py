@@ -3,7 +3,7 @@ import pytest
 
 from molformer.data.structure import Structure
 from molformer.errors import InputError
-from molformer.inference.attention import Attention
+from molformer.inference.attention_weights import Attention
 from molformer.inference.prediction import Prediction, Value
 from molformer.plots import attention_matrix, block_matrix, feature_map, intervals, parity, plane
 

@@ -8,7 +8,7 @@ import pytest
 
 from molformer.data.readers import Entry
 from molformer.inference import batches
-from molformer.inference.question import Question
+from molformer.inference.request import PredictionRequest
 from molformer.serving.batcher import Batcher
 from tests.helpers import random_structure
 
@@ -33,13 +33,17 @@ def passes(monkeypatch):
 
 def _jobs(predictor, count):
     entries = [Entry(f"molecule {index}", structure=random_structure(5, seed=index)) for index in range(count)]
-    return [predictor.work.job(entry) for entry in entries]
+    return [predictor.runner.job(entry) for entry in entries]
 
 
 def test_what_waits_is_computed_in_one_pass(predictor, passes):
     seen, go = passes
     known = predictor.model.targets
-    questions = [Question.of(known, ["gap"]), Question.of(known, ["charges"]), Question.of(known, ["gap"], "meV")]
+    questions = [
+        PredictionRequest.of(known, ["gap"]),
+        PredictionRequest.of(known, ["charges"]),
+        PredictionRequest.of(known, ["gap"], "meV"),
+    ]
     batcher = Batcher(predictor, linger=0.0)
     first, *jobs = _jobs(predictor, 10)
     rows = [batcher.submit(first, questions[0])]
@@ -61,22 +65,22 @@ def test_what_waits_is_computed_in_one_pass(predictor, passes):
 
 def test_a_full_batch_is_not_exceeded(predictor, passes):
     seen, go = passes
-    question = Question.of(predictor.model.targets, ["gap"])
+    question = PredictionRequest.of(predictor.model.targets, ["gap"])
     batcher = Batcher(predictor, linger=0.0)
     first, *jobs = _jobs(predictor, 2)
     rows = [batcher.submit(first, question)]
     while not seen:
         pass
-    rows += [batcher.submit(jobs[0], question) for _ in range(predictor.work.batch_size + 1)]
+    rows += [batcher.submit(jobs[0], question) for _ in range(predictor.runner.batch_size + 1)]
     go.set()
     batcher.close()
     assert all(row.done() for row in rows)
-    assert [count for count, _ in seen] == [1, predictor.work.batch_size, 1]
+    assert [count for count, _ in seen] == [1, predictor.runner.batch_size, 1]
 
 
 def test_a_row_that_is_given_up_is_not_computed(predictor, passes):
     seen, go = passes
-    question = Question.of(predictor.model.targets)
+    question = PredictionRequest.of(predictor.model.targets)
     batcher = Batcher(predictor, linger=0.0)
     jobs = _jobs(predictor, 3)
     rows = [batcher.submit(jobs[0], question)]
@@ -99,9 +103,9 @@ def test_one_that_cannot_be_computed_spares_the_others(predictor, monkeypatch, c
         return run(model, structures, targets)
 
     monkeypatch.setattr(batches, "run", failing)
-    question = Question.of(predictor.model.targets)
+    question = PredictionRequest.of(predictor.model.targets)
     batcher = Batcher(predictor, linger=0.2)
-    bad = predictor.work.job(Entry("bad", structure=random_structure(7)))
+    bad = predictor.runner.job(Entry("bad", structure=random_structure(7)))
     rows = [batcher.submit(job, question) for job in (*_jobs(predictor, 2), bad)]
     assert [row.result(60).status for row in rows[:2]] == ["ok", "ok"]
     with pytest.raises(RuntimeError, match="out of memory"):

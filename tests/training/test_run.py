@@ -17,10 +17,10 @@ from molformer.errors import ConfigError, StoreError, TrainingError
 from molformer.inference import Predictor
 from molformer.models import PropertyModel
 from molformer.training.config import TrainingConfig
-from molformer.training.evaluation import evaluate, predict_batches
+from molformer.training.evaluation import evaluate_model
 from molformer.training.run import train
+from molformer.training.target_errors import evaluate, predict_batches
 from molformer.training.task import PropertyTask
-from molformer.training.testing import evaluate_model
 from tests.helpers import small_config
 
 TARGETS = ["energy", "gap", "dipole", "charges", "forces"]

@@ -12,10 +12,10 @@ from molformer.data.structure import Label, Structure
 from molformer.errors import InputError
 from molformer.inference import Predictor
 from molformer.inference.table import Layout
-from molformer.models.checks import equivariance_error
+from molformer.models.equivariance import equivariance_error
 from molformer.so3 import random_rotation
-from molformer.training.evaluation import Predicted, evaluate
 from molformer.training.run import train
+from molformer.training.target_errors import Predicted, evaluate
 from tests.helpers import random_graph, small_config, small_model
 from tests.training.test_run import training
 

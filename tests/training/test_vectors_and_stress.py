@@ -7,10 +7,11 @@ import pytest
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
+from molformer.cli.rows import screen_headings
 from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
 from molformer.inference import Predictor
-from molformer.inference.table import Layout, screen_headings
+from molformer.inference.table import Layout
 from molformer.inference.writers import open_writer
 from molformer.training.run import train
 from tests.helpers import small_config

@@ -5,15 +5,17 @@ import pytest
 import torch
 
 import molformer
+from molformer.cli.rows import interval_line
 from molformer.data.conformers import embed_smiles
 from molformer.data.structure import Label
 from molformer.errors import ModelError
 from molformer.graph import GraphBatch
 from molformer.inference import Predictor
-from molformer.inference.calibration import FILE, Calibration, calibrate, coverage, half_width
-from molformer.inference.forward import run
-from molformer.inference.table import interval_line
 from molformer.models import Domain, PropertyModel
+from molformer.models.forward import run
+from molformer.uncertainty.calibration import FILE, Calibration
+from molformer.uncertainty.conformal import coverage, half_width
+from molformer.uncertainty.fit import calibrate
 from tests.helpers import moved, random_structure, small_config
 
 TARGETS = [

@@ -16,8 +16,8 @@ from molformer.data.datasets.nbody import NBODY
 from molformer.data.datasets.quantum import QUANTUM
 from molformer.data.datasets.shapes import SHAPES
 from molformer.data.readers import Entry
-from molformer.data.structure import Label
 from molformer.errors import InputError
+from molformer.targets import Label
 
 __all__ = ["DataSet", "RemoteFile", "fetch", "generate", "info", "labels", "names", "read"]
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from molformer.data.datasets.dataset import DataSet
 from molformer.data.readers import Entry
-from molformer.data.structure import Label, Structure
+from molformer.structure import Structure
+from molformer.targets import Label
 
 PARTICLES = 5
 SPREAD = 1.0

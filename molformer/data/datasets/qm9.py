@@ -16,8 +16,9 @@ from pathlib import Path
 from molformer.data.datasets.dataset import DataSet
 from molformer.data.readers import Entry
 from molformer.data.readers.xyz_frames import parse, raw_frames
-from molformer.data.structure import Label, Structure
 from molformer.errors import InputError
+from molformer.structure import Structure
+from molformer.targets import Label
 
 UNCHARACTERIZED = "uncharacterized.txt"
 

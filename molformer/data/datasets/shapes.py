@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from molformer.data.datasets.dataset import DataSet
 from molformer.data.readers import Entry
-from molformer.data.structure import Label, Structure
+from molformer.structure import Structure
+from molformer.targets import Label
 
 PARTS = ("sphere", "cylinder", "box", "cone")
 POINTS = 512

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import suffix_of
-from molformer.data.structure import Structure
 from molformer.errors import InputError
+from molformer.structure import Structure
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from molformer.data.structure import Label, Structure
 from molformer.errors import MolformerError, encodable
+from molformer.structure import Structure
+from molformer.targets import Label
 
 
 @dataclass(frozen=True, eq=False)

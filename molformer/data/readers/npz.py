@@ -26,8 +26,9 @@ from molformer.data.readers.annotations import refuse_placeholders
 from molformer.data.readers.archive import Archive, open_archive
 from molformer.data.readers.columns import Column, choose, may_be_label
 from molformer.data.readers.entry import Entry, Format, ReadOptions
-from molformer.data.structure import Label, Structure
 from molformer.errors import InputError, UnitError
+from molformer.structure import Structure
+from molformer.targets import Label
 
 _SGDML = {"R", "z"}
 _RMD17 = {"coords", "nuclear_charges"}

@@ -25,8 +25,8 @@ import numpy as np
 from molformer import units
 from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
 from molformer.data.readers.files import open_text, suffix_of
-from molformer.data.structure import Label
 from molformer.errors import InputError, MolformerError, UnitError
+from molformer.targets import Label
 
 logger = logging.getLogger(__name__)
 
