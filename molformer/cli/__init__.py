@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+import warnings
 from typing import Any
 
 from molformer.cli.app import app
@@ -29,6 +30,8 @@ def main() -> Any:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch's remarks on how processes share gradients
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("molformer").setLevel(logging.INFO)
+    warnings.filterwarnings("default", "the config key", DeprecationWarning)
+    warnings.formatwarning = lambda message, *_: f"molformer: {message}\n"
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # of a terminal with few characters, or of file names that are no text
     try:

@@ -40,5 +40,5 @@ def nvidia(
     config = model.config
     console.print(
         f"Wrote {output}: lmax {config.lmax}, {config.channels} channels, {config.num_layers} layers; takes "
-        f"{config.input_numbers} numbers of each atom and {config.input_edge_numbers} of each edge"
+        f"{config.input_scalars} scalars of each atom and {config.input_edge_scalars} of each edge"
     )

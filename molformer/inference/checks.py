@@ -71,7 +71,7 @@ def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> l
         structures: what it is measured on; a few small molecules of its elements if empty.
     """
     model = deepcopy(model).cpu().eval()
-    inputs = 3 * model.config.input_vectors + model.config.input_numbers
+    inputs = 3 * model.config.input_vectors + model.config.input_scalars
     structures = [replace(each, labels={}) for each in structures or sample_structures(model.domain, inputs)]
     if any(target.target_kind.periodic for target in model.targets) and not any(each.periodic for each in structures):
         width = 2.5 + np.ptp(structures[-1].pos)

@@ -37,7 +37,7 @@ class Encoder(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.species = nn.Embedding(MAX_NUMBER + 1, config.channels)
-        given = config.all_vectors, config.input_numbers
+        given = config.all_vectors, config.input_scalars
         self.inputs = NodeInputs(config.lmax, *given, config.channels) if any(given) else None
 
     @abstractmethod
@@ -72,12 +72,12 @@ class Encoder(nn.Module, ABC):
         config = self.config
         if self.inputs is None:
             return None
-        given = split_inputs(graph, config.input_vectors, config.input_numbers)
+        given = split_inputs(graph, config.input_vectors, config.input_scalars)
         vectors, numbers = (part.to(self.species.weight.dtype).nan_to_num() for part in given)
-        if config.up != "none":
-            axis = vectors.new_tensor([float(name == config.up) for name in "xyz"])
+        if config.symmetry_axis != "none":
+            axis = vectors.new_tensor([float(name == config.symmetry_axis) for name in "xyz"])
             vectors = torch.cat([vectors, axis.expand(len(vectors), 1, 3)], dim=1)
-        if config.centre:
+        if config.center:
             arms = graph.pos - graph.mean_over_graphs(graph.pos).index_select(0, graph.batch)
             vectors = torch.cat([vectors, arms.to(vectors.dtype)[:, None]], dim=1)
         return vectors, numbers
@@ -120,11 +120,11 @@ class Encoder(nn.Module, ABC):
             InputError: the nearest neighbours of a periodic structure are wanted.
         """
         if graph.cell is None or graph.pbc is None:
-            if self.config.neighbours:
-                return *knn_edges(graph.pos, graph.ptr, self.config.neighbours), None
+            if self.config.max_neighbors:
+                return *knn_edges(graph.pos, graph.ptr, self.config.max_neighbors), None
             return *radius_edges(graph.pos, graph.ptr, self.config.cutoff), None
-        if self.config.neighbours:
-            raise InputError("a model of nearest neighbours (`neighbours`) cannot take periodic structures")
+        if self.config.max_neighbors:
+            raise InputError("a model of nearest neighbors (`max_neighbors`) cannot take periodic structures")
         from molformer.graph.periodic import periodic_edges
 
         return periodic_edges(graph.pos, graph.ptr, graph.cell, graph.pbc, self.config.cutoff)

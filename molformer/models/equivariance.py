@@ -55,10 +55,10 @@ def equivariance_error(
 
 
 def _rotation(model: PropertyModel, generator: torch.Generator) -> Tensor:
-    if model.config.up == "none":
+    if model.config.symmetry_axis == "none":
         return random_rotation(generator)
     angle = 2 * torch.pi * torch.rand((), generator=generator, dtype=torch.float64)
-    up = "xyz".index(model.config.up)
+    up = "xyz".index(model.config.symmetry_axis)
     first, second = (up + 1) % 3, (up + 2) % 3
     rotation = torch.eye(3, dtype=torch.float64)
     rotation[first, first] = rotation[second, second] = angle.cos()

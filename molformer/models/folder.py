@@ -13,14 +13,14 @@ from torch import Tensor
 
 from molformer.errors import DAMAGE, ModelError
 from molformer.models.config import SE3TransformerConfig
+from molformer.models.renamed import without_renamed
 
-FORMAT = 2
+FORMAT = 3
 """Version of the folder; what is newer is refused.
 
 New in 2 are `forces`, the encoder's `stochastic_depth`, and scales of forces and stress among the weights; where a
-folder lacks them, they have defaults.
+folder lacks them, they have defaults. New in 3 are the names in `renamed`.
 """
-
 
 LARGEST = 1024
 """A size that a config may have without a weight of such a dimension: that of a part that the network does without."""
@@ -65,6 +65,7 @@ def read_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
         if not (folder / name).is_file():
             raise ModelError(f"'{folder}' is not a model folder: it has no {name}")
     config = _read_config(folder / "config.json")
+    config["encoder"] = without_renamed(config["encoder"])
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         _check_sizes(config["encoder"], {name: file.get_slice(name).get_shape() for name in file.keys()})  # noqa: SIM118
     weights = load_file(folder / "model.safetensors")

@@ -164,11 +164,11 @@ def _config(
         channels=channels,
         num_layers=len(blocks),
         num_heads=num_heads,
-        divide=channels // share,
+        channels_div=channels // share,
         radial=radial,
         cutoff=1e4,  # so far that the envelope is 1
-        input_numbers=features,
-        input_edge_numbers=edge_numbers - 1,
+        input_scalars=features,
+        input_edge_scalars=edge_numbers - 1,
         norms=norms[with_norm, bool(blocks[0].norm)],  # type: ignore[arg-type]
     )
 

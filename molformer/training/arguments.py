@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from molformer.errors import ConfigError
 from molformer.models.config import SE3TransformerConfig, preset
+from molformer.models.renamed import current_name, current_names, without_renamed
 from molformer.training.config import TrainingConfig
 
 _ENCODER_KEYS = [field.name for field in fields(SE3TransformerConfig)]
@@ -39,7 +40,12 @@ def read_configs(path: str | None, overrides: Sequence[str] = ()) -> tuple[SE3Tr
     Raises:
         ConfigError: an unknown key (with a suggestion), a wrong type, or a value out of range.
     """
-    values = _read_yaml(path) if path else {}
+    return _configs(current_names(_read_yaml(path)) if path else {}, path, _current_overrides(overrides))
+
+
+def _configs(
+    values: dict[str, Any], path: str | None, overrides: Sequence[str]
+) -> tuple[SE3TransformerConfig, TrainingConfig]:
     _check_keys(values, path)
     _check_keys(dict.fromkeys(_keys(overrides)), None)
     namespace = _parse(values, overrides)
@@ -64,10 +70,11 @@ def read_run(folder: str, overrides: Sequence[str] = ()) -> tuple[SE3Transformer
     path = Path(folder) / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"'{folder}' is not a run folder: it has no config.yaml")
+    overrides = _current_overrides(overrides)
     for key in _keys(overrides):
         if key in KEYS and key not in CHANGEABLE:
             raise ConfigError(f"{key} cannot change in a run that goes on; what can: {', '.join(CHANGEABLE)}")
-    encoder, training = read_configs(str(path), overrides)
+    encoder, training = _configs(without_renamed(_read_yaml(str(path))), str(path), overrides)
     return encoder, replace(training, run=folder)
 
 
@@ -80,6 +87,10 @@ def describe_keys() -> list[tuple[str, str, str]]:
             default = item.default if item.default_factory is MISSING else item.default_factory()
             rows.append((item.name, str(default), " ".join(meanings[item.name].split())))
     return rows
+
+
+def _current_overrides(overrides: Sequence[str]) -> list[str]:
+    return [re.sub(r"(?<=^--)\w+", lambda key: current_name(key[0], 5), text) for text in overrides]
 
 
 def _keys(overrides: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from molformer.graph import GraphBatch
 from molformer.kernels.step_graphs import StepGraphs
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel
+from molformer.models.renamed import without_renamed
 from molformer.nn.readout import AtomVectorHead
 from molformer.targets import Label
 from molformer.targets.losses import mean
@@ -57,7 +58,7 @@ class PropertyTask(LightningModule):
         self.save_hyperparameters()
         self.training_config = TrainingConfig(**training)
         self.model = PropertyModel(
-            SE3TransformerConfig(**encoder),
+            SE3TransformerConfig(**without_renamed(encoder)),
             [Label(**target) for target in targets],
             self.training_config.pooling,
             Domain.from_dict(domain),
@@ -65,7 +66,7 @@ class PropertyTask(LightningModule):
         )
         if self.training_config.noise and self.model.encoder.out_lmax < 1:
             raise ConfigError(
-                "noise is told from features of degree 1, which this network does not give: set noise to 0"
+                "the noise is predicted from features of degree 1, which this network does not have: set noise to 0"
             )
         self.denoise = AtomVectorHead(self.model.encoder.out_channels) if self.training_config.noise else None
         self.metrics = nn.ModuleList(target.target_kind.metrics(target.classes) for target in self.model.targets)

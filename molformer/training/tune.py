@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lightning import Callback, LightningModule, Trainer
 
 from molformer.errors import ConfigError, TrainingError
+from molformer.models.renamed import current_name
 from molformer.training.arguments import KEYS, read_configs
 from molformer.training.run import train
 
@@ -49,6 +50,7 @@ class Range:
             ('32', '64')
         """
         key, _, values = text.partition("=")
+        key = current_name(key)
         if key not in KEYS:
             raise ConfigError(f"'{text}' varies an unknown key; `molformer settings` lists the keys")
         if "," in values:

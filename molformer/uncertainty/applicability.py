@@ -26,18 +26,18 @@ def unsupported(domain: Domain, structure: Structure, name: str) -> UnsupportedE
 
 def lacks_inputs(config: SE3TransformerConfig, structure: Structure, name: str) -> InputError | None:
     """The error of a structure without the vectors and numbers that the model is told of each atom or edge."""
-    if config.input_edge_numbers:
+    if config.input_edge_scalars:
         return InputError(
-            f"{name}: the model takes {config.input_edge_numbers} numbers of each edge, which only a `GraphBatch` can "
+            f"{name}: the model takes {config.input_edge_scalars} scalars of each edge, which only a `GraphBatch` can "
             "give: call the model itself"
         )
-    needed = 3 * config.input_vectors + config.input_numbers
+    needed = 3 * config.input_vectors + config.input_scalars
     there = 0 if structure.features is None else structure.features.shape[1]
     if there >= needed:
         return None
     return InputError(
         f"{name}: the model takes {needed} features of each atom or point ({config.input_vectors} vectors, "
-        f"{config.input_numbers} numbers), and this structure has {there}"
+        f"{config.input_scalars} scalars), and this structure has {there}"
     )
 
 

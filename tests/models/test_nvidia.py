@@ -248,7 +248,7 @@ def test_a_checkpoint_is_read_and_its_model_saved(tmp_path):
     torch.save({"state_dict": state, "optimizer_state_dict": {}, "epoch": 3}, tmp_path / "model.pth")
     model = from_nvidia(load_nvidia(tmp_path / "model.pth"), HOMO, HEADS)
     assert model.config.num_layers == LAYERS
-    assert (model.config.input_numbers, model.config.input_edge_numbers) == (ATOM, BOND)
+    assert (model.config.input_scalars, model.config.input_edge_scalars) == (ATOM, BOND)
     model.save(tmp_path / "model")
     graph = bonded_graph()
     graph = replace(graph, pos=graph.pos.float())

@@ -154,7 +154,7 @@ def test_coincident_and_isolated_atoms_have_finite_gradients(pos):
 
 
 def test_numbers_of_edges_are_used_and_wanted():
-    model, graph = network(input_edge_numbers=2), random_graph((4,))
+    model, graph = network(input_edge_scalars=2), random_graph((4,))
     src, dst = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 0, 3, 2])
     given = replace(graph, src=src, dst=dst, edge_features=torch.rand(4, 2))
     order = torch.tensor([2, 0, 3, 1])
@@ -168,12 +168,12 @@ def test_numbers_of_edges_are_used_and_wanted():
 
 
 def test_wrong_sizes_are_errors():
-    with pytest.raises(ConfigError, match=r"channels \(8\) must be a multiple of divide · num_heads \(3 · 2\)"):
-        config(divide=3)
+    with pytest.raises(ConfigError, match=r"channels \(8\) must be a multiple of channels_div · num_heads \(3 · 2\)"):
+        config(channels_div=3)
     for sizes in ({"message_channels": 4}, {"qk_norm": True}):
         with pytest.raises(ConfigError, match="not for architecture 'paper'"):
             config(**sizes)
-    with pytest.raises(ConfigError, match="input_edge_numbers are for architecture 'paper'"):
-        replace(preset("tiny"), input_edge_numbers=2)
+    with pytest.raises(ConfigError, match="input_edge_scalars are for architecture 'paper'"):
+        replace(preset("tiny"), input_edge_scalars=2)
     with pytest.raises(ConfigError, match="'paper' is made by `PaperTransformer`"):
         SE3Transformer(config())
