@@ -20,6 +20,9 @@ from molformer.so3 import edge_wigner, rotate_from_edges, rotate_to_edges
 ZERO_LENGTH = 1e-6
 """Å. A shorter edge has no direction; it carries no message."""
 
+FAINTEST = 1e-30
+"""An envelope below which an edge has no weight, however large its logit."""
+
 
 @dataclass(frozen=True, eq=False)
 class Edges:
@@ -45,6 +48,12 @@ class Edges:
     def starts(self) -> Tensor:
         """First edge into each node, and E (N+1,)."""
         return torch.searchsorted(self.dst, torch.arange(self.num_nodes + 1, device=self.dst.device))
+
+    @cached_property
+    def log_envelope(self) -> Tensor:
+        """Logarithm of the envelope (E, 1), without gradient; -∞ for an edge that carries nothing."""
+        envelope = self.envelope.detach()
+        return torch.where(envelope > FAINTEST, envelope.clamp(min=FAINTEST).log(), -torch.inf)[:, None]
 
     def rotate_in(self, x: Tensor) -> Tensor:
         """Features (E, M, C) from the common frame into the frames of their edges."""
