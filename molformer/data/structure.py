@@ -1,4 +1,4 @@
-"""`Structure` and `Label`, where code written for earlier versions looks for them."""
+"""Earlier import path of `Structure` and `Label`."""
 
 from molformer.structure import Structure as Structure
 from molformer.targets import Label as Label

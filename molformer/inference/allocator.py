@@ -1,4 +1,4 @@
-"""What the C library does with memory that is freed between batches."""
+"""Settings of glibc's allocator for batches of varying size."""
 
 import torch
 

@@ -1,7 +1,7 @@
-"""Contributions: what each atom of a molecule adds to a predicted number.
+"""Atomic contributions to predicted scalars.
 
-A number of a graph is read out as a sum over its atoms, of which a part belongs to the element alone; where it is
-intensive, the sum has weights that add up to 1. How a sum is shared out is the model's own choice and no observable.
+A scalar of a graph is read out as a sum over its atoms, with a reference value for each element; for intensive targets
+the sum has weights that sum to 1. The decomposition is learned by the model and is not an observable.
 Letters: n atoms.
 """
 

@@ -1,6 +1,6 @@
-"""Several devices: one process for each, which computes every n-th batch; rows come back in their order.
+"""Inference on several devices: one process for each, which computes every n-th batch; results keep the input order.
 
-Processes rather than threads: the time of a small model is Python's, of which a process has one share only.
+Processes rather than threads, since the throughput of a small model is limited by the Python interpreter.
 """
 
 import os
@@ -23,7 +23,7 @@ from molformer.structure import Structure
 from molformer.targets import Label
 
 AHEAD = 2
-"""Batches that each device has been given, at most: one that it computes and one that waits."""
+"""Largest number of batches assigned to a device: one in progress and one queued."""
 
 _work: BatchRunner | None = None  # of this process, where it is one of a device
 
@@ -33,10 +33,10 @@ def device_names(device: str, count: int) -> tuple[str, ...]:
 
     Args:
         device: `auto`, `cpu` or `cuda`.
-        count: how many; of `cpu`, processes.
+        count: number of devices; of `cpu`, of processes.
 
     Raises:
-        ConfigError: there are not so many.
+        ConfigError: there are fewer devices.
 
     Example:
         >>> device_names("cpu", 2)
@@ -52,13 +52,13 @@ def device_names(device: str, count: int) -> tuple[str, ...]:
 
 
 class Devices:
-    """A process for each device, with the models on it; a context manager that ends them.
+    """Context manager of worker processes, one for each device.
 
     Args:
         folders: of the models, the members of an ensemble or a single one.
         names: of the devices.
-        batch_size: geometries of a batch, at most.
-        memory: what a batch may take on each device, GiB.
+        batch_size: largest number of geometries in a batch.
+        memory: limit of a batch on each device, GiB.
     """
 
     def __init__(self, folders: Sequence[Path], names: Sequence[str], batch_size: int, memory: float) -> None:

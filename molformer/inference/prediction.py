@@ -1,6 +1,6 @@
-"""What a model says: Value and Prediction, the row of an input.
+"""Prediction, the result for one input, and Value, that of one target.
 
-Every doubt is named for what it is: `conformer_std`, `ensemble_std` and `interval` answer different questions.
+Three measures of uncertainty are reported separately: `conformer_std`, `ensemble_std` and `interval`.
 Letters: n atoms, K classes.
 """
 
@@ -15,23 +15,23 @@ from molformer.structure import Structure
 Status = Literal[
     "ok", "invalid_input", "embedding_failed", "unsupported_element", "out_of_domain", "too_large", "not_finite"
 ]
-"""What became of an input. Rows that are `ok` or `out_of_domain` have values, the others have none."""
+"""Status of an input. Rows with `ok` or `out_of_domain` have values, the others have none."""
 
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A predicted value.
+    """Predicted value of a target, with uncertainties.
 
     Args:
         value: (), or (3,) for a vector, (3, 3) for a tensor or stress (NaN where the structure is not periodic), (n,)
             for charges, (n, 3) for forces and other vectors of n atoms; the probability of 1 for a binary target, (K,)
             probabilities of the classes of a category, (n, K) of one of atoms.
         unit: its unit.
-        conformer_std: standard deviation over the conformers of a molecule; of the length of a vector or tensor, which
-            turns with its geometry. None if there was one geometry.
+        conformer_std: standard deviation over the conformers of a molecule; of the norm of a vector or tensor, as the
+            orientations of conformers are arbitrary. None for a single geometry.
         ensemble_std: standard deviation over the models of an ensemble, of each component; None for a single model.
-        interval: lower and upper end of the interval that held the truth for 90 % of the validation set; None for
-            classes, out of domain, and where the model does not know it.
+        interval: lower and upper bound of the split-conformal prediction interval with a nominal coverage of 90 %; None
+            for classes, out of domain, and for models without a calibration.
     """
 
     value: np.ndarray
@@ -42,7 +42,7 @@ class Value:
 
     @property
     def std(self) -> np.ndarray | None:
-        """Standard deviation over models and conformers together, of a value without a direction; None if unknown."""
+        """Combined standard deviation over models and conformers, for scalars; None if unknown."""
         parts = [part for part in (self.conformer_std, self.ensemble_std) if part is not None]
         parts = [part for part in parts if part.shape == self.value.shape]
         return np.sqrt(np.sum(np.square(parts), axis=0)) if parts else None
@@ -51,22 +51,22 @@ class Value:
         return float(self.value)
 
     def __repr__(self) -> str:
-        doubt = "" if self.std is None or self.std.shape else f" ± {self.std:.2g}"
-        return f"{np.array2string(self.value, precision=4)}{doubt} {self.unit}".rstrip()
+        spread = "" if self.std is None or self.std.shape else f" ± {self.std:.2g}"
+        return f"{np.array2string(self.value, precision=4)}{spread} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of one input.
+    """Predicted values for one input.
 
     Args:
         name: the SMILES, or the file and frame.
-        status: `ok`; `out_of_domain`, with values that should not be relied on; or why there are no values.
+        status: `ok`; `out_of_domain`, with values that are unreliable; or the reason why there are no values.
         message: the reason, in a sentence; empty if ok.
-        structure: the geometry that was used, the best of several.
+        structure: the geometry used, of several conformers the first.
         values: by target name.
-        percentile: share of the validation set, in %, that lies as near to the training set as this molecule, in the
-            space of the model's features; None if the model does not know it.
+        percentile: of the molecule's distance to the training set, in the model's feature space, among the distances of
+            the validation molecules, in %; None for models without a calibration.
     """
 
     name: str

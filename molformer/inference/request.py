@@ -1,4 +1,4 @@
-"""PredictionRequest: which targets are wanted, in which units, and how doubts about them are measured."""
+"""PredictionRequest: the targets to predict and their output units."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +10,12 @@ from molformer.targets import Label
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What is asked of a model.
+    """Targets and output units of a prediction.
 
     Args:
-        targets: those of the model that are wanted.
-        shown: the same, with the units in which values are given.
-        factors: from the model's units to those.
+        targets: to predict, with the units of the model.
+        shown: the same targets, with the output units.
+        factors: conversion factors from the units of the model to the output units.
     """
 
     targets: tuple[Label, ...]
@@ -26,12 +26,12 @@ class PredictionRequest:
     def of(
         cls, known: Sequence[Label], names: Sequence[str] = (), unit: str | Mapping[str, str] | None = None
     ) -> "PredictionRequest":
-        """The question about some targets of a model.
+        """A request for some targets of a model.
 
         Args:
             known: the targets of the model.
-            names: of the wanted ones, each once; all if empty.
-            unit: of single targets by their names; or one unit, in which all targets that it can measure are given.
+            names: of the targets to predict; all if empty.
+            unit: output units by target name; or one unit, used for all targets of its dimension.
 
         Raises:
             ConfigError: there is no such target.

@@ -1,8 +1,8 @@
-"""Predictions as rows of a table: the columns that there are, and their cells.
+"""Predictions, the list of all rows, and its layout as a table.
 
-A number is one column; a vector or tensor is its length on a screen and its components in a file, because they mean
-something only in the frame of the geometry; a category is its likeliest class, in a file with all probabilities; values
-per atom appear in files alone, in the order of the atoms, classes of atoms as their places among the classes.
+A scalar is one column. Of a vector or tensor, a terminal shows the norm and a file has the components, which depend on
+the orientation of the geometry. Of a category, a terminal shows the most probable class, and a file has all
+probabilities. Per-atom values are only in files, in the order of the atoms; classes of atoms by index.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,11 +31,11 @@ class Layout:
     """The columns of a table of predictions.
 
     Args:
-        targets: what is predicted, in the units of the values.
-        conformers: whether there are spreads over conformers.
-        ensemble: whether there are spreads over models.
+        targets: with the units of the values.
+        conformers: whether there are standard deviations over conformers.
+        ensemble: whether there are standard deviations over models.
         intervals: names of the targets with intervals.
-        percentile: whether the distance to the training set is known.
+        percentile: whether there are percentiles of the distance to the training set.
     """
 
     targets: tuple[Label, ...]
@@ -46,7 +46,7 @@ class Layout:
 
     @classmethod
     def of(cls, rows: Iterable[Prediction], targets: Sequence[Label]) -> "Layout":
-        """The columns for which at least one row has something to say."""
+        """The columns that are not empty in all rows."""
         rows = list(rows)
         values = [(name, value) for row in rows for name, value in row.values.items()]
         return cls(
@@ -59,13 +59,13 @@ class Layout:
 
     @property
     def headings(self) -> list[str]:
-        """Names of the columns, units in brackets."""
+        """Names of the columns, with units in parentheses."""
         of_targets = [heading for target in self.targets for heading in self._headings(target)]
         return [*FACTS, *of_targets, *([PERCENTILE] if self.percentile else [])]
 
     @property
     def types(self) -> list[str]:
-        """What stands in the columns: `text`, `number` or `list`, the numbers of atoms."""
+        """Types of the columns: `text`, `number` or `list`, of per-atom values."""
         of_targets = []
         for target in self.targets:
             first = "list" if target.per_node else "text" if target.classes else "number"
@@ -73,18 +73,18 @@ class Layout:
         return [*["text"] * len(FACTS), *of_targets, *(["number"] if self.percentile else [])]
 
     def cells(self, row: Prediction) -> list[Cell]:
-        """The cells of a row, under `headings`; None where it has nothing to say."""
+        """Cells of a row in the order of `headings`; None where there is no value."""
         formula = row.structure.formula if row.structure else ""
         of_targets = [cell for target in self.targets for cell in self._cells(target, row.values.get(target.name))]
         return [row.name, formula, row.status, row.message, *of_targets, *([row.percentile] if self.percentile else [])]
 
-    def _doubts(self, target: Label) -> list[str]:
-        """Which doubts have a column: those of numbers."""
+    def _uncertainties(self, target: Label) -> list[str]:
+        """Columns of the uncertainties of a scalar; empty for other targets."""
         if target.classes or target.shape or target.per_node:
             return []
-        doubts = [("conformer_std", self.conformers), ("ensemble_std", self.ensemble)]
+        uncertainties = [("conformer_std", self.conformers), ("ensemble_std", self.ensemble)]
         bounds = ["low", "high"] if target.name in self.intervals else []
-        return [name for name, there in doubts if there] + bounds
+        return [name for name, known in uncertainties if known] + bounds
 
     def _headings(self, target: Label) -> list[str]:
         unit = f" ({target.unit})" if target.unit else ""
@@ -96,7 +96,7 @@ class Layout:
             parts = [*target.target_kind.components, *["norm"] * (len(target.shape) == 1)]
             return [f"{target.name}_{part}{unit}" for part in parts]
         first = f"p({target.name})" if target.is_class else f"{target.name}{unit}"
-        return [first, *(f"{target.name}_{doubt}{unit}" for doubt in self._doubts(target))]
+        return [first, *(f"{target.name}_{name}{unit}" for name in self._uncertainties(target))]
 
     def _cells(self, target: Label, value: Value | None) -> list[Cell]:
         if value is None:
@@ -110,25 +110,25 @@ class Layout:
             return [*numbers, float(np.linalg.norm(value.value))]
         low, high = value.interval or (None, None)
         known = {"conformer_std": value.conformer_std, "ensemble_std": value.ensemble_std, "low": low, "high": high}
-        doubts = [known[doubt] for doubt in self._doubts(target)]
-        return [*numbers, *(None if doubt is None else float(doubt) for doubt in doubts)]
+        uncertainties = [known[name] for name in self._uncertainties(target)]
+        return [*numbers, *(None if one is None else float(one) for one in uncertainties)]
 
 
 def text_of(cell: Cell) -> str:
-    """A cell as text: ten digits of a number, blanks between the numbers of atoms, nothing where there is nothing."""
+    """A cell as text: numbers with ten digits, per-atom values separated by blanks, and an empty text for None."""
     if isinstance(cell, list):
         return " ".join(f"{number:.10g}" for number in cell)
     return "" if cell is None else f"{cell:.10g}" if isinstance(cell, float) else cell
 
 
 class Predictions(list[Prediction]):
-    """Rows in the order of the inputs; a row stands for an input that failed too.
+    """Rows in the order of the inputs, one for each, also for inputs that failed.
 
-    Where there is a single row, its values are those of the list: `model.predict("CCO")["gap"]`.
+    The values of a single row can be indexed directly: `model.predict("CCO")["gap"]`.
 
     Args:
         rows: the rows.
-        targets: what was predicted, in the units of the values.
+        targets: with the units of the values.
     """
 
     def __init__(self, rows: Iterable[Prediction] = (), targets: Iterable[Label] = ()) -> None:
@@ -145,7 +145,7 @@ class Predictions(list[Prediction]):
         """A row, some rows, or a value of the only row.
 
         Raises:
-            InputError: a value is asked for and there are several rows, or it has none.
+            InputError: a target is requested from several rows, or from one without values.
         """
         if isinstance(place, str):
             if len(self) != 1:
@@ -155,12 +155,12 @@ class Predictions(list[Prediction]):
         return Predictions(chosen, self.targets) if isinstance(place, slice) else chosen
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Plain values, a dictionary for each row; what a row lacks is None."""
+        """A dictionary of plain values for each row; None where there is no value."""
         layout = Layout.of(self, self.targets)
         return [dict(zip(layout.headings, layout.cells(row), strict=True)) for row in self]
 
     def to_frame(self) -> "DataFrame":
-        """A pandas table with a row for each input.
+        """A pandas data frame with a row for each input.
 
         Raises:
             ConfigError: pandas is not installed.

@@ -50,7 +50,7 @@ class SE3TransformerConfig:
         group: symmetry group; `SE(3)` distinguishes enantiomers, `E(3)` does not and costs less.
         input_vectors: vector input features of each node, such as a velocity or a normal: the first columns of the
             structures' features, three for each.
-        input_scalars: scalar input features of each node, such as a charge or a color: the next columns.
+        input_scalars: scalar input features of each node, such as a charge or a colour: the next columns.
         symmetry_axis: axis whose unit vector is an input feature of all nodes, `x`, `y` or `z`: the model then
             distinguishes upright from lying objects, and is equivariant under rotations about this axis only. `none`
             for molecules.

@@ -1,4 +1,4 @@
-"""From a YAML file and command-line overrides to the configs of a run, checked against their types."""
+"""Configs of a run from a YAML file and command-line overrides, with type checks."""
 
 import contextlib
 import difflib
@@ -23,11 +23,11 @@ from molformer.training.config import TrainingConfig
 _ENCODER_KEYS = [field.name for field in fields(SE3TransformerConfig)]
 _TRAINING_KEYS = [field.name for field in fields(TrainingConfig)]
 KEYS = ["preset", *_ENCODER_KEYS, *_TRAINING_KEYS]
-"""Every key that a config may hold."""
+"""All valid keys of a config."""
 DEFAULT_PRESET = "tiny"
-"""Sizes of a run that names none: what two cores train in minutes."""
+"""Default preset, which trains within minutes on two cores."""
 CHANGEABLE = ("epochs", "patience", "device", "devices", "nodes", "workers", "wandb")
-"""Keys that may change when a run goes on."""
+"""Keys that may be changed on resumption."""
 
 
 def read_configs(path: str | None, overrides: Sequence[str] = ()) -> tuple[SE3TransformerConfig, TrainingConfig]:
@@ -58,7 +58,7 @@ def _configs(
 
 
 def read_run(folder: str, overrides: Sequence[str] = ()) -> tuple[SE3TransformerConfig, TrainingConfig]:
-    """Configs of a run that is to go on.
+    """Configs of a run to resume.
 
     Args:
         folder: the run folder.
@@ -73,13 +73,13 @@ def read_run(folder: str, overrides: Sequence[str] = ()) -> tuple[SE3Transformer
     overrides = _current_overrides(overrides)
     for key in _keys(overrides):
         if key in KEYS and key not in CHANGEABLE:
-            raise ConfigError(f"{key} cannot change in a run that goes on; what can: {', '.join(CHANGEABLE)}")
+            raise ConfigError(f"{key} cannot be changed on resumption; keys that can: {', '.join(CHANGEABLE)}")
     encoder, training = _configs(without_renamed(_read_yaml(str(path))), str(path), overrides)
     return encoder, replace(training, run=folder)
 
 
 def describe_keys() -> list[tuple[str, str, str]]:
-    """Key, default and meaning of everything that a config may hold."""
+    """Key, default and description of all settings."""
     rows = [("preset", DEFAULT_PRESET, "sizes to start from: tiny, small, base or paper; each can be set below")]
     for config in (SE3TransformerConfig, TrainingConfig):
         meanings = {parameter.arg_name: parameter.description or "" for parameter in parse(config.__doc__ or "").params}
@@ -98,7 +98,7 @@ def _keys(overrides: Sequence[str]) -> list[str]:
 
 
 def plain_overrides(arguments: Sequence[str]) -> list[str]:
-    """Arguments of a command line as overrides: --target NAME, given once or more, and --no-wandb are translated.
+    """Overrides from command-line arguments; --target NAME, which may be repeated, and --no-wandb are translated.
 
     Raises:
         ConfigError: --target has no name.
@@ -161,6 +161,6 @@ def _parse(values: dict[str, Any], overrides: Sequence[str]) -> Namespace:
 
 
 def _plain(message: str) -> str:
-    """A parser's message in one line, with types named as a user writes them."""
+    """A message of the parser in one line, with simplified type names."""
     message = re.sub(r"<class '(\w+)'>", r"\1", " ".join(message.split()))
     return message.replace("Parser key ", "").replace("typing.Literal", "one of ")

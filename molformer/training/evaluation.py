@@ -1,7 +1,7 @@
-"""A trained model on a data set of its own: `molformer evaluate MODEL DATA`.
+"""Evaluation of a trained model on labelled data: `molformer evaluate MODEL DATA`.
 
-Labels in another unit than the model's are converted. Structures with elements that the model has never seen are left
-out, and said to be.
+Labels are converted to the units of the model. Structures with elements outside the training set are skipped, with a
+warning.
 """
 
 import logging
@@ -35,17 +35,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class TestResult:
-    """What an evaluation gave.
+    """Result of an evaluation.
 
     Args:
-        errors: of each target that the data have.
+        errors: of each labelled target.
         predicted: predictions and labels, in the model's units.
-        indices: rows of the store that were tested.
+        indices: evaluated rows of the store.
         store: the data.
-        covered: how often the intervals of the model held the truth, by target name.
+        covered: empirical coverage of the model's intervals, by target name.
     """
 
-    __test__ = False  # no test case, whatever its name
+    __test__ = False  # not a test case
 
     errors: list[TargetErrors]
     predicted: Predicted
@@ -82,18 +82,18 @@ def evaluate_model(
     Args:
         model: model folder or run folder.
         data: a store, or files as `train` takes them.
-        targets: which of the model's targets, also NAME=KIND,UNIT; all that the data have if empty.
-        split_file: a run's `split.json`, to test one of its parts alone.
-        part: which one: `train`, `val` or `test`.
-        batch_size: structures that are computed together.
+        targets: which of the model's targets, also NAME=KIND,UNIT; all labelled ones if empty.
+        split_file: `split.json` of a run, to evaluate a single part.
+        part: `train`, `val` or `test`.
+        batch_size: structures per batch.
         device: `auto`, `cpu` or `cuda`.
-        smiles_column: column of a table that holds the SMILES.
-        progress: called with the structures done and their number.
+        smiles_column: SMILES column of a table.
+        progress: called with the number of finished structures and their total.
 
     Raises:
         ModelError: there is no model.
-        ConfigError: the model and the data have no target in common, or it is of another kind.
-        UnitError: a label measures another quantity than the model's target.
+        ConfigError: model and data have no target in common, or its kinds differ.
+        UnitError: a label has another dimension than the target.
     """
     network = load_model(model, device)
     known = {target.name: target for target in network.targets}
@@ -134,7 +134,7 @@ def _open(data: str | Sequence[str], targets: Sequence[str], smiles_column: str,
 
 
 def _factor(target: Label, label: Label) -> float:
-    """From the data's unit to the model's; a number without a unit is taken to be in the model's."""
+    """Conversion factor from the unit of the data to that of the model; a missing unit is that of the model."""
     if label.kind != target.kind:
         raise ConfigError(f"'{label.name}' is of kind '{label.kind}' in the data and '{target.kind}' in the model")
     if label.classes != target.classes:
@@ -157,7 +157,7 @@ def _part(store: StructureStore, split_file: str, part: str) -> np.ndarray:
 
 
 def _known_elements(model: PropertyModel, store: StructureStore, indices: np.ndarray) -> np.ndarray:
-    """The structures whose elements the model has all seen."""
+    """Structures of which all elements are in the training set of the model."""
     elements = np.array(model.domain.elements or range(len(SYMBOLS)))
     numbers = store.column("numbers")[atom_rows(store, indices)]
     owner = np.repeat(np.arange(len(indices)), store.sizes[indices])

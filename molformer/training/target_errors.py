@@ -1,8 +1,8 @@
-"""Errors of a model on a data set, in physical units, beside the two simplest predictors.
+"""Errors of a model on a data set, in physical units, compared with two baselines.
 
-Baselines, both fitted on the training part: `mean` predicts one value for everything (one a molecule, or one an
-atom); `composition` predicts from the number of atoms of each element by least squares.
-Errors of vectors, tensors and values per atom are taken component by component, as the field does for forces.
+Baselines, both fitted to the training part: `mean` predicts a constant; `composition` is a least-squares fit to the
+number of atoms of each element. Errors of vectors, tensors and per-atom values are component-wise, as is usual for
+forces.
 Letters: B structures, n values of a target.
 """
 
@@ -28,18 +28,19 @@ NAN = float("nan")
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """Predictions and labels of a data set, in its order and in the units of the targets.
+    """Predictions and labels of a data set, in the units of the targets.
 
     Args:
-        values: by target name: predictions and labels, (B, …) or, per atom, (n, …); probabilities for classes.
-        sizes: atoms of each structure (B,).
+        values: by target name: predictions and labels, (B, …) or, per atom, (n, …); for classes,
+            predicted probabilities.
+        sizes: number of atoms of each structure (B,).
     """
 
     values: dict[str, tuple[np.ndarray, np.ndarray]]
     sizes: np.ndarray
 
     def owners(self, target: Label) -> np.ndarray:
-        """Structure of each value of a target (n,)."""
+        """Index of the structure of each value of a target (n,)."""
         structures = np.arange(len(self.sizes))
         return np.repeat(structures, self.sizes) if target.per_node else structures
 
@@ -50,17 +51,16 @@ class TargetErrors:
 
     Args:
         target: name, unit and kind.
-        count: labelled molecules or atoms.
-        error: mean absolute error of the model, of a component where there are several; of a class, the share of wrong
-            answers.
+        count: number of labelled molecules or atoms.
+        error: mean absolute error over components; of a class, the fraction of wrong predictions.
         interval: of `error`.
         rmse: root mean square error; NaN for a class.
         rmse_interval: of `rmse`.
         r2: coefficient of determination; NaN for a class.
         per_atom: mean absolute error of an extensive energy divided by the number of atoms; NaN for others.
-        error_mean: the same as `error` of the mean predictor, for a class of the most frequent one; NaN if unknown.
-        error_composition: the same of the composition predictor; NaN where the composition says nothing.
-        roc_auc: area under the ROC curve of a binary target; NaN for others, or if one of the answers is absent.
+        error_mean: `error` of the mean baseline, for classes of the most frequent class; NaN if unknown.
+        error_composition: `error` of the composition baseline; NaN where it is not defined.
+        roc_auc: area under the ROC curve of a binary target; NaN for others, or if only one class occurs.
         roc_auc_interval: of `roc_auc`.
         iou: mean over the classes of intersection over union, of classes of atoms or points; NaN for others.
     """
@@ -81,14 +81,14 @@ class TargetErrors:
 
 
 def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> Predicted:
-    """Predictions and labels of a whole data set; the processes of a distributed run share the batches.
+    """Predictions and labels of a data set; the batches are distributed over the processes of a run.
 
     Args:
-        model: is put into evaluation mode.
-        batches: with labels of some of its targets, the same in every process.
+        model: is set to evaluation mode.
+        batches: with labels of some of its targets, identical in every process.
 
     Returns:
-        All of it that has labels, in the order of the batches, in every process.
+        All labelled targets, in the order of the batches, in every process.
     """
     device = next(model.parameters()).device
     rank, size = world()
@@ -130,23 +130,23 @@ def evaluate(predicted: Predicted, targets: Sequence[Label], data: StoreDataModu
     """Errors of every target.
 
     Args:
-        predicted: what `predict_batches` gives.
-        targets: which of its targets.
-        data: where the baselines are fitted (training part) and tested, if `predicted` is its test part.
+        predicted: result of `predict_batches`.
+        targets: to evaluate.
+        data: for the baselines, if `predicted` is its test part.
     """
     rows = []
     for target in targets:
         prediction, label = predicted.values[target.name]
-        kept = present(label)
-        owner = np.unique(predicted.owners(target)[kept], return_inverse=True)[1]
+        labelled = present(label)
+        owner = np.unique(predicted.owners(target)[labelled], return_inverse=True)[1]
         errors = _class_errors if target.is_class else _number_errors
-        size = predicted.sizes[predicted.owners(target)[kept]]
-        rows.append(errors(_Labelled(target, prediction[kept], label[kept], owner, size), data))
+        size = predicted.sizes[predicted.owners(target)[labelled]]
+        rows.append(errors(_Labelled(target, prediction[labelled], label[labelled], owner, size), data))
     return rows
 
 
 class _Labelled(NamedTuple):
-    """The values of a target that have labels."""
+    """Labelled values of a target."""
 
     target: Label
     prediction: np.ndarray
@@ -182,13 +182,13 @@ def _number_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErr
 
 
 def _class_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErrors:
-    """Share of wrong answers, and the area under the ROC curve of a binary target."""
+    """Fraction of wrong predictions, and the area under the ROC curve of a binary target."""
     target, probability, label, owner, _ = values
     if len(label) == 0:
         return TargetErrors(target, 0, NAN)
     truth = label.astype(int)
     answer = (probability > 0.5).astype(int) if not target.classes else probability.argmax(-1)
-    wrong = np.zeros((owner.max() + 1, 2))  # of each structure: wrong answers, and all
+    wrong = np.zeros((owner.max() + 1, 2))  # of each structure: wrong predictions, and all
     np.add.at(wrong, owner, np.stack([answer != truth, np.ones(len(truth))], 1))
     frequent = NAN
     if data is not None:
@@ -212,7 +212,7 @@ def _class_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErro
 
 
 def _iou(answer: np.ndarray, truth: np.ndarray, classes: int) -> float:
-    """Mean of intersection over union, over the classes that occur."""
+    """Mean intersection over union of the classes that occur."""
     counts = np.bincount(classes * truth + answer, minlength=classes**2).reshape(classes, classes)
     both, either = counts.diagonal(), counts.sum(0) + counts.sum(1) - counts.diagonal()
     return float((both[either > 0] / either[either > 0]).mean())
@@ -225,12 +225,12 @@ def _roc_auc(probability: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _baselines(data: StoreDataModule, target: Label) -> tuple[float, float]:
-    """Mean absolute errors of the mean and of the composition predictor on the test part."""
+    """Mean absolute errors of the mean and the composition baseline on the test part."""
     train, _ = labelled_values(data.store, data.split.train, target)
     test, _ = labelled_values(data.store, data.split.test, target)
     by_mean = float(np.abs(test - train.mean(axis=0)).mean())
     if target.target_kind.baseline is None:
-        return by_mean, NAN  # the composition says nothing about a direction
+        return by_mean, NAN  # the composition does not determine a direction
     references = target_statistics(data.store, data.split.train, target).references
     guess = baseline_values(data.store, data.split.test, target, references)
     return by_mean, float(np.abs(test - guess).mean())

@@ -28,25 +28,25 @@ FORMAT = 1
 """Version of the file."""
 
 FEWEST = 20
-"""Validation molecules from which on a percentile is given."""
+"""Number of validation molecules from which on percentiles are reported."""
 
 FAR = 0.01
-"""Share of molecules like those of the validation set that are taken to be too far from the training set."""
+"""Significance level of the test for molecules too far from the training set."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What is known of a model's errors and of the molecules that it was trained on.
+    """Interval half-widths of a model and reference molecules of its training set.
 
     Args:
-        half_widths: of the intervals, by target name, in the model's unit; targets without one are absent.
-        level: share of the truth that the intervals hold.
+        half_widths: of the intervals, by target name, in the model's unit; targets without intervals are absent.
+        level: nominal coverage of the intervals.
         references: standardised features of training molecules (R, F).
-        mean: what was subtracted from the features (F,).
-        scale: by what they were divided (F,).
+        mean: of the features of the training molecules (F,), subtracted.
+        scale: standard deviation of these features (F,), by which they are divided.
         distances: of the validation molecules to the nearest reference, ascending (V,).
-        charges: total charges that occurred in training.
-        spins: multiplicities that occurred in training.
+        charges: total charges in the training set.
+        spins: multiplicities in the training set.
         geometries: origins of the validation geometries, see `Structure.geometry`; empty if unknown.
     """
 
@@ -64,7 +64,7 @@ class Calibration:
         """Distance (B,) of molecules with features (B, F) to the nearest reference."""
         standard = (features - self.mean) / self.scale
         references, squares = self._single
-        # Waking other threads for one molecule would take longer than the model does.
+        # Thread synchronisation would take longer than the model for a single molecule.
         with threads(1 if len(features) == 1 else torch.get_num_threads()):
             rows = torch.from_numpy(standard.astype(np.float32))
             nearest = torch.addmm(squares, rows, references.T, alpha=-2).argmin(1).numpy()
@@ -72,18 +72,18 @@ class Calibration:
 
     @cached_property
     def _single(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The references and their squares in single precision, which tells which is the nearest."""
+        """The references and their squared norms in single precision, for the nearest-neighbor search."""
         references = torch.from_numpy(self.references.astype(np.float32))
         return references, references.square().sum(1)
 
     def percentile(self, distance: float) -> float | None:
-        """Share of the validation molecules, in %, that are at most so far; None if they are too few to say."""
+        """Percentage of validation molecules at this distance or less; None if there are fewer than `FEWEST`."""
         if len(self.distances) < FEWEST:
             return None
         return 100.0 * float(np.searchsorted(self.distances, distance, side="right")) / len(self.distances)
 
     def is_far(self, distance: float) -> bool:
-        """Whether no more than a share `FAR` of molecules like those of the validation set would be as far."""
+        """Whether a molecule exchangeable with the validation set is this far with a probability of at most `FAR`."""
         count = len(self.distances)
         beyond = count - int(np.searchsorted(self.distances, distance, side="left"))
         return count >= FEWEST and (1 + beyond) / (1 + count) <= max(FAR, 1 / (1 + count))
@@ -144,7 +144,7 @@ class Calibration:
         return found
 
     def _check(self) -> None:
-        """Refuse numbers that are not finite, and shapes that do not fit each other, with a `ValueError`."""
+        """Raise `ValueError` if values are not finite or shapes are inconsistent."""
         width = self.references.shape[-1:]
         if self.references.ndim != 2 or not self.mean.shape == self.scale.shape == width or self.distances.ndim != 1:
             raise ValueError("its arrays do not fit each other")

@@ -14,7 +14,7 @@ from molformer.uncertainty.calibration import Calibration
 
 
 def half_width(errors: np.ndarray, level: float) -> float:
-    """Half-width of a split-conformal interval from absolute errors (n,); infinite if they are too few.
+    """Half-width of a split-conformal interval from absolute errors (n,); infinite if there are too few.
 
     Example:
         >>> half_width(np.arange(1.0, 10.0), 0.9), half_width(np.arange(1.0, 9.0), 0.9)
@@ -26,13 +26,13 @@ def half_width(errors: np.ndarray, level: float) -> float:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often intervals hold the truth.
+    """Empirical coverage of prediction intervals.
 
     Args:
-        level: what they promise.
+        level: nominal coverage.
         half_width: of the intervals, in the unit of the target.
-        share: of the values that they hold.
-        count: values that were looked at.
+        share: empirical coverage, the fraction of labels within the intervals.
+        count: number of labels.
     """
 
     level: float
@@ -42,7 +42,7 @@ class Coverage:
 
 
 def coverage(calibration: Calibration, values: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Coverage]:
-    """Measured coverage of the intervals, by target name, of targets that have them.
+    """Empirical coverage of the intervals by target name, for targets that have them.
 
     Args:
         calibration: of the model.

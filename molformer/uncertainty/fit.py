@@ -23,21 +23,21 @@ from molformer.uncertainty.calibration import Calibration
 from molformer.uncertainty.conformal import half_width
 
 REFERENCES = 4096
-"""Training molecules to which distances are measured."""
+"""Number of reference molecules, to which distances are measured."""
 
 POOL = 20_000
-"""Training molecules from which they are chosen; those of rare formulas first."""
+"""Largest number of training molecules from which references are chosen; rare formulas have priority."""
 
 MOST = 10_000
-"""Validation molecules that are looked at."""
+"""Largest number of validation molecules."""
 
 
 def calibrate_run(model: PropertyModel, data: StoreDataModule) -> Calibration:
-    """Calibration of a model that was trained on the training part and chosen on the validation part of some data.
+    """Calibration of a trained model on the training and validation parts of its data set.
 
     Args:
         model: the trained model.
-        data: its data; which molecules are looked at depends on their seed alone.
+        data: its data set; the sample of molecules is determined by its seed.
     """
     generator = np.random.default_rng(data.seed)
     train = _sample(data.split.train, POOL, generator, _formula_counts(data))
@@ -64,47 +64,47 @@ def calibrate(
     spins: Iterable[int] = (),
     geometries: Iterable[str] = (),
 ) -> Calibration:
-    """Measure a trained model on its validation set.
+    """Calibrate a trained model on its validation set.
 
     Args:
         model: is put into evaluation mode.
-        train: batches of training molecules; all are looked at.
+        train: batches of training molecules.
         val: batches of the validation set, with labels; without any there are no intervals and no percentiles.
         level: of the intervals.
-        references: training molecules that are kept: those that lie farthest from each other, so that rare ones count.
-        charges: total charges of the whole training set; else those of the molecules that are looked at.
-        spins: its multiplicities; else 1 and, if a molecule has an odd number of electrons, 2.
-        geometries: origins of the validation geometries; else those of the model's domain.
+        references: number of reference molecules, chosen among the training molecules by farthest-point sampling.
+        charges: total charges of the whole training set; by default those of `train`.
+        spins: its multiplicities; by default 1 and, if a molecule has an odd number of electrons, 2.
+        geometries: origins of the validation geometries; by default those of the model's domain.
     """
     model.eval()
     device = next(model.parameters()).device
-    seen_charges, seen_spins = set(charges), set(spins)
-    count_charges, count_spins = not seen_charges, not seen_spins
-    looked_at = []
+    found_charges, found_spins = set(charges), set(spins)
+    count_charges, count_spins = not found_charges, not found_spins
+    features = []
     for graph in train:
         graph = graph.to(device)
-        looked_at.append(_molecule_features(graph, run_graph(model, graph, [])[1]))
+        features.append(_molecule_features(graph, run_graph(model, graph, [])[1]))
         if count_charges:
-            seen_charges |= {round(charge) for charge in graph.charge.tolist()}
+            found_charges |= {round(charge) for charge in graph.charge.tolist()}
         if count_spins:
             electrons = graph.sum_over_graphs(graph.numbers) - graph.charge.round().long()
-            seen_spins |= {1} | ({2} if (electrons % 2).any() else set())
-    train_features = np.concatenate(looked_at)
+            found_spins |= {1} | ({2} if (electrons % 2).any() else set())
+    train_features = np.concatenate(features)
     mean, scale = train_features.mean(0), train_features.std(0)
-    scale = np.maximum(scale, 0.01 * max(float(scale.max()), 1e-6))  # a feature that hardly varies tells little
+    scale = np.maximum(scale, 0.01 * max(float(scale.max()), 1e-6))  # limits the weight of nearly constant features
     standard = (train_features - mean) / scale
     if len(standard) > references:
         standard = standard[farthest(standard.astype(np.float32), references, int(np.square(standard).sum(1).argmin()))]
-    kept = standard.astype(np.float16).astype(np.float64)
+    rounded = standard.astype(np.float16).astype(np.float64)
     part = Calibration(
         {},
         level,
-        kept,
+        rounded,
         mean,
         scale,
         np.zeros(0),
-        tuple(sorted(seen_charges)),
-        tuple(sorted(seen_spins)),
+        tuple(sorted(found_charges)),
+        tuple(sorted(found_spins)),
         tuple(geometries) or model.domain.geometries,
     )
     distances, errors = [np.zeros(0)], {target.name: [np.zeros(0)] for target in model.targets if not target.is_class}
@@ -131,14 +131,14 @@ def _molecule_features(graph: GraphBatch, x: torch.Tensor) -> np.ndarray:
 def _sample(
     indices: np.ndarray, most: int, generator: np.random.Generator, frequency: np.ndarray | float = 1.0
 ) -> np.ndarray:
-    """Some of the indices (n,), drawn without replacement, the likelier the rarer: as 1 / frequency (n,)."""
+    """At most `most` of the indices (n,), drawn without replacement with weights 1 / frequency (n,)."""
     if len(indices) <= most:
         return indices
     return np.sort(indices[np.argpartition(generator.exponential(size=len(indices)) * frequency, most)[:most]])
 
 
 def _formula_counts(data: StoreDataModule) -> np.ndarray:
-    """How many molecules of the training part have the formula of each of them: (n,)."""
+    """For each training molecule, the number of those with the same formula (n,)."""
     store, train = data.store, data.split.train
     numbers = store.column("numbers")[atom_rows(store, train)]
     owner = np.repeat(np.arange(len(train)), store.sizes[train])
@@ -150,7 +150,7 @@ def _formula_counts(data: StoreDataModule) -> np.ndarray:
 
 
 def _multiplicities(data: StoreDataModule) -> np.ndarray:
-    """2S+1 of the training part, as the store says it but at least 2 where the number of electrons is odd."""
+    """Multiplicities 2S+1 of the training part (n,), at least 2 if the number of electrons is odd."""
     store, train = data.store, data.split.train
     ends = np.cumsum(store.sizes[train])
     protons = np.cumsum(store.column("numbers")[atom_rows(store, train)], dtype=np.int64)[ends - 1]

@@ -46,20 +46,18 @@ def test_attention_has_weights_for_every_layer_head_and_edge(folder):
 
 def test_attention_is_that_of_the_forward_pass(folder, monkeypatch):
     """The softmax of the model itself, seen on the way, gives the same weights."""
-    from molformer.inference import small
-    from molformer.nn.attention import SE3Attention
+    from molformer.nn import attention
 
     predictor = molformer.load(folder)
     expected = predictor.attention("CCO").weights
-    seen, softmax = [], SE3Attention.softmax
+    seen, softmax = [], attention.smooth_softmax
 
     def spy(logits, edges):
         weights = softmax(logits, edges)
         seen.append(weights.detach().numpy())
         return weights
 
-    monkeypatch.setattr(SE3Attention, "softmax", staticmethod(spy))
-    monkeypatch.setattr(small, "MOST_ATOMS", 0)
+    monkeypatch.setattr(attention, "smooth_softmax", spy)
     predictor.predict("CCO")
     assert np.allclose(np.concatenate(seen).reshape(expected.shape), expected, atol=1e-5)
 

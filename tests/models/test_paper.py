@@ -121,7 +121,7 @@ def test_every_kind_of_target_can_be_read_out(tmp_path):
     row = predictor.predict(molecule)[0]
     assert float(row["gap"]) == pytest.approx(model(GraphBatch.from_structures([molecule]))["gap"].item(), rel=1e-5)
     assert predictor.embed(molecule).shape == (1, 3 * 3 * 8)
-    with pytest.raises(InputError, match="attention weights are not kept by architecture 'paper'"):
+    with pytest.raises(InputError, match="attention weights are not available for architecture 'paper'"):
         predictor.attention(molecule)
 
 
@@ -163,7 +163,7 @@ def test_numbers_of_edges_are_used_and_wanted():
         y = model(given)
         assert torch.allclose(model(shuffled), y, atol=1e-12)
         assert not torch.allclose(model(replace(given, edge_features=torch.rand(4, 2))), y)
-    with pytest.raises(InputError, match="takes 2 numbers of each edge"):
+    with pytest.raises(InputError, match="takes 2 scalars of each edge"):
         model(graph)
 
 
