@@ -1,7 +1,7 @@
-"""One molecule or point cloud.
+"""Structure: one molecule or point cloud.
 
-Positions are in Å, labels in the units that their `Label` names. Arrays are numpy: a structure is what a reader
-makes and a store keeps; tensors begin with `GraphBatch`.
+Positions are in Å, labels in the units that their `Label` names. Arrays are numpy; `GraphBatch` converts
+structures to tensors.
 """
 
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ from molformer.elements import MAX_NUMBER, formula
 from molformer.errors import InputError
 
 FAR = 100.0
-"""Distance from the origin, Å, from which single precision would lose more of a position than 4e-6 Å."""
+"""Distance from the origin, Å, beyond which the rounding error of a position in single precision exceeds 4e-6 Å."""
 
 WIDEST = 1e4
-"""Extent of a molecule, and length of a lattice vector, beyond which they are refused, Å."""
+"""Largest extent of a molecule, and largest length of a lattice vector, Å."""
 
 THINNEST = 0.5
-"""Height of a cell along a periodic direction below which it is refused, Å: no atom is so near its own image."""
+"""Smallest height of a cell along a periodic direction, Å, which is the distance between periodic images."""
 
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """A molecule: atoms, their positions and what is known about it.
+    """A molecule or point cloud: atoms, positions, labels and metadata.
 
     Args:
         numbers: atomic numbers (n,); any sequence of integers.
@@ -34,16 +34,16 @@ class Structure:
         spin: multiplicity 2S+1.
         cell: lattice vectors as rows (3, 3), Å, or None where nothing is periodic.
         pbc: which of them are periodic.
-        features: further numbers of each atom or point (n, F), such as normals or colours; F may be 0.
-        smiles: the molecule as written by the user or the data set.
+        features: input features of each atom or point (n, F), such as normals or colours; F may be 0.
+        smiles: as given by the user or the data set.
         name: title or row of the source, used in messages.
-        geometry: where the positions come from: `given`, or the policy that made them.
-        group: structures of one group (geometries of one molecule) stay on one side of a split.
-        labels: values by label name; numbers (), vectors (3,), per atom (n,) or (n, 3); NaN where missing.
+        geometry: origin of the positions: `given`, or the conformer policy.
+        group: structures of one group (geometries of one molecule) are in the same part of a split.
+        labels: values by label name; scalars (), vectors (3,), per atom (n,) or (n, 3); NaN where missing.
 
     Raises:
-        InputError: shapes do not fit, a position is not finite, a number is not an element, or molecule or cell have
-            sizes that none has: see `WIDEST` and `THINNEST`.
+        InputError: shapes do not fit, a position is not finite, an atomic number is out of range, or the size
+            of molecule or cell is implausible, see `WIDEST` and `THINNEST`.
 
     Example:
         >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
@@ -81,7 +81,7 @@ class Structure:
         group: int | None = None,
         labels: Mapping[str, Any] | None = None,
     ) -> Self:
-        """The same geometry with other annotations, None to leave one; quickly made, since nothing is checked again."""
+        """Copy with other annotations, without validation; None keeps an annotation."""
         given = {
             "smiles": smiles,
             "name": name,
@@ -130,7 +130,7 @@ class Structure:
             )
 
     def near_origin(self) -> np.ndarray:
-        """Positions (n, 3) that single precision can hold: as they are, or moved as a whole, and into the cell.
+        """Positions (n, 3) near the origin, translated if single precision requires it, and wrapped into the cell.
 
         Example:
             >>> Structure([1, 1], [[1e8, 0, 0], [1e8 + 0.75, 0, 0]]).near_origin()[:, 0].tolist()
@@ -154,7 +154,7 @@ class Structure:
 
     @property
     def periodic(self) -> bool:
-        """Whether it repeats in all three directions, so that its cell has a volume that means something."""
+        """Whether it is periodic in all three directions, so that its cell has a volume."""
         return self.cell is not None and all(self.pbc)
 
     @property

@@ -1,4 +1,4 @@
-"""Rows of predictions on the screen: those that have no values are counted, those that have are shown in a table."""
+"""Predictions as tables on a terminal, and a count of inputs that failed."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 _COLUMNS = 5
-"""Targets side by side; more are shown in further tables."""
+"""Largest number of targets in a table; more are shown in further tables."""
 
 
 class Failures:
-    """Counts the rows without values."""
+    """Counter of rows without values."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -45,7 +45,7 @@ class Failures:
             self.by_status[status] = self.by_status.get(status, 0) + 1
 
     def summary(self) -> str:
-        """One line; of a single failure, its message."""
+        """Summary in one line; the message of a single failure."""
         if self.count == 1:
             return self.first
         counts = ", ".join(f"{count} {status}" for status, count in self.by_status.items())
@@ -53,7 +53,7 @@ class Failures:
 
 
 def print_predictions(predictions: "list[Prediction]", targets: "Sequence[Label]") -> None:
-    """Tables with a row for each prediction, and what went wrong below them."""
+    """Print tables with a row for each prediction, followed by messages."""
     from molformer.data.readers import is_file
 
     shown = [target for target in targets if not target.per_node]
@@ -83,18 +83,18 @@ def print_predictions(predictions: "list[Prediction]", targets: "Sequence[Label]
 
 
 def screen_headings(targets: "Sequence[Label]") -> list[str]:
-    """Headings of the columns that a screen shows."""
+    """Column headings of the tables."""
     shown = [target for target in targets if not target.per_node]
     return [f"|{target.name}|\n{target.unit}" if target.shape else f"{target.name}\n{target.unit}" for target in shown]
 
 
 def screen_cells(values: "Mapping[str, Value]", targets: "Sequence[Label]") -> list[str]:
-    """The cells under `screen_headings`; empty where a prediction has no values."""
+    """Cells in the order of `screen_headings`; empty for a prediction without values."""
     return [_on_screen(target, values.get(target.name)) for target in targets if not target.per_node]
 
 
 def interval_line(rows: "Iterable[Prediction]", targets: "Sequence[Label]") -> str:
-    """The intervals of the numbers on a screen, which are as wide for every row, in a line; empty if there are none."""
+    """Line with the half-widths of intervals, which are the same for all rows; empty if there are none."""
     rows = list(rows)
     widths: dict[Label, float] = {}
     for target in targets:
@@ -107,7 +107,7 @@ def interval_line(rows: "Iterable[Prediction]", targets: "Sequence[Label]") -> s
         return ""
     listed = ", ".join(f"{target.name} ±{width:.2g} {target.unit}".rstrip() for target, width in widths.items())
     without = [row for row in rows if row.status == "ok" and all(one.interval is None for one in row.values.values())]
-    other = "; none where a geometry is of another origin than in training" if without else ""
+    other = "; none for geometries of another origin than in training" if without else ""
     return f"90 % intervals: {listed}{other}"
 
 
@@ -119,7 +119,6 @@ def _on_screen(target: "Label", value: "Value | None") -> str:
         return f"{target.classes[best]} {100 * value.value[best]:.0f} %"
     if target.shape:
         return f"{math.hypot(*value.value.ravel()):.3f}"
-    doubt = value.std
-    if doubt is not None:
-        return f"{float(value.value):.3f} ± {float(doubt):.3f}"
+    if value.std is not None:
+        return f"{float(value.value):.3f} ± {float(value.std):.3f}"
     return f"{float(value.value):.3f}"

@@ -44,9 +44,7 @@ def row_of(
             reasons.append(f"it is farther from the training set than {percentile:.0f} % of the validation set")
     values = {}
     # Errors on geometries of another origin than those of the calibration may be larger.
-    calibrated = not reasons and all(
-        each is not None and same_geometry_family(each, structure) for each in calibrations
-    )
+    calibrated = not reasons and all(each and same_geometry_family(each, structure) for each in calibrations)
     for target, shown, factor in zip(request.targets, request.shown, request.factors, strict=True):
         by_model = [[each[place].values[target.name] for each in outputs] for place in range(len(calibrations))]
         width = _half_width(target.name, calibrations) if calibrated else None

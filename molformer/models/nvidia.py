@@ -2,7 +2,7 @@
 
 Their kernel is parametrised by the φ_J of the publication, with e3nn's 3j symbols and integral-normalised harmonics;
 the one of this package in the edge frame. φ_J are mapped by an orthogonal matrix (`so3.kernel_to_frame`), which is
-folded into the last layer of the radial networks, and by a sign for each (l, k, J) where e3nn's 3j symbol is minus ours.
+folded into the last layer of the radial networks, and by the relative sign of the 3j symbols for each (l, k, J).
 Networks in a fused layout share one radial network among several pairs of degrees; each pair gets a copy.
 
 Letters: k and l degrees of input and output, J = |l-k| … l+k, C channels in, D channels out, R radial functions.

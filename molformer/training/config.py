@@ -66,7 +66,7 @@ class TrainingConfig:
         weight_decay: of matrices, not of norms and biases; 0 to 0.1.
         warmup: fraction of the steps with increasing learning rate; 0 to 0.2.
         cooldown: fraction of the steps, at the end, in which a constant rate decays to zero; 0.1 to 0.4. With 0 the
-            rate follows a cosine after the warm-up. A run at a constant rate may be resumed with more or fewer `epochs`.
+            rate follows a cosine after the warm-up. A run at constant rate may be resumed with other `epochs`.
         gradient_clip: maximum norm of the gradient; 1 to 100.
         ema_decay: decay of the exponential moving average of the weights, which is validated and saved; 0 disables it.
         patience: epochs without a lower validation loss before early stopping.
@@ -76,6 +76,7 @@ class TrainingConfig:
             `etkdg+mmff`; 1 by default.
         noise: standard deviation of noise on the positions in training, Å, predicted as an auxiliary task (Noisy Nodes,
             arXiv 2106.07971); 0.005 to 0.05, 0 for none.
+        noise_weight: weight of that auxiliary loss; 0.01 to 1.
         points: number of points of a cloud, for stores of point clouds; 0 for molecules. Clouds are centered and scaled
             to the unit sphere, so that `cutoff` is relative to the radius; 0.2 to 0.5.
         sampling: of the points, `random`, `farthest` or `all`.

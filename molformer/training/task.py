@@ -1,8 +1,8 @@
 """PropertyTask: training of a PropertyModel as a LightningModule.
 
 The loss is Σ_t w_t L_t over the targets t, each in units of its scale. In training, a target's loss is the mean over
-the labels of the global batch, over all processes. With noise, an auxiliary head predicts the noise of the positions from
-features of degree 1 (Noisy Nodes, Godwin et al. 2021, arXiv 2106.07971).
+the labels of the global batch, over all processes. With noise, an auxiliary head predicts the noise of the positions
+from features of degree 1 (Noisy Nodes, Godwin et al. 2021, arXiv 2106.07971).
 """
 
 from collections.abc import Mapping, Sequence

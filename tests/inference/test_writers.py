@@ -87,7 +87,7 @@ def test_a_file_of_another_run_is_not_gone_on_with(folder, tmp_path, suffix):
         write(predictor, path, ["CCO", "CC", "CN"], resume=True)
     with pytest.raises(InputError, match=r"its row 3 is '.*' and now there is none"):
         write(predictor, path, SMILES[:2], resume=True)
-    with pytest.raises(InputError, match="has other columns: go on with the same model, targets, units"):
+    with pytest.raises(InputError, match="has other columns: resume with the same model, targets, units"):
         write(predictor, path, resume=True, unit="meV")
     assert path.read_bytes() == before
 
