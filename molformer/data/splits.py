@@ -46,8 +46,8 @@ class SplitPolicy:
 
     Args:
         method: `random`; `scaffold` (molecules with one Bemis-Murcko scaffold are in the same part, the largest
-            families in training, so that the test part has new scaffolds); `stratified` (each class or decile of `label` is
-            split in the same fractions); `file` (indices as given).
+            families in training, so that the test part has new scaffolds); `stratified` (by class or decile of
+            `label`); `file` (indices as given).
         fractions: of training, validation and test part, with a sum of 1; or numbers of structures (of groups, if there
             are any), without the remainder. Validation and test part may be 0.
         seed: of the random choice.

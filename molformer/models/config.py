@@ -1,18 +1,19 @@
 """Hyperparameters of an SE(3)-Transformer, and presets of them."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from functools import wraps
+from typing import Any, Literal, TypeVar, get_args
 
 from molformer.errors import ConfigError
-from molformer.models.renamed import accepts_renamed
 from molformer.nn.so2 import Group
-from molformer.so3 import MAX_LMAX
+from molformer.so3.components import MAX_LMAX
 
 ConvolutionName = Literal["separable", "full"]
 Axis = Literal["none", "x", "y", "z"]
 Architecture = Literal["pre-norm", "paper"]
 SelfInteraction = Literal["linear", "attentive"]
 Norms = Literal["both", "radial", "features", "none"]
+Config = TypeVar("Config")
 
 
 _CHOICES: dict[str, Any] = {
@@ -25,7 +26,29 @@ _CHOICES: dict[str, Any] = {
 }
 
 
-@accepts_renamed
+def _accept_renamed(config: type[Config]) -> type[Config]:
+    """Have a config accept earlier names of its keys, as arguments and as attributes."""
+    create = config.__init__
+
+    @wraps(create)
+    def __init__(self: Config, *args: Any, **values: Any) -> None:
+        from molformer.models.renamed import current_names
+
+        create(self, *args, **current_names(values))
+
+    def __getattr__(self: Config, name: str) -> Any:
+        from molformer.models.renamed import RENAMED, current_name
+
+        if name not in RENAMED:
+            raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
+        return getattr(self, current_name(name))
+
+    config.__init__ = __init__  # type: ignore[method-assign, assignment]
+    config.__getattr__ = __getattr__  # type: ignore[attr-defined]
+    return config
+
+
+@_accept_renamed
 @dataclass(frozen=True)
 class SE3TransformerConfig:
     """Size and symmetry of an encoder.

@@ -8,14 +8,13 @@ Letters: N nodes, M = (lmax+1)² components, C channels.
 from torch import Tensor, nn
 
 from molformer.errors import ConfigError
-from molformer.graph import GraphBatch
+from molformer.graph.batch import GraphBatch
 from molformer.kernels import Dispatcher
 from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
 from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import EdgeEmbedding, Edges
 from molformer.nn.feed_forward import GatedFeedForward
-from molformer.nn.full_kernel import FullConvolution
 from molformer.nn.norm import EquivariantRMSNorm
 from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
 from molformer.nn.stochastic_depth import StochasticDepth
@@ -75,11 +74,9 @@ class SE3Transformer(Encoder):
         self.norm = EquivariantRMSNorm(config.lmax, config.channels)
 
     def forward(self, graph: GraphBatch, x: Tensor | None = None) -> Tensor:
-        """Node features of a batch of graphs; see `Encoder.forward`."""
+        """Node features (N, M, C) of a batch of graphs; see `Encoder.forward`."""
         edges = self.embed_edges(graph)
-        features = self.embed_nodes(graph)
-        if x is not None:
-            features = features + x
+        features = self.embed_nodes(graph, x)
         for block in self.blocks:
             features = block(features, edges, graph)
         return self.norm(features)
@@ -93,5 +90,7 @@ class SE3Transformer(Encoder):
 def _convolution(config: SE3TransformerConfig) -> EdgeConvolution:
     sizes = (config.lmax, config.attended, config.attended, config.edge_features, config.group)
     if config.convolution == "full":
+        from molformer.nn.full_kernel import FullConvolution
+
         return FullConvolution(*sizes, outputs=2, radial=config.radial)
     return SeparableConvolution(*sizes, outputs=2)

@@ -16,7 +16,8 @@ from molformer.errors import InputError
 from molformer.graph import GraphBatch
 from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
-from molformer.nn.edges import Edges, LengthEmbedding
+from molformer.nn.edges import Edges
+from molformer.nn.length_edges import LengthEmbedding
 from molformer.nn.linear import DegreeLinear
 from molformer.nn.pairwise import PairwiseConvolution, frame_rows
 from molformer.nn.paper import (
@@ -28,7 +29,6 @@ from molformer.nn.paper import (
     by_row,
 )
 from molformer.so3 import num_components
-from molformer.so3.rotation import dense
 
 
 class PaperTransformer(Encoder):
@@ -64,9 +64,7 @@ class PaperTransformer(Encoder):
             InputError: the model takes numbers of edges, and the graph has none.
         """
         edges = self.embed_edges(graph)
-        features = self.embed_nodes(graph)
-        if x is not None:
-            features = features + x
+        features = self.embed_nodes(graph, x)
         for block in self.blocks:
             features = block(features, edges)
         return self.read_out(features, edges)
@@ -78,9 +76,7 @@ class PaperTransformer(Encoder):
         kept = [place for place, row in enumerate(rows) if row in sent]
         framed = torch.stack([sent[rows[place]] for place in kept], dim=1)
         out = num_components(self.out_lmax)
-        back = (
-            dense(edges.wigner, self.config.lmax).to(x.dtype)[:, kept, :out].transpose(1, 2)
-        )  # of the degrees that come out
+        back = edges.wigner.to(x.dtype)[:, kept, :out].transpose(1, 2)  # of the degrees that come out
         own = self.final_self(x[:, :out]).index_select(0, edges.dst)
         return edges.sum_at_dst((torch.bmm(back, framed) + own) * edges.envelope[:, None, None].to(x.dtype))
 

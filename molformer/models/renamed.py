@@ -5,8 +5,7 @@ Files that the package itself wrote under these names, such as the `config.json`
 
 import warnings
 from collections.abc import Mapping
-from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
 RENAMED = {
     "centre": "center",
@@ -17,8 +16,6 @@ RENAMED = {
     "up": "symmetry_axis",
 }
 """Current names by the earlier ones."""
-
-Config = TypeVar("Config")
 
 
 def current_name(name: str, stacklevel: int = 2) -> str:
@@ -38,21 +35,3 @@ def current_names(values: Mapping[str, Any], stacklevel: int = 2) -> dict[str, A
 def without_renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same without warnings, for files that the package wrote."""
     return {RENAMED.get(name, name): value for name, value in values.items()}
-
-
-def accepts_renamed(config: type[Config]) -> type[Config]:
-    """Have a dataclass accept earlier names of its fields as arguments and attributes."""
-    create = config.__init__
-
-    @wraps(create)
-    def __init__(self: Config, *args: Any, **values: Any) -> None:
-        create(self, *args, **current_names(values))
-
-    def __getattr__(self: Config, name: str) -> Any:
-        if name not in RENAMED:
-            raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
-        return getattr(self, current_name(name))
-
-    config.__init__ = __init__  # type: ignore[method-assign, assignment]
-    config.__getattr__ = __getattr__  # type: ignore[attr-defined]
-    return config

@@ -9,80 +9,36 @@ edge, under which the layers that use frames are invariant.
 Letters: E edges, M = (lmax+1)² components, K monomials of degree 2·lmax in (q_w, q_x, q_z).
 """
 
-from collections.abc import Callable, Iterator
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from molformer.so3.components import degree_of_component, degree_slice, frame_order, num_components
-from molformer.so3.coupling import wigner_3j
-from molformer.so3.rotation import DENSE_LMAX
-from molformer.so3.tables import cached_tensor
-
-_ROTATION = {  # coefficients of the rotation matrix in w², wx, wz, x², xz, z² for a quaternion (w, x, 0, z)
-    (2, 0, 0): [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-    (1, 1, 0): [[0, 0, 0], [0, 0, -2], [0, 2, 0]],
-    (1, 0, 1): [[0, -2, 0], [2, 0, 0], [0, 0, 0]],
-    (0, 2, 0): [[1, 0, 0], [0, -1, 0], [0, 0, -1]],
-    (0, 1, 1): [[0, 0, 2], [0, 0, 0], [2, 0, 0]],
-    (0, 0, 2): [[-1, 0, 0], [0, -1, 0], [0, 0, 1]],
-}
+from molformer.so3.components import num_components
 
 
 def edge_wigner(direction: Tensor, lmax: int) -> Tensor:
-    """Wigner matrices that rotate features into the frames of edges, in the form that is faster for this lmax.
+    """Wigner matrices that rotate features into the frames of edges.
 
     Args:
         direction: unit vectors (E, 3).
         lmax: highest degree.
 
     Returns:
-        (E, M, M) up to `DENSE_LMAX`: rows in the order of `frame_order`, columns in the usual order; the transpose
-        rotates back. Beyond it (E, S), see `edge_wigner_blocks`.
+        (E, M, M): rows in the order of `frame_order`, columns in the usual order; the transpose rotates back.
 
     Example:
         >>> wigner = edge_wigner(torch.tensor([[1.0, 0.0, 0.0]]), 1)
         >>> (wigner @ torch.tensor([0.0, 1.0, 0.0, 0.0])).round()  # the degree-1 feature x, now at m = 0
         tensor([[0., 1., 0., 0.]])
     """
-    return dense_edge_wigner(direction, lmax) if lmax <= DENSE_LMAX else edge_wigner_blocks(direction, lmax)
-
-
-def dense_edge_wigner(direction: Tensor, lmax: int) -> Tensor:
-    """The whole Wigner matrices (E, M, M) of the rotations of unit vectors (E, 3) onto the polar axis."""
     if lmax == 0:
         return torch.ones_like(direction[:, :1, None])
-    table = _on_device(_polynomial_table, lmax, direction.device, direction.dtype)
-    up, down = _sides(direction)
-    *_, monomials = _monomials(_quaternion(direction, up - down), lmax)
-    size = num_components(lmax)
-    return (torch.cat([monomials * up, monomials * down]).T @ table).view(-1, size, size)
-
-
-def edge_wigner_blocks(direction: Tensor, lmax: int) -> Tensor:
-    """The blocks of `dense_edge_wigner` without the zeros around them, and without degree 0.
-
-    Args:
-        direction: unit vectors (E, 3).
-        lmax: highest degree.
-
-    Returns:
-        (E, Σ (2l+1)²): the blocks (2l+1, 2l+1) of l = 1 … lmax, rows and columns in the usual order.
-    """
-    up, down = _sides(direction)
-    blocks = []
-    for degree, monomials in enumerate(_monomials(_quaternion(direction, up - down), lmax), start=1):
-        table = _on_device(_block_table, degree, direction.device, direction.dtype)
-        blocks.append(torch.cat([monomials * up, monomials * down]).T @ table)
-    return torch.cat(blocks, dim=1)
-
-
-def _sides(direction: Tensor) -> tuple[Tensor, Tensor]:
-    """1 where y ≥ 0, and 1 where y < 0: (E,) each."""
     down = (direction[:, 1] < 0).to(direction.dtype)
-    return 1 - down, down
+    up = 1 - down
+    monomials = _monomials(_quaternion(direction, up - down), lmax)
+    size, table = num_components(lmax), _table_on(lmax, direction.device, direction.dtype)
+    return (torch.cat([monomials * up, monomials * down]).T @ table).view(-1, size, size)
 
 
 def _quaternion(direction: Tensor, sign: Tensor) -> Tensor:
@@ -92,100 +48,27 @@ def _quaternion(direction: Tensor, sign: Tensor) -> Tensor:
     return torch.stack([cosine, -sign * z, x]) * (2 * cosine).rsqrt()
 
 
-def _monomials(quaternion: Tensor, lmax: int) -> Iterator[Tensor]:
-    """Monomials of degree 2, 4 … 2·lmax of a quaternion (3, E), in the order of `_exponents`: (K, E) each."""
+def _monomials(quaternion: Tensor, lmax: int) -> Tensor:
+    """Monomials of degree 2·lmax of a quaternion (3, E), in the order of `_exponents`: (K, E)."""
     monomials = squares = quaternion
     for degree in range(1, lmax + 1):
         left, right = _factors_on(degree, quaternion.device)
         monomials = monomials.index_select(0, left) * squares.index_select(0, right)
         squares = squares if degree > 1 else monomials
-        yield monomials
+    return monomials
 
 
-@cached_tensor
+@cache
 def _factors_on(degree: int, device: torch.device) -> Tensor:
-    return torch.as_tensor(_factors(degree)).to(device)
+    from molformer.so3.frame_tables import monomial_factors
+
+    with torch.inference_mode(False):  # to serve autograd too, whoever asks first
+        return torch.as_tensor(monomial_factors(degree)).to(device)
 
 
 @cache
-def _factors(degree: int) -> np.ndarray:
-    """Of each monomial of degree 2·degree, which one of the degree before it is the product of, and with which of 2.
+def _table_on(lmax: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    from molformer.so3.frame_tables import polynomial_table
 
-    Those of degree 2 are products of two numbers of the quaternion. Returns (2, K).
-    """
-    before, by = (_exponents(2 * degree - 2), _exponents(2)) if degree > 1 else (_exponents(1), _exponents(1))
-    pairs = {(a + d, b + e, c + f): (i, j) for i, (a, b, c) in enumerate(before) for j, (d, e, f) in enumerate(by)}
-    return np.array([pairs[exponent] for exponent in _exponents(2 * degree)]).T
-
-
-def _exponents(degree: int) -> list[tuple[int, int, int]]:
-    """Exponents of w, x and z in all monomials of a degree."""
-    return [(a, b, degree - a - b) for a in range(degree, -1, -1) for b in range(degree - a, -1, -1)]
-
-
-_Table = Callable[[int], np.ndarray]
-
-
-@cached_tensor
-def _on_device(table: _Table, degree: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """One of the two tables, where it does not need to be copied for each batch."""
-    return torch.as_tensor(table(degree)).to(device, dtype)
-
-
-@cache
-def _polynomial_table(lmax: int) -> np.ndarray:
-    """Coefficients (2K, M·M) of D(R_e) in the monomials of degree 2·lmax: first K for y ≥ 0, last K for y < 0."""
-    exponents, size = _exponents(2 * lmax), num_components(lmax)
-    dense = np.zeros((len(exponents), size, size))
-    for degree, block in enumerate(_block_polynomials(lmax)):
-        part = degree_slice(degree)
-        for exponent, coefficients in _homogenised(block, lmax - degree).items():
-            dense[exponents.index(exponent), part, part] = coefficients
-    dense = dense[:, frame_order(lmax)]
-    return np.concatenate([dense, dense * _half_turn(lmax)]).reshape(-1, size * size)
-
-
-@cache
-def _block_table(degree: int) -> np.ndarray:
-    """As `_polynomial_table`, of one degree: (2K, (2l+1)²)."""
-    block, part = _block_polynomials(degree)[degree], degree_slice(degree)
-    zeros = np.zeros((2 * degree + 1, 2 * degree + 1))
-    dense = np.stack([block.get(exponent, zeros) for exponent in _exponents(2 * degree)])
-    return np.concatenate([dense, dense * _half_turn(degree)[part]]).reshape(-1, zeros.size)
-
-
-def _half_turn(lmax: int) -> np.ndarray:
-    """Diagonal (M,) of D of the rotation by π about x: (-1)^l for m ≥ 0, (-1)^(l+1) for m < 0."""
-    degrees = np.array(degree_of_component(lmax))
-    orders = np.arange(num_components(lmax)) - degrees**2 - degrees
-    return (-1.0) ** (degrees + (orders < 0))
-
-
-_Polynomial = dict[tuple[int, int, int], np.ndarray]  # coefficient matrices by exponents of (w, x, z)
-
-
-def _block_polynomials(lmax: int) -> list[_Polynomial]:
-    """D^l as homogeneous polynomials of degree 2l, by the recursion of `so3.wigner`."""
-    rotation = {exponent: np.array(matrix, dtype=np.float64) for exponent, matrix in _ROTATION.items()}
-    blocks: list[_Polynomial] = [{(0, 0, 0): np.ones((1, 1))}, rotation]
-    for degree in range(1, lmax):
-        coupling = wigner_3j(degree, 1, degree + 1) * np.sqrt(2 * degree + 3)
-        block: _Polynomial = {}
-        for left, matrix in blocks[-1].items():
-            for right, turn in rotation.items():
-                exponent = (left[0] + right[0], left[1] + right[1], left[2] + right[2])
-                term = np.einsum("aui,bvj,ab,uv->ij", coupling, coupling, matrix, turn, optimize=True)
-                block[exponent] = block.get(exponent, 0) + term
-        blocks.append(block)
-    return blocks
-
-
-def _homogenised(block: _Polynomial, power: int) -> _Polynomial:
-    """The same polynomial times (w² + x² + z²)^power, which is 1 for a unit quaternion."""
-    for _ in range(power):
-        raised: _Polynomial = {}
-        for (a, b, c), matrix in block.items():
-            for exponent in ((a + 2, b, c), (a, b + 2, c), (a, b, c + 2)):
-                raised[exponent] = raised.get(exponent, 0) + matrix
-        block = raised
-    return block
+    with torch.inference_mode(False):
+        return torch.as_tensor(polynomial_table(lmax)).to(device, dtype)

@@ -6,7 +6,7 @@ import torch
 
 from molformer.nn import FullConvolution, SeparableConvolution
 from molformer.so3 import (
-    dense_edge_wigner,
+    edge_wigner,
     frame_order,
     kernel_to_frame,
     num_components,
@@ -111,4 +111,4 @@ def test_group_e3_has_no_mixing_weights():
 
 
 def test_a_frame_is_made_for_each_edge():
-    assert dense_edge_wigner(torch.eye(3), 2).shape == (3, 9, 9)
+    assert edge_wigner(torch.eye(3), 2).shape == (3, 9, 9)
