@@ -135,7 +135,7 @@ def _poses(row: Row) -> set[bool]:
 
 
 def _turned(batches: Iterable[Any], turned: bool) -> Iterator[Any]:
-    """Batches as they are, or with every structure turned at random."""
+    """Batches as they are, or with every structure randomly rotated."""
     import torch
     from scipy.spatial.transform import Rotation
 

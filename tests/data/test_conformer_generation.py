@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from molformer.data import embedding, geometry_cache, workers
+from molformer.data import conformer_generation, geometry_cache, workers
 from molformer.data.conformer_generation import with_geometry
 from molformer.data.conformers import ConformerPolicy, embed_smiles
 from molformer.data.geometry_cache import GeometryCache
@@ -181,7 +181,7 @@ def test_entries_are_read_only_a_window_ahead():
         names = [next(made).name for _ in range(60)]
         made.close()
         assert names == [str(row) for row in range(60)]
-        assert len(read) - 60 <= processes * embedding.CHUNK * (embedding.WINDOW + 1)
+        assert len(read) - 60 <= processes * conformer_generation.CHUNK * (conformer_generation.WINDOW + 1)
 
 
 def test_entries_that_need_nothing_start_no_process(monkeypatch):
@@ -214,8 +214,8 @@ def test_a_worker_that_is_killed_while_it_is_idle_is_replaced():
 
 
 def test_a_time_out_reaches_the_row(monkeypatch):
-    monkeypatch.setattr(embedding, "outcome_of", _hang_at_ethane)
-    monkeypatch.setattr(embedding, "time_limit", lambda policy: 1.0)
+    monkeypatch.setattr(conformer_generation, "outcome_of", _hang_at_ethane)
+    monkeypatch.setattr(conformer_generation, "time_limit", lambda policy: 1.0)
     made = list(with_geometry(entries(["C", "CC", "O"]), processes=1))
     assert [entry.structure is not None for entry in made] == [True, True, False, True, False]
     assert str(made[2].error).startswith("set.csv, line 2: 'CC' could not be embedded in 3-D (it took more than 1 s)")
