@@ -50,7 +50,7 @@ def import_(
 
     policy = ConformerPolicy(method=conformers, seed=seed, salts=salts)  # type: ignore[arg-type]
     workers = (os.cpu_count() or 1) if processes < 0 else processes
-    kept = cache_folder() / "geometries" if cache else None
+    geometries = cache_folder() / "geometries" if cache else None
     by_name = len(inputs) == 1 and inputs[0] in datasets.names()
     if (source_file is not None or count) and not by_name:
         option = "--count" if count else "--from"
@@ -66,12 +66,12 @@ def import_(
 
         if by_name:
             result = import_dataset(
-                inputs[0], output, source_file, policy, workers, row, kept, bytes_there, count, seed
+                inputs[0], output, source_file, policy, workers, row, geometries, bytes_there, count, seed
             )
         else:
             options = ReadOptions((), smiles_column, delimiter, points=points, seed=seed, add_hydrogens=add_hydrogens)
             options = replace(options, targets=parse_targets(target, inputs, options))
-            result = import_inputs(inputs, output, options, policy, workers, progress=row, cache=kept)
+            result = import_inputs(inputs, output, options, policy, workers, progress=row, cache=geometries)
     console.print(f"Wrote {len(result.store)} structures to {result.store.path}")
     if result.record is not None:
         console.print(f"Rejected {result.rejected} rows, each with its reason in {result.record}")

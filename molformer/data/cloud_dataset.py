@@ -77,10 +77,10 @@ class PointCloudDataset(Dataset[GraphBatch]):
         indices = self.indices[[place for _, place in chosen]]
         rows, pos = [], []
         for (epoch, _), index in zip(chosen, indices.tolist(), strict=True):
-            kept, moved = self._cloud(index, np.random.default_rng([self.seed, epoch, index]))
-            rows.append(kept)
+            selected, moved = self._cloud(index, np.random.default_rng([self.seed, epoch, index]))
+            rows.append(selected)
             pos.append(moved)
-        sizes = [len(kept) for kept in rows]
+        sizes = [len(selected) for selected in rows]
         row = np.concatenate(rows)
         labels = {
             target.name: torch.from_numpy(self.store.column(target.name)[row if target.per_node else indices])
@@ -102,12 +102,12 @@ class PointCloudDataset(Dataset[GraphBatch]):
         options = self.options
         rows = self.store.rows(index)
         pos = self.store.column("pos")[rows].astype(np.float64)
-        kept = np.arange(len(pos))
+        selected = np.arange(len(pos))
         if options.sampling != "all":
             choose = random_subsample if options.sampling == "random" else farthest_point_sampling
-            kept = choose(pos, options.points, seed=int(rng.integers(2**63)))
-        pos = normalise(pos[kept]) if options.normalise else pos[kept]
+            selected = choose(pos, options.points, seed=int(rng.integers(2**63)))
+        pos = normalise(pos[selected]) if options.normalise else pos[selected]
         if options.augmentation is not None:
-            stay = options.augmentation.choose(len(kept), rng)
-            kept, pos = kept[stay], options.augmentation.move(pos[stay], rng)
-        return rows.start + kept, pos
+            stay = options.augmentation.choose(len(selected), rng)
+            selected, pos = selected[stay], options.augmentation.move(pos[stay], rng)
+        return rows.start + selected, pos

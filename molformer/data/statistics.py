@@ -75,8 +75,8 @@ def labelled_values(store: StructureStore, indices: np.ndarray, label: Label) ->
         return values[present(values)], np.empty(0, dtype=np.int64)
     rows = atom_rows(store, indices)
     values = column[rows].astype(np.float64)
-    kept = present(values)
-    return values[kept], store.column("numbers")[rows][kept].astype(np.int64)
+    labelled = present(values)
+    return values[labelled], store.column("numbers")[rows][labelled].astype(np.int64)
 
 
 def composition(store: StructureStore, indices: np.ndarray, label: Label) -> np.ndarray:

@@ -98,7 +98,7 @@ class Devices:
             while pending:
                 yield _done(pending)
         except BrokenProcessPool:
-            raise ModelError("the process of a device ended; with less memory for a batch it may go on") from None
+            raise ModelError("the worker process of a device ended: try a lower memory limit of a batch") from None
 
 
 def _done(

@@ -59,7 +59,7 @@ def create_app(service: Service, hosts: Container[str] | None = None) -> FastAPI
 
     @app.post("/predict", responses=_PROBLEMS)
     async def predict(asked: schema.PredictionRequest, request: Request) -> schema.PredictionResponse:
-        """Predict molecules: a row for each, in their order, whatever fails."""
+        """Predict molecules: a row for each, in order, also for failures."""
         wanted = PredictionRequest.of(service.predictor.model.targets, asked.targets, asked.unit)
         rows = await service.predict(asked.molecules, wanted, asked.conformers, _address(request))
         return schema.PredictionResponse(model=service.name, rows=[schema.row_of(row, asked.geometry) for row in rows])
@@ -73,7 +73,7 @@ def create_app(service: Service, hosts: Container[str] | None = None) -> FastAPI
         conformers: Annotated[schema.Conformers, Form()] = 1,
         geometry: Annotated[bool, Form(description="Whether the geometries are wanted.")] = False,
     ) -> schema.PredictionResponse:
-        """Predict the molecules of a file: a row for each, in their order, whatever fails."""
+        """Predict the molecules of a file: a row for each, in order, also for failures."""
         names = [name for name in targets if name]
         wanted = PredictionRequest.of(service.predictor.model.targets, names, unit or None)
         address = _address(request)
@@ -83,7 +83,7 @@ def create_app(service: Service, hosts: Container[str] | None = None) -> FastAPI
 
     @app.post("/explain", responses=_PROBLEMS)
     async def explain(asked: schema.Molecule, request: Request) -> schema.Explanation:
-        """What each atom of a molecule adds to its prediction, and how much the others listen to it."""
+        """Atomic contributions to a prediction, and the attention that each atom receives."""
         return await service.explain(asked.molecule, _address(request))
 
     @app.get("/models")

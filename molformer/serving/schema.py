@@ -105,7 +105,7 @@ class Explanation(BaseModel):
         description="Part of each atom by the name of the target, beyond the mean of its element."
     )
     units: dict[str, str] = Field(description="Of the contributions.")
-    attention: list[float] = Field(description="Weight with which each atom is listened to, the mean over all.")
+    attention: list[float] = Field(description="Attention that each atom receives, the mean over layers and heads.")
 
 
 class Target(BaseModel):

@@ -168,6 +168,6 @@ def _known_elements(model: PropertyModel, store: StructureStore, indices: np.nda
     if len(left_out):
         names = ", ".join(SYMBOLS[number] for number in np.unique(numbers[unseen]))
         logger.warning(
-            "%d of %d structures are left out: the model has not seen %s", len(left_out), len(indices), names
+            "skipped %d of %d structures with elements outside the training set: %s", len(left_out), len(indices), names
         )
     return np.delete(indices, left_out)

@@ -62,7 +62,7 @@ def test_predictions_and_plots_are_written(run, tmp_path):
 def test_structures_with_unseen_elements_are_left_out_and_said_to_be(run, tmp_path, caplog):
     result = evaluate_model(run.folder, a_store(tmp_path, numbers=[92, 1]))
     assert result.errors[0].count == 5
-    assert "1 of 6 structures are left out: the model has not seen U" in caplog.text
+    assert "skipped 1 of 6 structures with elements outside the training set: U" in caplog.text
     only = [Structure([92], [[0, 0, 0]], labels={"gap": 1.0})]
     path = str(write_store(tmp_path / "only", only, [Label("gap", "eV", "intensive")]).path)
     with pytest.raises(InputError, match="every structure"):

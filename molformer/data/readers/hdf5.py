@@ -37,7 +37,7 @@ _LABELS = {
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Conformations of a file, molecule by molecule; see `Format.read`. Without targets, all labels are taken along."""
+    """Conformations of a file, molecule by molecule; see `Format.read`. Without targets, all labels are read."""
     try:
         with _open(path, options.max_bytes) as file:
             first = next(_molecules(file), None)
