@@ -47,7 +47,8 @@ def row_of(
     calibrated = not reasons and all(each and same_geometry_family(each, structure) for each in calibrations)
     for target, shown, factor in zip(request.targets, request.shown, request.factors, strict=True):
         by_model = [[each[place].values[target.name] for each in outputs] for place in range(len(calibrations))]
-        width = _half_width(target.name, calibrations) if calibrated else None
+        widths = [each.half_widths.get(target.name) for each in calibrations if each and calibrated]
+        width = None if None in widths else max(widths, default=None)  # type: ignore[type-var]
         absent = target.kind == "stress" and not structure.periodic
         if not absent and not np.isfinite(by_model).all():
             error = NotFiniteError(f"{name}: the model gives no finite number for '{target.name}' of this structure")
@@ -57,13 +58,3 @@ def row_of(
         message = f"{name}: {'; '.join(reasons)}"
         return Prediction(name, "out_of_domain", message, structure, values, percentile)
     return Prediction(name, "ok", structure=structure, values=values, percentile=percentile)
-
-
-def _half_width(name: str, calibrations: Sequence[Calibration | None]) -> float | None:
-    """Half-width of an interval, in the model's unit; of an ensemble, the widest of its members.
-
-    None unless all members have one.
-    """
-    widths = [None if each is None else each.half_widths.get(name) for each in calibrations]
-    known = [width for width in widths if width is not None]
-    return max(known) if len(known) == len(widths) else None

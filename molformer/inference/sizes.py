@@ -38,9 +38,7 @@ def count_edges(structure: Structure, cutoff: float) -> int:
     atoms = len(structure)
     if structure.cell is not None:
         return count_periodic(structure.pos, structure.cell, np.array(structure.pbc), cutoff)
-    return atoms * (atoms - 1) if atoms <= _FEW else _within(structure, cutoff)
-
-
-def _within(structure: Structure, cutoff: float) -> int:
+    if atoms <= _FEW:
+        return atoms * (atoms - 1)
     tree = cKDTree(structure.pos)
-    return int(tree.count_neighbors(tree, cutoff)) - len(structure)
+    return int(tree.count_neighbors(tree, cutoff)) - atoms

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from molformer.errors import DAMAGE, ModelError
 from molformer.models.config import SE3TransformerConfig
-from molformer.models.renamed import without_renamed
+from molformer.models.renamed import current_names
 
 FORMAT = 3
 """Version of the folder format; newer ones are refused.
@@ -65,7 +65,7 @@ def read_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
         if not (folder / name).is_file():
             raise ModelError(f"'{folder}' is not a model folder: it has no {name}")
     config = _read_config(folder / "config.json")
-    config["encoder"] = without_renamed(config["encoder"])
+    config["encoder"] = current_names(config["encoder"], warn=False)
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         _check_sizes(config["encoder"], {name: file.get_slice(name).get_shape() for name in file.keys()})  # noqa: SIM118
     weights = load_file(folder / "model.safetensors")

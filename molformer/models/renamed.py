@@ -26,12 +26,7 @@ def current_name(name: str, stacklevel: int = 2) -> str:
     return RENAMED.get(name, name)
 
 
-def current_names(values: Mapping[str, Any], stacklevel: int = 2) -> dict[str, Any]:
+def current_names(values: Mapping[str, Any], warn: bool = True) -> dict[str, Any]:
     """Values by the current names of their keys; a value under an earlier name takes precedence."""
     names = sorted(values, key=lambda name: name in RENAMED)
-    return {current_name(name, stacklevel + 2): values[name] for name in names}
-
-
-def without_renamed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same without warnings, for files that the package wrote."""
-    return {RENAMED.get(name, name): value for name, value in values.items()}
+    return {current_name(name, 4) if warn else RENAMED.get(name, name): values[name] for name in names}

@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from molformer.errors import ConfigError
 from molformer.models.config import SE3TransformerConfig, preset
-from molformer.models.renamed import current_name, current_names, without_renamed
+from molformer.models.renamed import current_name, current_names
 from molformer.training.config import TrainingConfig
 
 _ENCODER_KEYS = [field.name for field in fields(SE3TransformerConfig)]
@@ -74,7 +74,7 @@ def read_run(folder: str, overrides: Sequence[str] = ()) -> tuple[SE3Transformer
     for key in _keys(overrides):
         if key in KEYS and key not in CHANGEABLE:
             raise ConfigError(f"{key} cannot be changed on resumption; keys that can: {', '.join(CHANGEABLE)}")
-    encoder, training = _configs(without_renamed(_read_yaml(str(path))), str(path), overrides)
+    encoder, training = _configs(current_names(_read_yaml(str(path)), warn=False), str(path), overrides)
     return encoder, replace(training, run=folder)
 
 

@@ -22,7 +22,7 @@ from molformer.graph import GraphBatch
 from molformer.kernels.step_graphs import StepGraphs
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel
-from molformer.models.renamed import without_renamed
+from molformer.models.renamed import current_names
 from molformer.nn.readout import AtomVectorHead
 from molformer.targets import Label
 from molformer.targets.losses import mean
@@ -58,7 +58,7 @@ class PropertyTask(LightningModule):
         self.save_hyperparameters()
         self.training_config = TrainingConfig(**training)
         self.model = PropertyModel(
-            SE3TransformerConfig(**without_renamed(encoder)),
+            SE3TransformerConfig(**current_names(encoder, warn=False)),
             [Label(**target) for target in targets],
             self.training_config.pooling,
             Domain.from_dict(domain),

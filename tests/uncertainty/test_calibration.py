@@ -185,7 +185,7 @@ def test_the_screen_has_one_line_for_all_intervals(model, calibration):
     width = 1000 * calibration.half_widths["gap"]
     line = f"90 % intervals: gap ±{width:.2g} meV"
     assert interval_line(rows[:1], rows.targets) == line
-    assert interval_line(rows, rows.targets) == f"{line}; none where a geometry is of another origin than in training"
+    assert interval_line(rows, rows.targets) == f"{line}; none for geometries of another origin than in training"
     assert interval_line(rows[1:], rows.targets) == ""
 
 
