@@ -24,6 +24,6 @@ def is_in_the_heap(first):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other habits")
-def test_large_pieces_come_from_memory_that_is_kept():
+def test_large_allocations_reuse_freed_memory():
     assert not is_in_the_heap("")
     assert is_in_the_heap("keep_freed_memory()")

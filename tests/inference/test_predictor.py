@@ -221,7 +221,7 @@ def test_geometries_are_made_as_they_were_for_the_training():
     assert bare.predict("CCO")[0].structure.geometry == "etkdg"
 
 
-def test_progress_is_told_of_every_row(folder):
+def test_progress_is_called_for_every_row(folder):
     told = []
     molformer.load(folder).predict(["C", "nonsense", "N"], progress=told.append)
     assert told == [1, 2, 3]

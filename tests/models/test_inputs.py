@@ -116,7 +116,7 @@ def test_up_is_an_axis_about_which_the_model_is_equivariant(up):
     assert broken.abs().max() > 1e-2
 
 
-def test_the_place_in_a_cloud_is_told_and_does_not_move_with_it():
+def test_the_vector_from_the_centroid_is_an_input_and_translation_invariant():
     model = moved(PropertyModel(small_config(center=True), [VELOCITY]))
     graph = random_graph()
     assert equivariance_error(model, graph, torch.float64)["velocity"] < 1e-9

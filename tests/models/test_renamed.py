@@ -71,7 +71,7 @@ def test_yaml_and_command_line_accept_the_earlier_name(name, tmp_path):
         assert Range.parse(f"{name}=1,2").key == RENAMED[name]
 
 
-def test_the_command_line_says_so_in_a_line(tmp_path):
+def test_the_command_line_warns_in_one_line(tmp_path):
     result = molformer("train", "--data", str(tmp_path / "none.csv"), "--target", "y", "--divide", "1")
     first, second = result.stderr.splitlines()
     assert first.startswith("molformer: the config key 'divide' is now 'channels_div'; the next release")

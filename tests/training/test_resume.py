@@ -71,7 +71,7 @@ def test_a_killed_run_goes_on_with_the_same_numbers_bit_for_bit(killed, store, t
     )
 
 
-def test_the_card_of_a_run_that_is_finished_elsewhere_tells_where_and_how_it_was_trained(store, tmp_path):
+def test_the_card_of_a_run_resumed_elsewhere_states_hardware_and_command(store, tmp_path):
     folder = tmp_path / "run"
     result = train(small_config(num_layers=1), training(store, folder, targets=["gap"], epochs=1))
     assert f"CPU with {torch.get_num_threads()} threads, torch {torch.__version__}" in card_of(result)

@@ -41,7 +41,7 @@ def unit(random):
     return vector / np.linalg.norm(vector)
 
 
-def test_parts_of_objects_are_learnt_and_do_not_depend_on_the_pose(shapes, tmp_path):
+def test_segmentation_is_learned_and_invariant_to_rotations(shapes, tmp_path):
     settings = training(
         str(shapes.path), tmp_path / "run", targets=["part"], points=30, split=[0.6, 0.2, 0.2], batch_size=8,
         epochs=30, learning_rate=0.01,

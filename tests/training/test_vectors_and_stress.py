@@ -52,7 +52,7 @@ def store(tmp_path_factory):
     return str(write_store(tmp_path_factory.mktemp("data") / "crystals", members, CRYSTALS).path)
 
 
-def test_energy_forces_stress_and_velocities_are_learnt_together(store, tmp_path):
+def test_energy_forces_stress_and_velocities_are_trained_together(store, tmp_path):
     settings = training(
         store, tmp_path / "run", targets=[label.name for label in CRYSTALS], epochs=12, learning_rate=0.005
     )

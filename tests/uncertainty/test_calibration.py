@@ -60,7 +60,7 @@ def test_the_half_width_is_the_quantile_of_split_conformal_prediction():
     assert half_width(errors[:8], 0.9) == np.inf
 
 
-def test_intervals_hold_as_much_of_the_truth_as_they_promise(model, calibration):
+def test_intervals_have_their_nominal_coverage(model, calibration):
     assert calibration.half_widths["gap"] == pytest.approx(0.5 * 1.645, rel=0.15)
     assert calibration.half_widths["charges"] == pytest.approx(0.1, rel=1e-3)
     assert set(calibration.half_widths) == {"gap", "charges"}  # no labels of dipoles; none for classes

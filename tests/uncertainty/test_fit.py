@@ -43,7 +43,7 @@ def test_a_run_leaves_a_calibration_of_its_best_model(run, ions):
     assert len(found.distances) == 20
 
 
-def test_the_card_says_how_often_the_intervals_held_the_truth(run):
+def test_the_card_states_the_empirical_coverage(run):
     width = Calibration.load(run.model).half_widths["size"]
     with open(run.folder / "test_predictions.csv") as file:
         rows = list(csv.DictReader(file))
