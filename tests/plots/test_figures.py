@@ -33,7 +33,7 @@ def test_attention_matrix_shows_the_matrix():
     axes = attention_matrix(attention, 0, head=1).axes[0]
     assert np.allclose(axes.images[0].get_array(), [[0, 0.4, 0], [0, 0, 0], [0.7, 0, 0]])
     assert [text.get_text() for text in axes.get_xticklabels()] == ["O0", "H1", "H2"]
-    assert axes.get_ylabel() == "listens"
+    assert axes.get_ylabel() == "target"
 
 
 def test_block_matrix_separates_the_degrees():
