@@ -28,7 +28,7 @@ def attention_matrix(attention: "Attention", layer: int, head: int | None = None
     names = [f"{SYMBOLS[number]}{place}" for place, number in enumerate(attention.structure.numbers.tolist())]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7)
-    axes.set_xlabel("sends")
+    axes.set_xlabel("source")
     axes.set_ylabel("target")
     figure.colorbar(picture, ax=axes, shrink=0.8).set_label("attention")
     return figure
