@@ -50,7 +50,7 @@ def test_a_run_does_not_start_from_an_ensemble(source, store, tmp_path):
     for member in ("member-0", "member-1"):
         shutil.copytree(source.model, tmp_path / "ensemble" / member)
     settings = training(store, tmp_path / "run", targets=["gap"], epochs=1, initial=str(tmp_path / "ensemble"))
-    with pytest.raises(ModelError, match="is an ensemble, and a run starts from one model"):
+    with pytest.raises(ModelError, match="is an ensemble: choose one of its folders"):
         train(small_config(), settings)
 
 

@@ -105,7 +105,7 @@ def test_what_cannot_go_on_is_refused(store, tmp_path):
     folder = train(small_config(num_layers=1), settings).folder
     with pytest.raises(ConfigError, match=r"it has no config\.yaml"):
         read_run(str(tmp_path))
-    with pytest.raises(ConfigError, match="seed cannot change in a run that goes on"):
+    with pytest.raises(ConfigError, match="seed cannot be changed on resumption"):
         read_run(str(folder), ["--seed", "3"])
     about = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(about | {"data_sha256": "0"}))
