@@ -82,9 +82,9 @@ class PaperTransformer(Encoder):
 
     def embed_edges(self, graph: GraphBatch) -> Edges:
         """Frames, envelopes, and as features the numbers of the edges that are given and their lengths."""
-        if self.config.input_edge_numbers and (graph.edge_features is None or graph.src is None):
+        if self.config.input_edge_scalars and (graph.edge_features is None or graph.src is None):
             raise InputError(
-                f"the model takes {self.config.input_edge_numbers} numbers of each edge, such as its kind of bond: "
+                f"the model takes {self.config.input_edge_scalars} scalars of each edge, such as its kind of bond: "
                 "give `src`, `dst` and `edge_features` of the graph"
             )
         graph = graph.sorted_by_dst()
@@ -96,7 +96,7 @@ def _convolution(config: SE3TransformerConfig, in_lmax: int, out_channels: list[
         in_lmax,
         config.channels,
         out_channels,
-        config.input_edge_numbers + 1,
+        config.input_edge_scalars + 1,
         config.group,
         config.radial,
         config.norms in ("both", "radial"),
@@ -104,7 +104,7 @@ def _convolution(config: SE3TransformerConfig, in_lmax: int, out_channels: list[
 
 
 def _block(config: SE3TransformerConfig, in_lmax: int) -> PaperBlock:
-    lmax, channels, share = config.lmax, config.channels, config.channels // config.divide
+    lmax, channels, share = config.lmax, config.channels, config.channels // config.channels_div
     widths = [share * (2 if degree <= in_lmax else 1) for degree in range(lmax + 1)]
     convolution = _convolution(config, in_lmax, widths)
     attention = PaperAttention(convolution, in_lmax, lmax, channels, share, config.num_heads)

@@ -11,7 +11,7 @@ from molformer.errors import ConfigError, InputError
 from molformer.graph import GraphBatch
 from molformer.inference import Predictor
 from molformer.models import PaperTransformer, PropertyModel, SE3Transformer, preset
-from molformer.models.checks import equivariance_error
+from molformer.models.equivariance import equivariance_error
 from tests.helpers import TOLERANCE, moved, parity, random_graph, random_structure, rotation_and_matrix, turned
 
 GAP = Label("gap", "eV", "intensive")
@@ -121,7 +121,7 @@ def test_every_kind_of_target_can_be_read_out(tmp_path):
     row = predictor.predict(molecule)[0]
     assert float(row["gap"]) == pytest.approx(model(GraphBatch.from_structures([molecule]))["gap"].item(), rel=1e-5)
     assert predictor.embed(molecule).shape == (1, 3 * 3 * 8)
-    with pytest.raises(InputError, match="attention weights are not kept by architecture 'paper'"):
+    with pytest.raises(InputError, match="attention weights are not available for architecture 'paper'"):
         predictor.attention(molecule)
 
 
@@ -154,7 +154,7 @@ def test_coincident_and_isolated_atoms_have_finite_gradients(pos):
 
 
 def test_numbers_of_edges_are_used_and_wanted():
-    model, graph = network(input_edge_numbers=2), random_graph((4,))
+    model, graph = network(input_edge_scalars=2), random_graph((4,))
     src, dst = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 0, 3, 2])
     given = replace(graph, src=src, dst=dst, edge_features=torch.rand(4, 2))
     order = torch.tensor([2, 0, 3, 1])
@@ -163,17 +163,17 @@ def test_numbers_of_edges_are_used_and_wanted():
         y = model(given)
         assert torch.allclose(model(shuffled), y, atol=1e-12)
         assert not torch.allclose(model(replace(given, edge_features=torch.rand(4, 2))), y)
-    with pytest.raises(InputError, match="takes 2 numbers of each edge"):
+    with pytest.raises(InputError, match="takes 2 scalars of each edge"):
         model(graph)
 
 
 def test_wrong_sizes_are_errors():
-    with pytest.raises(ConfigError, match=r"channels \(8\) must be a multiple of divide · num_heads \(3 · 2\)"):
-        config(divide=3)
+    with pytest.raises(ConfigError, match=r"channels \(8\) must be a multiple of channels_div · num_heads \(3 · 2\)"):
+        config(channels_div=3)
     for sizes in ({"message_channels": 4}, {"qk_norm": True}):
         with pytest.raises(ConfigError, match="not for architecture 'paper'"):
             config(**sizes)
-    with pytest.raises(ConfigError, match="input_edge_numbers are for architecture 'paper'"):
-        replace(preset("tiny"), input_edge_numbers=2)
+    with pytest.raises(ConfigError, match="input_edge_scalars are for architecture 'paper'"):
+        replace(preset("tiny"), input_edge_scalars=2)
     with pytest.raises(ConfigError, match="'paper' is made by `PaperTransformer`"):
         SE3Transformer(config())

@@ -1,20 +1,20 @@
-"""Where a model can be trusted: elements, charges, radicals, sizes and distances that it has seen in training."""
+"""Applicability domain: elements, inputs, sizes, charges and multiplicities of the training set."""
 
 from collections.abc import Sequence
 
-from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
 from molformer.errors import InputError, UnsupportedElementError
-from molformer.inference.calibration import Calibration
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.domain import Domain
+from molformer.structure import Structure
+from molformer.uncertainty.calibration import Calibration
 
 TOO_MANY = 1.5
-"""A structure with so many times the atoms of the largest one of the training set is out of domain."""
+"""Ratio to the largest number of atoms in the training set, above which a structure is out of domain."""
 
 
 def unsupported(domain: Domain, structure: Structure, name: str) -> UnsupportedElementError | None:
-    """The error of a structure with an element that the model never saw, about which its weights say nothing."""
+    """The error of a structure with an element that is not in the training set; None if there is none."""
     unseen = sorted(set(structure.numbers.tolist()) - set(domain.elements)) if domain.elements else []
     if not unseen:
         return None
@@ -25,29 +25,29 @@ def unsupported(domain: Domain, structure: Structure, name: str) -> UnsupportedE
 
 
 def lacks_inputs(config: SE3TransformerConfig, structure: Structure, name: str) -> InputError | None:
-    """The error of a structure without the vectors and numbers that the model is told of each atom or edge."""
-    if config.input_edge_numbers:
+    """The error of a structure without the input features that the model needs; None if it has them."""
+    if config.input_edge_scalars:
         return InputError(
-            f"{name}: the model takes {config.input_edge_numbers} numbers of each edge, which only a `GraphBatch` can "
+            f"{name}: the model takes {config.input_edge_scalars} scalars of each edge, which only a `GraphBatch` can "
             "give: call the model itself"
         )
-    needed = 3 * config.input_vectors + config.input_numbers
+    needed = 3 * config.input_vectors + config.input_scalars
     there = 0 if structure.features is None else structure.features.shape[1]
     if there >= needed:
         return None
     return InputError(
         f"{name}: the model takes {needed} features of each atom or point ({config.input_vectors} vectors, "
-        f"{config.input_numbers} numbers), and this structure has {there}"
+        f"{config.input_scalars} scalars), and this structure has {there}"
     )
 
 
 def outside(domain: Domain, calibration: Calibration | None, structure: Structure) -> list[str]:
-    """What a structure has that the training set had not, apart from elements and distance; each the end of a sentence.
+    """Reasons why a structure is out of domain, apart from elements and distance, each the end of a sentence.
 
     Args:
         domain: of the model.
-        calibration: of the model; without it, charge and radicals are not looked at.
-        structure: what is to be predicted.
+        calibration: of the model; without it, charge and multiplicity are not tested.
+        structure: the input.
     """
     found = []
     if domain.max_atoms and len(structure) > TOO_MANY * domain.max_atoms:
@@ -65,13 +65,13 @@ def outside(domain: Domain, calibration: Calibration | None, structure: Structur
 
 
 def multiplicity(structure: Structure) -> int:
-    """2S+1 as the structure says it, but at least 2 where the number of electrons is odd."""
+    """Multiplicity 2S+1 of the structure, at least 2 if the number of electrons is odd."""
     electrons = int(structure.numbers.sum()) - structure.charge
     return max(structure.spin, 1 + electrons % 2)
 
 
 def geometry_family(geometry: str) -> str:
-    """Origin of a geometry without its details: `given`, `etkdg` or `relaxed`.
+    """Origin of a geometry without details: `given`, `etkdg` or `relaxed`.
 
     Example:
         >>> geometry_family("etkdg+mmff, not converged")
@@ -80,8 +80,8 @@ def geometry_family(geometry: str) -> str:
     return "relaxed" if "+" in geometry else geometry.partition(",")[0]
 
 
-def familiar_geometry(calibration: Calibration, structure: Structure) -> bool:
-    """Whether the validation geometries, on which the intervals were measured, came from where this one comes from."""
+def same_geometry_family(calibration: Calibration, structure: Structure) -> bool:
+    """Whether the intervals were calibrated on geometries of the same family as that of the structure."""
     families = {geometry_family(geometry) for geometry in calibration.geometries}
     return not families or geometry_family(structure.geometry) in families
 

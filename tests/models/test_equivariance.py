@@ -7,7 +7,7 @@ import torch
 from molformer.data.structure import Label
 from molformer.graph import GraphBatch
 from molformer.models import PropertyModel
-from molformer.models.checks import equivariance_error
+from molformer.models.equivariance import equivariance_error
 from tests.helpers import moved, random_structure, small_config, small_model
 
 TARGETS = [
@@ -29,14 +29,14 @@ def graph():
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-3), (torch.float64, 1e-9)])
-def test_a_model_keeps_its_promise_in_both_precisions(graph, dtype, most):
+def test_a_model_is_equivariant_in_both_precisions(graph, dtype, most):
     errors = equivariance_error(moved(PropertyModel(small_config(), TARGETS)), graph, dtype)
     assert set(errors) == {target.name for target in TARGETS}
     assert all(0 < error < most for error in errors.values()), errors
 
 
 @pytest.mark.parametrize("name", ["dipole", "velocities", "forces", "stress"])
-def test_a_broken_promise_is_seen(graph, name, monkeypatch):
+def test_broken_equivariance_is_detected(graph, name, monkeypatch):
     """A model that reads the x of the positions where it must not."""
     model = small_model(TARGETS)
     readout = type(model).readout

@@ -1,4 +1,4 @@
-"""Geometries for entries that have none, in their order: in this process, in several, or from a cache."""
+"""Conformer generation for a stream of entries, in order: in this process, in workers, or from a cache."""
 
 import contextlib
 import os
@@ -12,18 +12,18 @@ from itertools import islice
 from molformer.data.conformers import ConformerPolicy, canonical_smiles, largest_part
 from molformer.data.geometry_cache import GeometryCache
 from molformer.data.readers.entry import Entry
-from molformer.data.structure import Structure
 from molformer.data.workers import Outcome, WorkerPool, outcome_of, outcomes_of
 from molformer.errors import ConformerError, MolformerError
+from molformer.structure import Structure
 
 Job = tuple[Entry, str | None]
-"""An entry and the SMILES that is to be embedded for it; None if it is finished."""
+"""An entry and the SMILES to embed; None if there is nothing to do."""
 
 CHUNK = 16
-"""Molecules that go to a worker at a time, some tenths of a second of work; the first chunks are smaller."""
+"""Number of molecules sent to a worker at a time, some tenths of a second of work; the first chunks are smaller."""
 
 WINDOW = 4
-"""Chunks for each worker that are read ahead and kept in memory."""
+"""Number of chunks read ahead for each worker."""
 
 
 def with_geometry(
@@ -33,15 +33,15 @@ def with_geometry(
     cache: str | os.PathLike[str] | None = None,
     every: bool = False,
 ) -> Iterator[Entry]:
-    """The same entries; where there is only a SMILES, with a structure or with the reason why there is none.
+    """The same entries, where those with only a SMILES have a structure or an error.
 
     Args:
-        entries: as readers give them; they are read as they are needed.
-        policy: how geometries are made.
-        processes: worker processes; 0 makes the geometries in this process. The results are the same, but only a
-            worker gives up a molecule whose relaxation takes too long (see `time_limit`) or which crashes RDKit.
+        entries: of readers, consumed lazily.
+        policy: of conformer generation.
+        processes: number of worker processes; 0 for none. The results are the same, but only workers can abort a
+            molecule that exceeds `time_limit` or crashes RDKit.
         cache: folder of geometries and failures of earlier calls, to which new ones are added.
-        every: keep all geometries that the policy makes, see `Entry.conformers`, and not only the best; without cache.
+        every: return all conformers of the policy, see `Entry.conformers`, not only the best; not with a cache.
 
     Raises:
         StoreError: the cache cannot be written.
@@ -54,13 +54,13 @@ def with_geometry(
     policy = policy or ConformerPolicy()
     embed = partial(outcomes_of, policy) if every else partial(outcome_of, policy, cache is not None)
     with contextlib.ExitStack() as stack:
-        kept = stack.enter_context(GeometryCache(cache, policy)) if cache is not None else None
+        store = stack.enter_context(GeometryCache(cache, policy)) if cache is not None else None
         if processes:
             pool = stack.enter_context(WorkerPool(embed, processes, time_limit(policy), spare=True))
-            chunks = ([_job(entry, policy, kept) for entry in chunk] for chunk in _chunks(entries, processes))
+            chunks = ([_job(entry, policy, store) for entry in chunk] for chunk in _chunks(entries, processes))
             computed = _in_order(chunks, pool, processes * WINDOW)
         else:
-            computed = (_alone(_job(entry, policy, kept), embed) for entry in entries)
+            computed = (_alone(_job(entry, policy, store), embed) for entry in entries)
         for jobs, outcomes in computed:
             remaining = iter(outcomes)
             for entry, smiles in jobs:
@@ -68,18 +68,18 @@ def with_geometry(
                     yield entry
                     continue
                 outcome = next(remaining)
-                if kept is not None:
-                    kept.put(smiles, outcome)
+                if store is not None:
+                    store.put(smiles, outcome)
                 yield with_outcome(entry, outcome)
 
 
 def time_limit(policy: ConformerPolicy) -> float:
-    """Seconds after which a worker gives up a molecule: time to embed twice and to relax, for each conformer."""
+    """Time limit of a molecule in a worker, s: for each conformer, two embeddings and the relaxation."""
     return 3.0 * policy.timeout * policy.num_conformers
 
 
 def _job(entry: Entry, policy: ConformerPolicy, cache: GeometryCache | None) -> Job:
-    """What there is to do for an entry."""
+    """The SMILES to embed for an entry, if any."""
     if entry.structure is not None or entry.error is not None:
         return entry, None
     try:
@@ -95,7 +95,7 @@ def _job(entry: Entry, policy: ConformerPolicy, cache: GeometryCache | None) -> 
 
 
 def with_outcome(entry: Entry, outcome: Outcome) -> Entry:
-    """The entry with its geometry, or with its error, which says where."""
+    """The entry with its geometry, or with an error that includes its location."""
     if isinstance(outcome, tuple):
         first, *others = (one.annotated(entry.smiles, entry.where, labels=entry.labels) for one in outcome)
         return replace(entry, structure=first, conformers=tuple(others))
@@ -111,7 +111,7 @@ def _alone(job: Job, embed: Callable[[str], Outcome]) -> tuple[list[Job], list[O
 
 
 def _chunks(entries: Iterable[Entry], processes: int) -> Iterator[list[Entry]]:
-    """Entries in chunks that grow from 1 to `CHUNK`: the first results come soon, and few entries reach all workers."""
+    """Entries in chunks that grow from 1 to `CHUNK`, for low latency and load balance of few entries."""
     remaining = iter(entries)
     count = 0
     while chunk := list(islice(remaining, min(CHUNK, 1 + count // processes))):
@@ -120,7 +120,7 @@ def _chunks(entries: Iterable[Entry], processes: int) -> Iterator[list[Entry]]:
 
 
 def _in_order(chunks: Iterable[list[Job]], pool: WorkerPool, window: int) -> Iterator[tuple[list[Job], list[Outcome]]]:
-    """Chunks with their outcomes, in order; at most `window` of them are on their way."""
+    """Chunks with their outcomes, in order, with at most `window` in progress."""
     pending: deque[tuple[list[Job], Future[list[Outcome]]]] = deque()
     for jobs in chunks:
         pending.append((jobs, pool.submit([smiles for _, smiles in jobs if smiles is not None])))

@@ -1,24 +1,22 @@
-"""Attention weights of a molecule, to look at: which atoms each atom listens to, in every layer and head.
+"""Attention weights of one molecule, by layer and head.
 
 Letters: n atoms, E edges, L layers, H heads.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from molformer.data.structure import Structure
 from molformer.errors import InputError
 from molformer.graph import GraphBatch
-from molformer.inference.inputs import structure_of
+from molformer.inference.batches import BatchRunner
+from molformer.inference.sources import structure_of
 from molformer.models.encoder import SE3Transformer
 from molformer.nn import Edges, SE3Attention
-
-if TYPE_CHECKING:
-    from molformer.inference.predictor import Predictor
+from molformer.structure import Structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +25,10 @@ class Attention:
 
     Args:
         structure: the geometry.
-        src: sending atom of each edge (E,).
-        dst: receiving atom (E,).
-        weights: (L, E, H); those of the edges into an atom add up to less than 1 in each head, because an atom may
-            also listen to none.
+        src: source atom of each edge (E,).
+        dst: target atom of each edge (E,).
+        weights: (L, E, H); those of the edges into an atom sum to less than 1 in each head, because the denominator of
+            the softmax has a constant term.
     """
 
     structure: Structure
@@ -39,23 +37,23 @@ class Attention:
     weights: np.ndarray
 
     def matrix(self, layer: int, head: int | None = None) -> np.ndarray:
-        """Weights (n, n) from each atom (column) to each (row), of one head or, without one, the mean of all."""
+        """Attention matrix (n, n) of a layer, targets as rows, sources as columns; of one head or the mean of all."""
         weights = self.weights[layer].mean(-1) if head is None else self.weights[layer, :, head]
         matrix = np.zeros((len(self.structure),) * 2)
         np.add.at(matrix, (self.dst, self.src), weights)  # images of a periodic atom add up
         return matrix
 
     def received(self) -> np.ndarray:
-        """Weight (n,) with which all atoms together listen to each, the mean over layers and heads."""
+        """Attention (n,) that each atom receives from all others, the mean over layers and heads."""
         return np.bincount(self.src, self.weights.mean((0, 2)), len(self.structure))
 
 
-def attention(predictor: "Predictor", molecule: Any) -> Attention:
+def attention(runner: BatchRunner, molecule: Any) -> Attention:
     """Attention weights of the first model of a predictor for one molecule; see `Predictor.attention`."""
-    structure = structure_of(predictor, molecule)
-    encoder = predictor.model.encoder
+    structure = structure_of(runner, molecule)
+    encoder = runner.models[0].encoder
     if not isinstance(encoder, SE3Transformer):
-        raise InputError(f"attention weights are not kept by architecture '{encoder.config.architecture}'")
+        raise InputError(f"attention weights are not available for architecture '{encoder.config.architecture}'")
     with torch.no_grad():
         weight = encoder.species.weight
         graph = GraphBatch.from_structures([structure], weight.dtype).to(weight.device)

@@ -1,22 +1,22 @@
-"""From the outputs of several models for several conformers to one value with its spreads.
+"""Aggregation of predictions over an ensemble of models and over conformers, with standard deviations.
 
 Letters: K models, L conformers.
 """
 
 import numpy as np
 
-from molformer.data.structure import Label
 from molformer.inference.prediction import Value
+from molformer.targets import Label
 
 
-def combined(target: Label, values: np.ndarray, half_width: float | None = None) -> Value:
-    """One value from those of K models for L conformers of a molecule.
+def aggregated(target: Label, values: np.ndarray, half_width: float | None = None) -> Value:
+    """Mean and standard deviations of the values of K models for L conformers of a molecule.
 
-    A number is the mean of all. What turns with the molecule is the mean over the models for the first conformer, the
-    best one; means over geometries that are turned at will mean nothing.
+    Scalars are averaged over models and conformers. Vectors and tensors are averaged over the models for the first
+    conformer, that of lowest energy: the orientations of conformers are arbitrary.
 
     Args:
-        target: what it is, with the unit of the values.
+        target: with the unit of the values.
         values: (K, L, …).
         half_width: of the interval, in the same unit; None for none.
     """

@@ -6,7 +6,7 @@ import torch
 from lightning import LightningModule, Trainer
 
 from molformer.data.augmentation import PointAugmentation
-from molformer.data.points import CloudOptions, PointCloudDataModule
+from molformer.data.cloud_datamodule import CloudOptions, PointCloudDataModule
 from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
 from molformer.errors import ConfigError, StoreError

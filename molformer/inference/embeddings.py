@@ -1,20 +1,18 @@
-"""Invariant features of molecules or atoms, in the order of the inputs; see `inference.features` for what they are."""
+"""Embeddings: invariant features of molecules or atoms, in the order of the inputs; see `models.features`."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from molformer.data.drafts import draft_folder, writing
 from molformer.data.readers import Entry
 from molformer.errors import ConfigError, InputError
-from molformer.inference.inputs import embedded, listed, policy_of, processes_for, read_inputs
-
-if TYPE_CHECKING:
-    from molformer.inference.predictor import Predictor
+from molformer.inference.batches import BatchRunner
+from molformer.inference.sources import listed, policy_of, processes_for, read_inputs, with_geometries
 
 LEVELS = ("molecule", "atom")
 
@@ -25,7 +23,7 @@ class Embedding:
 
     Args:
         name: the SMILES, or the file and frame.
-        status: see `Prediction.status`; what is out of domain is not looked for.
+        status: see `Prediction.status`; the applicability domain is not tested.
         message: why there are no features; empty if there are.
         features: of the molecule (F,) or of its atoms (n, F); None if the input failed.
     """
@@ -37,7 +35,7 @@ class Embedding:
 
 
 def embeddings(
-    predictor: "Predictor", entries: Iterable[Entry], level: str = "molecule", processes: int = 0
+    runner: BatchRunner, entries: Iterable[Entry], level: str = "molecule", processes: int = 0
 ) -> Iterator[Embedding]:
     """Features of entries as they come, from the first model of a predictor.
 
@@ -46,9 +44,8 @@ def embeddings(
     """
     if level not in LEVELS:
         raise ConfigError(f"level is '{level}'; choose one of {', '.join(LEVELS)}")
-    work = predictor.work
-    for batch in work.batches(embedded(entries, policy_of(predictor.model.domain), processes, 1)):
-        outputs = work.outputs(batch, ())
+    for batch in runner.batches(with_geometries(entries, policy_of(runner.models[0].domain), processes, 1)):
+        outputs = runner.outputs(batch, ())
         for job in batch:
             if job.error is not None:
                 yield Embedding(job.entry.name, job.error.status, str(job.error))
@@ -58,15 +55,15 @@ def embeddings(
 
 
 def embed(
-    predictor: "Predictor", inputs: Any, level: str = "molecule", processes: int | None = None
+    runner: BatchRunner, inputs: Any, level: str = "molecule", processes: int | None = None
 ) -> "np.ndarray | list[np.ndarray | None]":
     """Features of any inputs; see `Predictor.embed`."""
     inputs = listed(inputs)
     workers = processes_for(inputs, processes)
-    found = [row.features for row in embeddings(predictor, read_inputs(inputs), level, workers)]
+    found = [row.features for row in embeddings(runner, read_inputs(inputs), level, workers)]
     if level == "atom":
         return found
-    missing = np.full(predictor.model.num_features, np.nan)
+    missing = np.full(runner.models[0].num_features, np.nan)
     return np.array([missing if features is None else features for features in found])
 
 

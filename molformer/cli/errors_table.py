@@ -7,20 +7,20 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from molformer.training.bootstrap import Interval
-from molformer.training.evaluation import TargetErrors
+from molformer.training.target_errors import TargetErrors
 
 LEGEND = (
-    "MAE: mean absolute error, of a component where there are several; of a class, the share of wrong answers\n"
-    "95 %: bootstrap interval; baseline: the better of one value for all and least squares on the composition"
+    "MAE: mean absolute error over components; of a class, the fraction of wrong predictions\n"
+    "95 %: bootstrap interval; baseline: the better of a constant and a least-squares fit to the composition"
 )
 
 
 def errors_table(errors: Sequence[TargetErrors], title: str) -> Table:
-    """A row a target; columns that say nothing of any target are left out.
+    """Table with a row for each target; empty columns are omitted.
 
     Args:
         errors: of the targets.
-        title: over the table.
+        title: of the table.
     """
     columns = {
         "target": [row.target.name for row in errors],
@@ -46,7 +46,7 @@ def errors_table(errors: Sequence[TargetErrors], title: str) -> Table:
 
 
 def _gain(row: TargetErrors) -> str:
-    """How much larger the error of the baseline is."""
+    """Ratio of the baseline's error to that of the model."""
     return f"{_baseline(row) / row.error:.1f} ×" if row.error and not isnan(_baseline(row)) else ""
 
 

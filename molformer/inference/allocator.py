@@ -1,4 +1,4 @@
-"""What the C library does with memory that is freed between batches."""
+"""Settings of glibc's allocator for batches of varying size."""
 
 import torch
 
@@ -7,7 +7,7 @@ _LARGEST_IN_HEAP = 1 << 25
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep up to 64 MiB of what is freed, instead of giving it back to the system after each layer.
+    """Let glibc retain up to 64 MiB of freed memory, instead of returning it to the system after each layer.
 
     Batches of molecules differ in size, and glibc gives the end of its heap back whenever twice as much is free as the
     largest piece had that was freed so far (mallopt(3), M_MMAP_THRESHOLD); every page then comes back by a page fault.

@@ -10,13 +10,13 @@ import pytest
 from molformer.data.datamodule import MoleculeDataModule
 from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
-from molformer.inference.calibration import Calibration
-from molformer.inference.domain import multiplicity
 from molformer.models import PropertyModel
-from molformer.training import calibrating
-from molformer.training.calibrating import calibrate_run
 from molformer.training.config import TrainingConfig
 from molformer.training.run import train
+from molformer.uncertainty import fit
+from molformer.uncertainty.applicability import multiplicity
+from molformer.uncertainty.calibration import Calibration
+from molformer.uncertainty.fit import calibrate_run
 from tests.helpers import small_config
 
 
@@ -43,7 +43,7 @@ def test_a_run_leaves_a_calibration_of_its_best_model(run, ions):
     assert len(found.distances) == 20
 
 
-def test_the_card_says_how_often_the_intervals_held_the_truth(run):
+def test_the_card_states_the_empirical_coverage(run):
     width = Calibration.load(run.model).half_widths["size"]
     with open(run.folder / "test_predictions.csv") as file:
         rows = list(csv.DictReader(file))
@@ -55,13 +55,13 @@ def test_the_card_says_how_often_the_intervals_held_the_truth(run):
 def test_multiplicities_are_those_that_a_prediction_looks_at(ions):
     data = MoleculeDataModule(ions, ["size"])
     expected = [multiplicity(data.store[int(index)]) for index in data.split.train]
-    assert calibrating._multiplicities(data).tolist() == expected
+    assert fit._multiplicities(data).tolist() == expected
 
 
 def test_the_cost_is_bounded(run, ions, monkeypatch):
-    monkeypatch.setattr(calibrating, "POOL", 30)
-    monkeypatch.setattr(calibrating, "REFERENCES", 12)
-    monkeypatch.setattr(calibrating, "MOST", 15)
+    monkeypatch.setattr(fit, "POOL", 30)
+    monkeypatch.setattr(fit, "REFERENCES", 12)
+    monkeypatch.setattr(fit, "MOST", 15)
     data = MoleculeDataModule(ions, ["size"])
     looked_at, loader = [], data.loader
     monkeypatch.setattr(data, "loader", lambda indices: looked_at.append(indices) or loader(indices))
@@ -79,11 +79,11 @@ def test_rare_formulas_are_looked_at_first(tmp_path):
     structures = [Structure(kind, pos, labels={"size": 1.0}) for kind in kinds]
     store = write_store(tmp_path / "store", structures, [Label("size", "eV", "intensive")])
     data = MoleculeDataModule(store, ["size"])
-    counts = calibrating._formula_counts(data)
+    counts = fit._formula_counts(data)
     rare = np.array([kinds[index][0] == 8 for index in data.split.train])
     assert set(counts[rare]) == {rare.sum()}
     assert set(counts[~rare]) == {(~rare).sum()}
-    sample = calibrating._sample(data.split.train, 160, np.random.default_rng(0), counts)
+    sample = fit._sample(data.split.train, 160, np.random.default_rng(0), counts)
     assert len(set(sample)) == 160
     assert set(sample) <= set(data.split.train)
     assert np.isin(data.split.train[rare], sample).sum() > 0.9 * rare.sum()

@@ -1,7 +1,7 @@
-"""Invariant features: what the encoder knows of an atom or a molecule, whichever way it is turned.
+"""Rotation-invariant features of atoms and molecules, from the equivariant features of the encoder.
 
-Of each atom: its C features of degree 0, then the norms of those of degrees 1 … lmax. Of a molecule: their mean over
-its atoms. Letters: N nodes, M = (lmax+1)² components, C channels, F = C (lmax+1) features, B graphs.
+Of an atom: its C features of degree 0, then the norms of those of degrees 1 … lmax. Of a molecule: the mean over its
+atoms. Letters: N nodes, M = (lmax+1)² components, C channels, F = C (lmax+1) features, B graphs.
 """
 
 import torch

@@ -5,15 +5,17 @@ import pytest
 import torch
 
 import molformer
+from molformer.cli.rows import interval_line
 from molformer.data.conformers import embed_smiles
 from molformer.data.structure import Label
 from molformer.errors import ModelError
 from molformer.graph import GraphBatch
 from molformer.inference import Predictor
-from molformer.inference.calibration import FILE, Calibration, calibrate, coverage, half_width
-from molformer.inference.forward import run
-from molformer.inference.table import interval_line
 from molformer.models import Domain, PropertyModel
+from molformer.models.forward import run
+from molformer.uncertainty.calibration import FILE, Calibration
+from molformer.uncertainty.conformal import coverage, half_width
+from molformer.uncertainty.fit import calibrate
 from tests.helpers import moved, random_structure, small_config
 
 TARGETS = [
@@ -58,7 +60,7 @@ def test_the_half_width_is_the_quantile_of_split_conformal_prediction():
     assert half_width(errors[:8], 0.9) == np.inf
 
 
-def test_intervals_hold_as_much_of_the_truth_as_they_promise(model, calibration):
+def test_intervals_have_their_nominal_coverage(model, calibration):
     assert calibration.half_widths["gap"] == pytest.approx(0.5 * 1.645, rel=0.15)
     assert calibration.half_widths["charges"] == pytest.approx(0.1, rel=1e-3)
     assert set(calibration.half_widths) == {"gap", "charges"}  # no labels of dipoles; none for classes
@@ -183,7 +185,7 @@ def test_the_screen_has_one_line_for_all_intervals(model, calibration):
     width = 1000 * calibration.half_widths["gap"]
     line = f"90 % intervals: gap ±{width:.2g} meV"
     assert interval_line(rows[:1], rows.targets) == line
-    assert interval_line(rows, rows.targets) == f"{line}; none where a geometry is of another origin than in training"
+    assert interval_line(rows, rows.targets) == f"{line}; none for geometries of another origin than in training"
     assert interval_line(rows[1:], rows.targets) == ""
 
 

@@ -1,4 +1,4 @@
-"""PointCloudDataModule: from a store of point clouds to batches of graphs for training."""
+"""PointCloudDataModule: training, validation and test batches of a store of point clouds."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,17 +19,17 @@ class PointCloudDataModule(StoreDataModule):
 
     Args:
         store: a `StructureStore` or its path.
-        target: name of the label to learn; the split keeps the share of each class, if it is one of whole clouds.
-        options: what becomes of a cloud; the augmentation is for the training part alone.
-        split: share of the clouds in training, validation and test.
-        batch_size: clouds a batch, over all processes together.
+        target: name of the label to predict; if it is a class of clouds, the split is stratified by it.
+        options: preprocessing; the augmentation is applied to the training part only.
+        split: fractions of the clouds in training, validation and test part.
+        batch_size: clouds per batch, over all processes.
         epoch_size: clouds of an epoch, 0 for the whole training part.
-        seed: of the split, the order of the batches and all that is drawn for a cloud.
-        workers: processes that prepare batches; 0 does it in the training process.
+        seed: of the split, shuffling, sampling and augmentation.
+        workers: number of data-loading processes; 0 for none.
 
     Raises:
         StoreError: the store is missing or lacks the target.
-        ConfigError: the split does not fit.
+        ConfigError: the split is invalid.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class PointCloudDataModule(StoreDataModule):
         self.options = options or CloudOptions()
 
     def dataset(self, indices: np.ndarray, training: bool) -> PointCloudDataset:
-        """Gives a batch for a list of (epoch, place in `indices`)."""
+        """Dataset indexed by lists of (epoch, position in `indices`)."""
         options = self.options if training else replace(self.options, augmentation=None)
         return PointCloudDataset(self.store, indices, self.targets, options, self.seed)
 
     def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
-        """Which places of `indices` stand together."""
+        """Batch sampler of positions in `indices`."""
         return EpochBatches(
             len(indices),
             self.batch_size,

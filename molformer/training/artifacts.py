@@ -1,6 +1,6 @@
-"""What is left of a run or an evaluation: predictions as tables, and pictures.
+"""Artifacts of a run or an evaluation: tables of predictions, and plots.
 
-Every file appears whole or not at all.
+Files are written atomically.
 """
 
 import csv
@@ -14,10 +14,10 @@ import numpy as np
 
 from molformer.data.drafts import plain_field, writing
 from molformer.data.store import StructureStore
-from molformer.data.structure import Label
 from molformer.errors import TrainingError
-from molformer.training.evaluation import Predicted, TargetErrors
+from molformer.targets import Label
 from molformer.training.monitor import read_metrics
+from molformer.training.target_errors import Predicted, TargetErrors
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 def write_predictions(
     folder: Path, predicted: Predicted, targets: Sequence[Label], store: StructureStore, indices: np.ndarray
 ) -> None:
-    """Write `test_predictions.csv`, a row a structure, and `test_predictions.npz` for targets of atoms.
+    """Write `test_predictions.csv`, a row for each structure, and `test_predictions.npz` for per-atom targets.
 
     Args:
-        folder: where to.
-        predicted: of the structures `indices`, in their order.
-        targets: what was predicted.
+        folder: for the output.
+        predicted: of the structures `indices`, in order.
+        targets: predicted targets.
         store: the structures.
         indices: rows of the store.
 
@@ -85,13 +85,13 @@ def write_plots(
     """Write `plots/parity_TARGET.png` and `plots/learning_curve.png`; without matplotlib, nothing.
 
     Args:
-        folder: in which the folder `plots` is to be.
+        folder: parent of the folder `plots`.
         predicted: predictions and labels.
         errors: of the targets; classes have no parity plot.
         metrics: `metrics.csv` of a run, or None for no learning curve.
 
     Returns:
-        The files that were written.
+        The written files.
     """
     if importlib.util.find_spec("matplotlib") is None:
         logger.info("no plots: matplotlib is not installed")

@@ -1,4 +1,4 @@
-"""One pass of a model over some structures: values of the targets and invariant features, as arrays.
+"""Forward pass without training: values of targets and invariant features.
 
 Letters: n atoms, F invariant features.
 """
@@ -11,18 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molformer.data.structure import Label, Structure
 from molformer.graph import GraphBatch
-from molformer.inference.features import invariant_features
+from molformer.models.features import invariant_features
 from molformer.models.property import PropertyModel
+from molformer.structure import Structure
+from molformer.targets import Label
 
 FEW_ATOMS = 64
-"""Up to so many atoms are computed in one thread: waiting for others takes longer than their work."""
+"""Batches of up to this number of atoms use one thread, as synchronisation would take longer than the computation."""
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What a model gives for one structure.
+    """Output of a model for one structure.
 
     Args:
         values: by target name, see `Value.value`; in the units of the model.
@@ -34,7 +35,7 @@ class Output:
 
 
 def run(model: PropertyModel, structures: Sequence[Structure], targets: Sequence[Label]) -> list[Output]:
-    """Values of some targets, and features, of structures that the model can take; in their order."""
+    """Outputs for some targets of each structure, in order."""
     bare = [structure.annotated(labels={}) for structure in structures]
     parameter = model.encoder.species.weight
     graph = GraphBatch.from_structures(bare, parameter.dtype).to(parameter.device)
@@ -52,7 +53,7 @@ def run(model: PropertyModel, structures: Sequence[Structure], targets: Sequence
 
 
 def run_graph(model: PropertyModel, graph: GraphBatch, targets: Sequence[Label]) -> tuple[Mapping[str, Tensor], Tensor]:
-    """Values of some targets, probabilities for classes, and features (N, M, C) of a batch on the model's device."""
+    """Values of some targets (probabilities of classes) and features (N, M, C) of a batch on the model's device."""
     derived = model.derived
     differentiates = any(target in derived for target in targets)
     with torch.inference_mode(not differentiates), torch.no_grad():
@@ -72,7 +73,7 @@ def run_graph(model: PropertyModel, graph: GraphBatch, targets: Sequence[Label])
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Compute in so many threads of the processor."""
+    """Context in which torch uses this number of CPU threads."""
     before = torch.get_num_threads()
     if count == before:
         yield

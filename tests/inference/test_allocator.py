@@ -8,7 +8,7 @@ import pytest
 
 PIECE = """
 import torch
-from molformer.inference.memory import keep_freed_memory
+from molformer.inference.allocator import keep_freed_memory
 {first}
 piece = torch.empty(20 << 20, dtype=torch.uint8)
 heap = next(line.split()[0] for line in open("/proc/self/maps") if line.endswith("[heap]\\n"))
@@ -24,6 +24,6 @@ def is_in_the_heap(first):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other habits")
-def test_large_pieces_come_from_memory_that_is_kept():
+def test_large_allocations_reuse_freed_memory():
     assert not is_in_the_heap("")
     assert is_in_the_heap("keep_freed_memory()")

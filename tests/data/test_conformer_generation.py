@@ -14,9 +14,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from molformer.data import embedding, geometry_cache, workers
+from molformer.data import conformer_generation, geometry_cache, workers
+from molformer.data.conformer_generation import with_geometry
 from molformer.data.conformers import ConformerPolicy, embed_smiles
-from molformer.data.embedding import with_geometry
 from molformer.data.geometry_cache import GeometryCache
 from molformer.data.readers import Entry
 from molformer.data.structure import Structure
@@ -181,7 +181,7 @@ def test_entries_are_read_only_a_window_ahead():
         names = [next(made).name for _ in range(60)]
         made.close()
         assert names == [str(row) for row in range(60)]
-        assert len(read) - 60 <= processes * embedding.CHUNK * (embedding.WINDOW + 1)
+        assert len(read) - 60 <= processes * conformer_generation.CHUNK * (conformer_generation.WINDOW + 1)
 
 
 def test_entries_that_need_nothing_start_no_process(monkeypatch):
@@ -214,8 +214,8 @@ def test_a_worker_that_is_killed_while_it_is_idle_is_replaced():
 
 
 def test_a_time_out_reaches_the_row(monkeypatch):
-    monkeypatch.setattr(embedding, "outcome_of", _hang_at_ethane)
-    monkeypatch.setattr(embedding, "time_limit", lambda policy: 1.0)
+    monkeypatch.setattr(conformer_generation, "outcome_of", _hang_at_ethane)
+    monkeypatch.setattr(conformer_generation, "time_limit", lambda policy: 1.0)
     made = list(with_geometry(entries(["C", "CC", "O"]), processes=1))
     assert [entry.structure is not None for entry in made] == [True, True, False, True, False]
     assert str(made[2].error).startswith("set.csv, line 2: 'CC' could not be embedded in 3-D (it took more than 1 s)")
@@ -285,7 +285,7 @@ def test_idle_workers_wait_for_another_pool_of_the_same_function_and_limit(monke
 SCRIPT = """
     import signal
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
-    from molformer.data.embedding import with_geometry
+    from molformer.data.conformer_generation import with_geometry
     from molformer.data.readers import Entry
     for entry in with_geometry((Entry("x", smiles="CC(=O)Nc1ccc(O)cc1") for _ in iter(int, 1)), processes=2):
         print(entry.structure.formula, flush=True)
@@ -324,7 +324,8 @@ def children(parent):
 
 def test_two_programs_may_fill_one_cache_at_once(tmp_path):
     code = (
-        "import sys; from molformer.data.embedding import with_geometry; from molformer.data.readers import Entry; "
+        "import sys; from molformer.data.conformer_generation import with_geometry; "
+        "from molformer.data.readers import Entry; "
         "list(with_geometry([Entry(s, smiles=s) for s in ('C', 'CC', 'C1#CC1', 'CCO')], cache=sys.argv[1]))"
     )
     programs = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(2)]
@@ -352,7 +353,7 @@ def test_a_program_that_an_error_ends_does_end():
     """What it leaves is only cleared away when no thread can be started any more, as none is for a spare worker."""
     code = textwrap.dedent(
         """
-        from molformer.data.embedding import with_geometry
+        from molformer.data.conformer_generation import with_geometry
         from molformer.data.readers import Entry
 
         entries = with_geometry([Entry(name, smiles="CCO") for name in "abcdef"], processes=2)

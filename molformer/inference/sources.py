@@ -1,28 +1,26 @@
-"""From whatever a user gives to entries with geometries, and how they are made for a model."""
+"""Inputs of a prediction (SMILES, files, structures, objects of RDKit and ASE) as entries with geometries."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from molformer.data.conformer_generation import with_geometry
 from molformer.data.conformers import ConformerPolicy
-from molformer.data.embedding import with_geometry
 from molformer.data.readers import Entry, ReadOptions, is_file, library_of, read_input
-from molformer.data.structure import Structure
 from molformer.errors import ConfigError, InputError
+from molformer.inference.batches import BatchRunner
 from molformer.models.domain import Domain
-
-if TYPE_CHECKING:
-    from molformer.inference.predictor import Predictor
+from molformer.structure import Structure
 
 MANY = 64
-"""Inputs from which on conformers are made by processes of their own."""
+"""Number of inputs from which on conformers are generated in worker processes."""
 
 
 def listed(inputs: Any) -> Sequence[Any] | Iterable[Any]:
-    """The inputs as something to iterate over; a single one is no sequence, although a text is one of letters."""
+    """The inputs as an iterable; a single input, such as a SMILES, becomes a list."""
     single = isinstance(inputs, str | Path | Structure) or library_of(inputs)
     return [inputs] if single else inputs
 
@@ -33,7 +31,7 @@ def read_inputs(inputs: Iterable[Any], options: ReadOptions | None = None) -> It
 
 
 def read_lines(stream: Iterable[bytes], name: str = "standard input") -> Iterator[Entry]:
-    """Entries of SMILES that come line by line, as in a `.smi` file; each as soon as its line is there."""
+    """Entries of a stream of SMILES lines, as in a `.smi` file, without read-ahead."""
     for number, raw in enumerate(stream, start=1):
         where = f"{name}, line {number}"
         try:
@@ -48,7 +46,7 @@ def read_lines(stream: Iterable[bytes], name: str = "standard input") -> Iterato
 
 
 def processes_for(inputs: Iterable[Any], asked: int | None) -> int:
-    """Worker processes for conformers: as asked, or all cores where there may be many molecules."""
+    """Number of worker processes for conformers: as requested, or all cores if there may be many molecules."""
     if asked is not None:
         return asked
     many = not isinstance(inputs, Sequence) or len(inputs) >= MANY
@@ -57,7 +55,7 @@ def processes_for(inputs: Iterable[Any], asked: int | None) -> int:
 
 
 def policy_of(domain: Domain, conformers: int = 1, policy: ConformerPolicy | None = None) -> ConformerPolicy:
-    """How geometries are made: as they were for the training, where the model says so.
+    """Policy of conformer generation: by default that of the training set of the model.
 
     Raises:
         ConfigError: the number of conformers is not positive.
@@ -70,22 +68,24 @@ def policy_of(domain: Domain, conformers: int = 1, policy: ConformerPolicy | Non
     return policy if policy.num_conformers >= conformers else replace(policy, num_conformers=conformers)
 
 
-def embedded(entries: Iterable[Entry], policy: ConformerPolicy, processes: int, conformers: int) -> Iterator[Entry]:
-    """Entries with their geometries, as many as asked for."""
+def with_geometries(
+    entries: Iterable[Entry], policy: ConformerPolicy, processes: int, conformers: int
+) -> Iterator[Entry]:
+    """Entries with at most this number of conformers."""
     for entry in with_geometry(entries, policy, processes, every=conformers > 1):
         yield replace(entry, conformers=entry.conformers[: conformers - 1]) if entry.conformers else entry
 
 
-def structure_of(predictor: "Predictor", molecule: Any) -> Structure:
-    """The one structure that a model is to look into.
+def structure_of(runner: BatchRunner, molecule: Any) -> Structure:
+    """The structure of a single molecule, with coordinates.
 
     Raises:
-        MolformerError: it is not one molecule, or the model cannot take it.
+        MolformerError: it is not one molecule, or is not supported by the model.
     """
-    entries = list(embedded(read_inputs(listed(molecule)), policy_of(predictor.model.domain), 0, 1))
+    entries = list(with_geometries(read_inputs(listed(molecule)), policy_of(runner.models[0].domain), 0, 1))
     if len(entries) != 1:
         raise InputError(f"one molecule at a time, and there are {len(entries)}")
-    job = predictor.work.job(entries[0])
+    job = runner.job(entries[0])
     if job.error is not None:
         raise job.error
     return job.structures[0]

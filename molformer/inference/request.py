@@ -1,21 +1,21 @@
-"""Question: which targets are wanted, in which units, and how doubts about them are measured."""
+"""PredictionRequest: the targets to predict and their output units."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from molformer import units
-from molformer.data.structure import Label
 from molformer.errors import ConfigError, UnitError
+from molformer.targets import Label
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked of a model.
+class PredictionRequest:
+    """Targets and output units of a prediction.
 
     Args:
-        targets: those of the model that are wanted.
-        shown: the same, with the units in which values are given.
-        factors: from the model's units to those.
+        targets: to predict, with the units of the model.
+        shown: the same targets, with the output units.
+        factors: conversion factors from the units of the model to the output units.
     """
 
     targets: tuple[Label, ...]
@@ -25,13 +25,13 @@ class Question:
     @classmethod
     def of(
         cls, known: Sequence[Label], names: Sequence[str] = (), unit: str | Mapping[str, str] | None = None
-    ) -> "Question":
-        """The question about some targets of a model.
+    ) -> "PredictionRequest":
+        """A request for some targets of a model.
 
         Args:
             known: the targets of the model.
-            names: of the wanted ones, each once; all if empty.
-            unit: of single targets by their names; or one unit, in which all targets that it can measure are given.
+            names: of the targets to predict; all if empty.
+            unit: output units by target name; or one unit, used for all targets of its dimension.
 
         Raises:
             ConfigError: there is no such target.
