@@ -21,11 +21,11 @@ from torch.nn import functional
 
 from molformer.errors import ModelError
 from molformer.models.config import SE3TransformerConfig
-from molformer.models.paper import PaperTransformer
 from molformer.models.property import PropertyModel
+from molformer.models.published import PaperTransformer
+from molformer.models.published.block import LinearSelfInteraction, NormNonlinearity, PaperAttention
+from molformer.models.published.pairwise import PairwiseConvolution, RadialNet
 from molformer.nn.linear import DegreeLinear
-from molformer.nn.pairwise import PairwiseConvolution, RadialNet
-from molformer.nn.paper import LinearSelfInteraction, NormNonlinearity, PaperAttention
 from molformer.nn.readout import Pooling, ScalarHead
 from molformer.so3 import kernel_to_frame
 from molformer.targets import Label

@@ -8,7 +8,7 @@ from molformer.errors import ConfigError
 from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.encoder import SE3Transformer
-from molformer.models.paper import PaperTransformer
+from molformer.models.published import PaperTransformer
 from molformer.nn.readout import Head, Pooling
 from molformer.targets import HeadOptions, Label
 

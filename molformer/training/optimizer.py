@@ -12,7 +12,8 @@ from torch import nn
 
 from molformer.errors import ConfigError
 from molformer.models.base import Encoder
-from molformer.nn import EquivariantRMSNorm, NormNonlinearity
+from molformer.models.published.block import NormNonlinearity
+from molformer.nn import EquivariantRMSNorm
 
 _LEFT_ALONE = (EquivariantRMSNorm, NormNonlinearity, nn.Embedding, nn.LayerNorm)
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from molformer.models.published.pairwise import PairwiseConvolution, Rows, frame_rows
 from molformer.nn.edges import Edges
 from molformer.nn.linear import DegreeLinear
-from molformer.nn.pairwise import PairwiseConvolution, Rows, frame_rows
 from molformer.so3 import degree_of_component, num_components
 from molformer.so3.components import degree_slice
 

@@ -6,9 +6,8 @@ from math import sqrt
 import pytest
 import torch
 
-from molformer.nn import PairwiseConvolution
-from molformer.nn.pairwise import frame_rows
-from molformer.nn.paper import NormNonlinearity, by_row
+from molformer.models.published.block import NormNonlinearity, by_row
+from molformer.models.published.pairwise import PairwiseConvolution, frame_rows
 from molformer.so3 import frame_order, kernel_to_frame, num_components, spherical_harmonics, wigner_3j
 from molformer.so3.components import degree_slice
 from tests.helpers import embedded_edges, moved, random_graph, rotation_and_matrix

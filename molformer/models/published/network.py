@@ -16,11 +16,7 @@ from molformer.errors import InputError
 from molformer.graph import GraphBatch
 from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
-from molformer.nn.edges import Edges
-from molformer.nn.length_edges import LengthEmbedding
-from molformer.nn.linear import DegreeLinear
-from molformer.nn.pairwise import PairwiseConvolution, frame_rows
-from molformer.nn.paper import (
+from molformer.models.published.block import (
     AttentiveSelfInteraction,
     LinearSelfInteraction,
     NormNonlinearity,
@@ -28,6 +24,10 @@ from molformer.nn.paper import (
     PaperBlock,
     by_row,
 )
+from molformer.models.published.edges import LengthEmbedding
+from molformer.models.published.pairwise import PairwiseConvolution, frame_rows
+from molformer.nn.edges import Edges
+from molformer.nn.linear import DegreeLinear
 from molformer.so3 import num_components
 
 
