@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-notebooks lint types data notebooks pictures bench fuzz soak bench-peers clean
+.PHONY: help install demo test test-slow test-notebooks lint types data notebooks pictures bench fuzz soak bench-peers mutation clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -74,6 +74,13 @@ soak: install  ## the server under unfair load, and programs that are killed; so
 
 bench-peers: install  ## environments of the packages that `bench` compares with, 5 GB under ~/.cache/molformer
 	PYTHON=$(CURDIR)/$(PYTHON) TORCH="$(TORCH)" bash benchmarks/peers/install.sh
+
+mutation: install  ## mutation testing of the core, some hours; see tests/mutation.toml
+	$(PYTHON) -m pip install --quiet cosmic-ray
+	mkdir -p build
+	$(VENV)/bin/cosmic-ray init tests/mutation.toml build/mutation.sqlite
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/cosmic-ray exec tests/mutation.toml build/mutation.sqlite
+	$(VENV)/bin/cr-report build/mutation.sqlite | tail -n 3
 
 clean:  ## remove what was built, not what was trained
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
