@@ -36,6 +36,7 @@ def import_(
     add_hydrogens: Annotated[
         bool, typer.Option("--add-hydrogens", help="To 3-D SDF, MOL2 and PDB that lack them.")
     ] = False,
+    bonds: Annotated[str, typer.Option(help="given, or perceive them for 3-D molecules without.")] = "given",
     points: Annotated[int, typer.Option(help="Points sampled from a mesh.")] = 1024,
     processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
     cache: Annotated[bool, typer.Option(help="Keep geometries from one import to the next.")] = True,
@@ -72,7 +73,7 @@ def import_(
             )
         else:
             options = ReadOptions((), smiles_column, delimiter, points=points, seed=seed, add_hydrogens=add_hydrogens)
-            options = replace(options, targets=parse_targets(target, inputs, options))
+            options = replace(options, targets=parse_targets(target, inputs, options), bonds=bonds)  # type: ignore[arg-type]
             result = import_inputs(inputs, output, options, policy, workers, progress=row, cache=kept)
     console.print(f"Wrote {len(result.store)} structures to {result.store.path}")
     if result.record is not None:

@@ -5,11 +5,12 @@ makes and a store keeps; tensors begin with `GraphBatch`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
+from molformer.data.molecular_graph import MolecularGraph
 from molformer.elements import MAX_NUMBER, formula
 from molformer.errors import InputError
 from molformer.targets.label import Label as Label
@@ -32,7 +33,7 @@ class Structure:
         numbers: atomic numbers (n,); any sequence of integers.
         pos: positions (n, 3), Å; anything that numpy takes as an array.
         charge: total charge, e.
-        spin: multiplicity 2S+1.
+        spin: multiplicity 2S+1; where it is 1 and the number of electrons is odd, it becomes 2.
         cell: lattice vectors as rows (3, 3), Å, or None where nothing is periodic.
         pbc: which of them are periodic.
         features: further numbers of each atom or point (n, F), such as normals or colours; F may be 0.
@@ -41,6 +42,7 @@ class Structure:
         geometry: where the positions come from: `given`, or the policy that made them.
         group: structures of one group (geometries of one molecule) stay on one side of a split.
         labels: values by label name; numbers (), vectors (3,), per atom (n,) or (n, 3); NaN where missing.
+        molecular_graph: bonds and chemistry of the atoms, where the source has them.
 
     Raises:
         InputError: shapes do not fit, a position is not finite, a number is not an element, or molecule or cell have
@@ -64,6 +66,7 @@ class Structure:
     geometry: str = "given"
     group: int = -1
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    molecular_graph: MolecularGraph | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "numbers", np.asarray(self.numbers, dtype=np.int64))
@@ -74,6 +77,9 @@ class Structure:
             object.__setattr__(self, "features", np.asarray(self.features, dtype=np.float64))
         object.__setattr__(self, "labels", _as_arrays(self.labels))
         self._check()
+        absent = self.molecular_graph.absent_hydrogens(self.numbers) if self.molecular_graph is not None else 0
+        electrons = int(self.numbers.sum()) + absent - self.charge
+        object.__setattr__(self, "spin", max(self.spin, 1 + electrons % 2))
 
     def annotated(
         self,
@@ -115,6 +121,26 @@ class Structure:
             self._check_cell(where)
         if self.features is not None and self.features.shape[:-1] != (len(self),):
             raise InputError(f"{where}features of shape {self.features.shape} do not fit {len(self)} atoms; use (n, F)")
+        graph = self.molecular_graph
+        if graph is not None and (len(graph) != len(self) or not graph.bonds.max(initial=-1) < len(self)):
+            raise InputError(f"{where}a molecular graph of {len(graph)} atoms does not fit {len(self)} atoms")
+
+    def select(self, atoms: np.ndarray) -> Self:
+        """Some of its atoms, in the order of their indices (k,), without labels: only their kinds say which fit.
+
+        Example:
+            >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+            >>> water.select([1, 0]).numbers.tolist()
+            [1, 8]
+        """
+        return replace(
+            self,
+            numbers=self.numbers[atoms],
+            pos=self.pos[atoms],
+            features=None if self.features is None else self.features[atoms],
+            molecular_graph=None if self.molecular_graph is None else self.molecular_graph.select(atoms),
+            labels={},
+        )
 
     def _check_cell(self, where: str) -> None:
         cell = self.cell

@@ -36,6 +36,10 @@ class GraphBatch:
         pbc: which lattice vectors are periodic (B, 3); None if no graph is.
         shift: cells that each edge crosses (E, 3); None if no graph is periodic.
         edge_features: numbers of each edge that is given (E, F), for models that take some.
+        spin: multiplicity 2S+1 of each graph (B,); None counts as 1.
+        atom_features: of the molecular graph (N, 6), see `data.molecular_graph`; None if no structure has one.
+        bonds: pairs of nodes (b, 2), each bond once, or None.
+        bond_features: of each bond (b, 3), or None.
 
     Example:
         >>> from molformer.data.structure import Structure
@@ -57,6 +61,10 @@ class GraphBatch:
     pbc: Tensor | None = None
     shift: Tensor | None = None
     edge_features: Tensor | None = None
+    spin: Tensor | None = None
+    atom_features: Tensor | None = None
+    bonds: Tensor | None = None
+    bond_features: Tensor | None = None
 
     @classmethod
     def from_structures(cls, structures: Sequence["Structure"], dtype: torch.dtype = torch.float32) -> Self:
@@ -83,7 +91,9 @@ class GraphBatch:
             charge=torch.tensor([structure.charge for structure in structures], dtype=dtype),
             labels=labels,
             features=_features(structures, dtype),
+            spin=torch.tensor([structure.spin for structure in structures]),
             **_cells(structures, dtype),
+            **_molecular_graphs(structures),
         )
 
     @property
@@ -144,6 +154,15 @@ def _cells(structures: Sequence["Structure"], dtype: torch.dtype) -> dict[str, T
     cells = [np.zeros((3, 3)) if structure.cell is None else structure.cell for structure in structures]
     pbc = [(False,) * 3 if structure.cell is None else structure.pbc for structure in structures]
     return {"cell": torch.from_numpy(np.stack(cells)).to(dtype), "pbc": torch.tensor(pbc)}
+
+
+def _molecular_graphs(structures: Sequence["Structure"]) -> dict[str, Tensor]:
+    graphs = [structure.molecular_graph for structure in structures]
+    first = next((graph for graph in graphs if graph is not None), None)
+    if first is None:
+        return {}
+    whole = first.joined([graph or first.unknown(len(each)) for graph, each in zip(graphs, structures, strict=True)])
+    return {name: torch.from_numpy(value) for name, value in vars(whole).items()}
 
 
 def _features(structures: Sequence["Structure"], dtype: torch.dtype) -> Tensor | None:

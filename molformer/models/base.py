@@ -15,6 +15,7 @@ from molformer.graph import GraphBatch, knn_edges, radius_edges
 from molformer.kernels import Dispatcher, Kernels, check_kernels
 from molformer.models.config import SE3TransformerConfig
 from molformer.nn.attention import SE3Attention
+from molformer.nn.chemistry import AtomEmbedding, StateEmbedding
 from molformer.nn.edges import Edges
 from molformer.nn.inputs import NodeInputs
 from molformer.so3 import num_components
@@ -39,6 +40,10 @@ class Encoder(nn.Module, ABC):
         self.species = nn.Embedding(MAX_NUMBER + 1, config.channels)
         given = config.all_vectors, config.input_numbers
         self.inputs = NodeInputs(config.lmax, *given, config.channels) if any(given) else None
+        chirality = config.group == "SE(3)"
+        self.chemistry = nn.ModuleList([AtomEmbedding(config.channels, chirality)] if config.molecular_graph else [])
+        if config.charge_and_spin:
+            self.chemistry.append(StateEmbedding(config.channels))
 
     @abstractmethod
     def forward(self, graph: GraphBatch, x: Tensor | None = None) -> Tensor:
@@ -57,9 +62,11 @@ class Encoder(nn.Module, ABC):
         """Frames, radial features and envelopes of all edges."""
 
     def embed_nodes(self, graph: GraphBatch) -> Tensor:
-        """Features (N, M, C) of the species, zero but for degree 0, and of further inputs if there are any."""
-        scalars = self.species(graph.numbers)[:, None]
-        x = functional.pad(scalars, (0, 0, 0, num_components(self.config.lmax) - 1))
+        """Features (N, M, C) of species and chemistry, zero but for degree 0, and of further inputs if there are."""
+        scalars = self.species(graph.numbers)
+        for embedding in self.chemistry:
+            scalars = scalars + embedding(graph)
+        x = functional.pad(scalars[:, None], (0, 0, 0, num_components(self.config.lmax) - 1))
         given = self.given(graph)
         return x if self.inputs is None or given is None else x + self.inputs(*given)
 

@@ -13,6 +13,7 @@ from molformer.kernels import Dispatcher
 from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
 from molformer.nn.attention import SE3Attention
+from molformer.nn.chemistry import BondEmbedding, DropGraph
 from molformer.nn.edges import EdgeEmbedding, Edges
 from molformer.nn.feed_forward import GatedFeedForward
 from molformer.nn.full_kernel import FullConvolution
@@ -70,12 +71,15 @@ class SE3Transformer(Encoder):
         self.out_lmax, self.out_channels = config.lmax, config.channels
         given = config.all_vectors, config.input_numbers
         self.edges = EdgeEmbedding(config.lmax, config.cutoff, config.basis_size, config.edge_features, *given)
+        self.drop_graph = DropGraph(config.drop_graph)
+        self.bonds = BondEmbedding(config.edge_features) if config.molecular_graph else None
         rates = [config.stochastic_depth * layer / config.num_layers for layer in range(1, config.num_layers + 1)]
         self.blocks = nn.ModuleList(SE3TransformerBlock(config, rate) for rate in rates)
         self.norm = EquivariantRMSNorm(config.lmax, config.channels)
 
     def forward(self, graph: GraphBatch, x: Tensor | None = None) -> Tensor:
         """Node features of a batch of graphs; see `Encoder.forward`."""
+        graph = self.drop_graph(graph)
         edges = self.embed_edges(graph)
         features = self.embed_nodes(graph)
         if x is not None:
@@ -87,7 +91,9 @@ class SE3Transformer(Encoder):
     def embed_edges(self, graph: GraphBatch) -> Edges:
         """Frames, radial features and envelopes of all edges."""
         graph = graph.sorted_by_dst()
-        return self.edges(graph.numbers, *self.edge_vectors(graph), self.given(graph))
+        src, dst, edge_vec = self.edge_vectors(graph)
+        bonds = None if self.bonds is None else self.bonds(graph, src, dst)
+        return self.edges(graph.numbers, src, dst, edge_vec, self.given(graph), bonds)
 
 
 def _convolution(config: SE3TransformerConfig) -> EdgeConvolution:

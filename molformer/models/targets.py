@@ -84,6 +84,17 @@ def check_targets(targets: Sequence[Label], lmax: int, forces: ForcesFrom) -> No
             raise ConfigError(f"target '{target.name}' of kind '{target.kind}' needs lmax of at least {needed}")
 
 
+def check_hydrogens(targets: Sequence[Label], config: SE3TransformerConfig) -> None:
+    """Refuse targets that need all atoms where hydrogens are none.
+
+    Raises:
+        ConfigError: a target has values for each atom, or is a derivative.
+    """
+    for target in targets:
+        if config.hydrogens == "implicit" and (target.per_node or target.target_kind.derivative):
+            raise ConfigError(f"target '{target.name}' of kind '{target.kind}' needs all atoms: hydrogens 'explicit'")
+
+
 def needed_degree(targets: Sequence[Label], forces: ForcesFrom) -> int:
     """Highest degree of the features that the targets are read from."""
     derived = derived_targets(targets, forces)

@@ -92,7 +92,13 @@ class EdgeEmbedding(nn.Module):
         self.inputs = EdgeInputs(vectors, scalars, features) if vectors or scalars else None
 
     def forward(
-        self, species: Tensor, src: Tensor, dst: Tensor, edge_vec: Tensor, inputs: tuple[Tensor, Tensor] | None = None
+        self,
+        species: Tensor,
+        src: Tensor,
+        dst: Tensor,
+        edge_vec: Tensor,
+        inputs: tuple[Tensor, Tensor] | None = None,
+        bonds: Tensor | None = None,
     ) -> Edges:
         """Embed edges.
 
@@ -102,6 +108,7 @@ class EdgeEmbedding(nn.Module):
             dst: receiving nodes (E,), ascending.
             edge_vec: pos[dst] - pos[src] (E, 3), Å.
             inputs: vectors (N, V, 3) and scalars (N, S) of the nodes, if there are any.
+            bonds: features of what lies between the ends in the molecular graph (E, F), if they are inputs.
         """
         length, direction, zero = polar(edge_vec)
         with full_precision(edge_vec.device.type):
@@ -110,6 +117,8 @@ class EdgeEmbedding(nn.Module):
         if self.inputs is not None:
             assert inputs is not None
             ends = ends + self.inputs(*inputs, src, dst, direction)
+        if bonds is not None:
+            ends = ends + bonds
         features = self.mix(self.from_basis(basis) + ends)
         envelope = self.envelope(length).masked_fill(zero, 0.0)
         return Edges(src, dst, len(species), wigner, features, envelope)

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 
 from molformer.data.datamodule import MoleculeDataModule, StoreDataModule
+from molformer.data.hydrogens import heavy_atom_store
 from molformer.data.points import PointCloudDataModule
 from molformer.data.splits import SplitPolicy
 from molformer.data.statistics import atom_rows
@@ -21,7 +22,7 @@ from molformer.errors import ConfigError, ModelError, TrainingError
 from molformer.inference.calibration import coverage
 from molformer.inference.models import find_models
 from molformer.models.checks import equivariance_error
-from molformer.models.config import SE3TransformerConfig
+from molformer.models.config import Hydrogens, SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel, check_device, load_model
 from molformer.training.calibrating import calibrate_run
 from molformer.training.callbacks import LAST, BestModel
@@ -89,8 +90,12 @@ def train(
         )
     initial = _model_to_start_from(training.initial) if training.initial else None
     if initial is not None:
-        encoder = replace(initial.config, stochastic_depth=encoder.stochastic_depth)
-    data = data_module(training, folder / "split.json" if resume else None)
+        encoder = replace(
+            initial.config,
+            stochastic_depth=encoder.stochastic_depth,
+            drop_graph=encoder.drop_graph if initial.config.molecular_graph else 0.0,
+        )
+    data = data_module(training, folder / "split.json" if resume else None, encoder.hydrogens)
     if not len(data.split.val) and writes_files():
         logger.warning(
             "no validation part: the losses called val are those of the training part, and predictions of "
@@ -178,9 +183,12 @@ def _finish(
     return TrainingResult(folder, folder / "model", errors, trainer.current_epoch, monitor.seconds)
 
 
-def data_module(training: TrainingConfig, split_file: Path | None = None) -> StoreDataModule:
+def data_module(
+    training: TrainingConfig, split_file: Path | None = None, hydrogens: Hydrogens = "explicit"
+) -> StoreDataModule:
     """The data of a run; a resumed one reads its split."""
     store = _open_store(training)
+    store = heavy_atom_store(store) if hydrogens == "implicit" else store
     if training.points:
         return PointCloudDataModule(
             store,
@@ -243,6 +251,8 @@ def new_task(
     task.model.encoder.use_kernels(training.kernels)
     if training.cuda_graphs and (task.model.derived or encoder.stochastic_depth):
         raise ConfigError("cuda_graphs is not for conservative forces, stress or stochastic_depth: turn it off")
+    if training.cuda_graphs and (encoder.molecular_graph or encoder.charge_and_spin):
+        raise ConfigError("cuda_graphs is not for molecular_graph or charge_and_spin: turn it off")
     if training.compile:
         if task.model.derived:
             raise ConfigError(

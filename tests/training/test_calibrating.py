@@ -11,7 +11,6 @@ from molformer.data.datamodule import MoleculeDataModule
 from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
 from molformer.inference.calibration import Calibration
-from molformer.inference.domain import multiplicity
 from molformer.models import PropertyModel
 from molformer.training import calibrating
 from molformer.training.calibrating import calibrate_run
@@ -54,7 +53,7 @@ def test_the_card_says_how_often_the_intervals_held_the_truth(run):
 
 def test_multiplicities_are_those_that_a_prediction_looks_at(ions):
     data = MoleculeDataModule(ions, ["size"])
-    expected = [multiplicity(data.store[int(index)]) for index in data.split.train]
+    expected = [data.store[int(index)].spin for index in data.split.train]
     assert calibrating._multiplicities(data).tolist() == expected
 
 

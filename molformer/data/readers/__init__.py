@@ -6,6 +6,7 @@ Every input ends in an `Entry`; nothing is dropped. A format is a module of this
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,9 @@ __all__ = [
 def read_input(source: "str | Path | Structure | Mol | Atoms", options: ReadOptions | None = None) -> Iterator[Entry]:
     """Entries of one input: a file has one for each molecule, anything else has one.
 
+    Where `options` say so, bonds of 3-D molecules that have none are perceived; those of which they cannot be, have an
+    error.
+
     Args:
         source: a SMILES, the path of a file, a structure, an RDKit `Mol` or an ASE `Atoms`.
         options: how files are read.
@@ -77,6 +81,22 @@ def read_input(source: "str | Path | Structure | Mol | Atoms", options: ReadOpti
         >>> [entry.smiles for entry in read_input("CCO")]
         ['CCO']
     """
+    entries = _entries(source, options)
+    yield from map(_perceived, entries) if options is not None and options.bonds == "perceive" else entries
+
+
+def _perceived(entry: Entry) -> Entry:
+    from molformer.data.bonds import perceive_bonds
+
+    if entry.structure is None:
+        return entry
+    try:
+        return replace(entry, structure=perceive_bonds(entry.structure))
+    except InputError as error:
+        return replace(entry, structure=None, error=error)
+
+
+def _entries(source: "str | Path | Structure | Mol | Atoms", options: ReadOptions | None) -> Iterator[Entry]:
     if isinstance(source, Structure):
         yield Entry(source.where or source.formula, source.where, structure=source)
     elif library := library_of(source):

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
 from molformer.data.structure import Label, Structure
-from molformer.errors import MolformerError, encodable
+from molformer.errors import InputError, MolformerError, encodable
+
+Bonds = Literal["given", "perceive"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,7 @@ class ReadOptions:
         points: points drawn from the surface of a mesh.
         seed: of that draw.
         add_hydrogens: add the hydrogens that a MOL, SDF, MOL2 or PDB record with 3-D coordinates lacks.
+        bonds: `given`, those of the source; or `perceive`, also of 3-D molecules that have none, see `perceive_bonds`.
         allow_missing: leave targets out that no input has, unless none is left, rather than refuse them.
     """
 
@@ -61,7 +65,12 @@ class ReadOptions:
     points: int = 1024
     seed: int = 0
     add_hydrogens: bool = False
+    bonds: Bonds = "given"
     allow_missing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bonds not in get_args(Bonds):
+            raise InputError(f"bonds '{self.bonds}' is not one of {', '.join(get_args(Bonds))}")
 
 
 @dataclass(frozen=True)

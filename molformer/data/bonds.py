@@ -1,0 +1,104 @@
+"""Molecular graphs from RDKit: of a molecule with bonds, or perceived from positions alone."""
+
+from dataclasses import replace
+
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDetermineBonds
+from rdkit.Geometry import Point3D
+
+from molformer.data.molecular_graph import MolecularGraph
+from molformer.data.structure import Structure
+from molformer.errors import DAMAGE, InputError, one_line
+
+_ORDERS = {Chem.BondType.SINGLE: 1, Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3, Chem.BondType.AROMATIC: 4}
+_CHIRALITY = {"R": 1, "S": 2}
+_MOST_ITERATIONS = 100_000
+"""Assignments of bond orders that are tried: more take minutes."""
+
+
+def graph_of(mol: Chem.Mol) -> MolecularGraph:
+    """The molecular graph of a sanitised molecule.
+
+    Example:
+        >>> graph_of(Chem.MolFromSmiles("C[NH3+]")).atom_features[:, [0, 3]].tolist()
+        [[0, 3], [1, 3]]
+    """
+    rings = mol.GetRingInfo()
+    atoms = [mol.GetAtomWithIdx(index) for index in range(mol.GetNumAtoms())]  # far quicker than `GetAtoms`
+    bonds = [mol.GetBondWithIdx(index) for index in range(mol.GetNumBonds())]
+    return MolecularGraph(
+        np.array(
+            [
+                (
+                    atom.GetFormalCharge(),
+                    1 if atom.GetAtomicNum() == 1 else int(atom.GetHybridization()),  # of added hydrogens not yet known
+                    atom.GetIsAromatic(),
+                    atom.GetTotalNumHs(includeNeighbors=True),
+                    rings.MinAtomRingSize(index),
+                    _CHIRALITY.get(atom.GetProp("_CIPCode"), 0) if atom.HasProp("_CIPCode") else 0,
+                )
+                for index, atom in enumerate(atoms)
+            ]
+        ),
+        np.array([(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in bonds]),
+        np.array([(_ORDERS.get(bond.GetBondType(), 0), bond.GetIsConjugated(), bond.IsInRing()) for bond in bonds]),
+    )
+
+
+def perceive_bonds(structure: Structure) -> Structure:
+    """The structure with a molecular graph that is perceived from its positions and its total charge.
+
+    By RDKit's `rdDetermineBonds`: Kim and Kim 2015, doi 10.1002/bkcs.10334. A structure that has a graph stays as it
+    is, and so does one that is periodic or no molecule.
+
+    Raises:
+        InputError: no bonds explain the geometry.
+
+    Example:
+        >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+        >>> perceive_bonds(water).molecular_graph.bonds.tolist()
+        [[0, 1], [0, 2]]
+    """
+    if structure.molecular_graph is not None or structure.cell is not None or not structure.numbers.all():
+        return structure
+    mol = Chem.RWMol()
+    conformer = Chem.Conformer(len(structure))
+    for index, (number, place) in enumerate(zip(structure.numbers.tolist(), structure.pos.tolist(), strict=True)):
+        atom = Chem.Atom(number)
+        atom.SetNoImplicit(True)
+        mol.AddAtom(atom)
+        conformer.SetAtomPosition(index, Point3D(*place))
+    mol.AddConformer(conformer)
+    graph, reason = with_orders(mol, structure.charge, connect=True)
+    if graph is None:
+        raise InputError(
+            f"{structure.where or structure.formula}: its bonds cannot be perceived ({reason}): check its charge of "
+            f"{structure.charge:+d}, give a file with bonds such as SDF, or have none perceived"
+        )
+    return replace(structure, molecular_graph=graph)
+
+
+def with_orders(mol: Chem.Mol, charge: int, connect: bool) -> tuple[MolecularGraph | None, str]:
+    """The graph of a molecule whose hydrogens are all there and whose bonds have no known orders; or None, and why.
+
+    Args:
+        mol: with a conformer; it is changed.
+        charge: total charge, e.
+        connect: whether its bonds too are to be found, by distances.
+    """
+    with rdBase.BlockLogs():
+        try:
+            if connect:
+                rdDetermineBonds.DetermineConnectivity(mol)
+            if mol.GetNumAtoms() > 1:  # which RDKit cannot
+                rdDetermineBonds.DetermineBondOrders(mol, charge, maxIterations=_MOST_ITERATIONS)
+            else:
+                mol.GetAtomWithIdx(0).SetFormalCharge(charge)
+            Chem.SanitizeMol(mol)
+            Chem.AssignStereochemistryFrom3D(mol)
+        except DAMAGE as error:
+            return None, one_line(error)
+    if Chem.GetFormalCharge(mol) != charge:
+        return None, f"their charges add up to {Chem.GetFormalCharge(mol):+d}"
+    return graph_of(mol), ""
