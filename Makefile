@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-notebooks lint types data notebooks pictures bench bench-peers clean
+.PHONY: help install demo test test-slow test-notebooks lint types data notebooks pictures bench fuzz soak bench-peers clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,6 +64,12 @@ bench: install  ## tables of speed, memory, scaling, predictions and the server;
 	$(PYTHON) -m benchmarks.scaling --quick
 	$(PYTHON) -m benchmarks.predict --quick
 	$(PYTHON) -m benchmarks.serve --quick
+
+fuzz: install  ## 20,000 unsound inputs for every reader, store, model folder and endpoint; up to 10 minutes
+	OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks.fuzz
+
+soak: install  ## the server under unfair load, and programs that are killed; some 6 minutes
+	$(PYTHON) -m benchmarks.soak
 
 bench-peers: install  ## environments of the packages that `bench` compares with, 5 GB under ~/.cache/molformer
 	PYTHON=$(CURDIR)/$(PYTHON) TORCH="$(TORCH)" bash benchmarks/peers/install.sh

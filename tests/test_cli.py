@@ -162,6 +162,23 @@ def test_a_killed_prediction_goes_on_with_resume(model, tmp_path):
         assert [row["input"] for row in csv.DictReader(file)] == smiles
 
 
+def test_rows_that_failed_before_count_when_a_run_goes_on(model, tmp_path):
+    (tmp_path / "mols.smi").write_text("nonsense\nCCO\nCC\n")
+    for suffix in ("csv", "sdf"):
+        out = tmp_path / f"out.{suffix}"
+        arguments = ("predict", tmp_path / "mols.smi", "-m", model, "-o", out)
+        whole = molformer(*arguments)
+        assert whole.returncode == 2
+        content = out.read_bytes()
+        ends = {"csv": b"\n", "sdf": b"$$$$\n"}[suffix]
+        for rows in (1, 2, 3):
+            out.write_bytes(ends.join(content.split(ends)[: rows + (suffix == "csv")]) + ends)
+            again = molformer(*arguments, "--resume")
+            assert (again.returncode, again.stderr) == (2, whole.stderr), (suffix, rows)
+            assert out.read_bytes().count(ends) == content.count(ends)
+    assert molformer(*arguments, "--resume", "--keep-going").returncode == 0
+
+
 def test_strict_stops_at_the_first_failure(model, tmp_path):
     result = molformer("predict", "CCO", "nonsense", "CC", "-m", model, "-o", tmp_path / "out.csv", "--strict")
     assert result.returncode == 2

@@ -56,7 +56,7 @@ def predict(
     """Predict properties of molecules: a row for every input, whatever fails.
 
     A row whose input failed has no values but a status and a message; the command then ends with status 2. Rows are
-    written as they come: a run that was killed goes on with --resume.
+    written as they come: a run that was killed goes on with --resume; rows that failed before count as well.
     """
     from molformer.data.readers import ReadOptions
     from molformer.inference.inputs import policy_of
@@ -85,7 +85,7 @@ def predict(
         writer: Any = None
         if output is not None:
             writer = ScreenWriter(layout) if on_screen else stack.enter_context(open_writer(output, layout, resume))
-            entries = entries if on_screen else writer.rest(entries)
+            entries = entries if on_screen else writer.rest(entries, failed.count_status)
         advance = stack.enter_context(counting("rows"))
         shown: list[Prediction] = []
         for row in predictor.stream(entries, question, conformers, strict, policy, workers):

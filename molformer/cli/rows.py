@@ -34,10 +34,14 @@ class Failures:
 
     def look_at(self, row: "Prediction | Embedding") -> None:
         """Count a row."""
+        self.count_status(row.status, row.message)
+
+    def count_status(self, status: str, message: str) -> None:
+        """Count a row with a status; of one without values, the message says why."""
         self.rows += 1
-        if row.status not in ("ok", "out_of_domain"):
-            self.first = self.first or row.message
-            self.by_status[row.status] = self.by_status.get(row.status, 0) + 1
+        if status not in ("ok", "out_of_domain"):
+            self.first = self.first or message
+            self.by_status[status] = self.by_status.get(status, 0) + 1
 
     def summary(self) -> str:
         """One line; of a single failure, its message."""

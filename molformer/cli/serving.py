@@ -21,6 +21,9 @@ def serve(
     ] = [],  # noqa: B006 - typer copies it
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets others in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    allow_host: Annotated[
+        list[str], typer.Option(help="Name in Host headers beside those of this machine; * allows any.")
+    ] = [],  # noqa: B006
     processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
     batch_size: Annotated[int, typer.Option(help="Geometries that are computed together.")] = 32,
     memory: Annotated[float, typer.Option(help="GiB that a batch may take; larger molecules are refused.")] = 4.0,
@@ -50,7 +53,11 @@ def serve(
     name = ", ".join(_name(source) for source in sources)
     service = Service(predictor, name, limits, processes if processes > 0 else None)
     targets = ", ".join(f"{target.name} ({target.unit})" for target in predictor.model.targets)
-    run(service, host, port, lambda address: console.print(f"Serving {name}, {targets}, at {address} (Ctrl-C ends it)"))
+
+    def announce(address: str) -> None:
+        console.print(f"Serving {name}, {targets}, at {address} (Ctrl-C ends it)")
+
+    run(service, host, port, announce, allow_host)
 
 
 def _name(source: str) -> str:

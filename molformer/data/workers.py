@@ -1,4 +1,4 @@
-"""Processes that compute geometries from SMILES.
+"""Processes that compute geometries from SMILES, and for the server also read files; with limits of time and memory.
 
 Workers are plain processes that import RDKit and numpy and nothing of the program that started them, so scripts need
 no `if __name__ == "__main__"` and notebooks work. Each is driven by a thread of this process through its standard
@@ -8,6 +8,7 @@ Starting one takes longer than some dozen geometries, so those of a pool that is
 
 import atexit
 import contextlib
+import errno
 import faulthandler
 import hashlib
 import os
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, BinaryIO, Self, cast
+from weakref import WeakKeyDictionary
 
 from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_canonical
 from molformer.data.structure import Structure
@@ -35,7 +37,9 @@ The message of a `ConformerError` is the rest of a sentence that begins with the
 
 
 class WorkerDied(ConformerError):
-    """A molecule that ended the process that computed it."""
+    """A molecule that ended the process that computed it; `reason` says how it ended."""
+
+    reason = ""
 
 
 def group_of(canonical: str) -> int:
@@ -61,23 +65,27 @@ def outcomes_of(policy: ConformerPolicy, smiles: str) -> Outcome:
 
 
 class WorkerPool:
-    """Processes that apply a function to lists of SMILES; one that dies is replaced.
+    """Processes that apply a function to lists of SMILES, or of other tasks; one that dies is replaced.
 
     Args:
         function: importable by its name in another process, or a `functools.partial` of such a function.
         processes: how many; they start when they are needed.
         limit: seconds for one SMILES, after which its worker ends itself.
-        spare: let idle workers wait for another pool of the same function and limit when this one is closed.
+        spare: let idle workers wait for another pool of the same function and limits when this one is closed.
+        memory: address space of a worker, bytes, as far as the system can limit it; unlimited if 0.
     """
 
-    def __init__(self, function: Callable[[str], Outcome], processes: int, limit: float, spare: bool = False) -> None:
+    def __init__(
+        self, function: Callable[[Any], Any], processes: int, limit: float, spare: bool = False, memory: int = 0
+    ) -> None:
         self._spare = spare
-        self._start_message = pickle.dumps((function, limit))
+        self._start_message = pickle.dumps((function, limit, memory))
         self._limit = limit
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="embedding")
         self._local = threading.local()
         self._workers: list[subprocess.Popen[bytes]] = []
         self._busy: set[subprocess.Popen[bytes]] = set()
+        self._computing: WeakKeyDictionary[Future[list[Any]], list[subprocess.Popen[bytes]]] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -87,9 +95,19 @@ class WorkerPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def submit(self, smiles: list[str]) -> "Future[list[Outcome]]":
+    def submit(self, smiles: list[Any]) -> "Future[list[Any]]":
         """Outcomes of a list of SMILES, in its order, once a worker has computed them."""
-        return self._threads.submit(self._run, smiles)
+        given: list[subprocess.Popen[bytes]] = []
+        future = self._threads.submit(self._run, smiles, given)
+        self._computing[future] = given
+        return future
+
+    def stop(self, future: "Future[list[Any]]") -> None:
+        """Give up a list of one task; a worker that computes it is ended."""
+        future.cancel()
+        with self._lock:
+            for worker in self._computing.get(future, ()):
+                worker.kill()
 
     def close(self) -> None:
         """End all workers at once, or those that compute; what they were computing is lost."""
@@ -107,7 +125,7 @@ class WorkerPool:
                 _bury(worker)
         self._workers.clear()
 
-    def _run(self, smiles: list[str]) -> list[Outcome]:
+    def _run(self, smiles: list[Any], given: "list[subprocess.Popen[bytes]]") -> list[Any]:
         if not smiles:
             return []
         worker = self._worker()
@@ -115,6 +133,7 @@ class WorkerPool:
             if self._closed:
                 raise CancelledError
             self._busy.add(worker)
+            given.append(worker)
         try:
             _send(worker.stdin, smiles)
             reply = _receive(worker.stdout)
@@ -122,17 +141,22 @@ class WorkerPool:
         except (EOFError, OSError, pickle.UnpicklingError):
             status = self._lost(worker)
             if len(smiles) > 1:  # find out which it was
-                return [outcome for one in smiles for outcome in self._run([one])]
-            return [WorkerDied(_reason(status, self._limit))]
+                return [outcome for one in smiles for outcome in self._run([one], given)]
+            return [_died(status, self._limit)]
+        finally:
+            with self._lock:
+                given.clear()
         if isinstance(reply, BaseException):
             raise reply
-        return cast(list[Outcome], reply)
+        return cast(list[Any], reply)
 
     def _worker(self) -> "subprocess.Popen[bytes]":
         """The worker of this thread; started if there is none."""
         worker = getattr(self._local, "worker", None)
         if worker is not None:
-            return worker
+            if worker.poll() is None:
+                return worker
+            self._lost(worker)  # while it was idle: not the fault of what it would be given
         with self._lock:
             if self._closed:
                 raise CancelledError
@@ -216,9 +240,13 @@ def serve() -> None:
     """What a worker process does until its input ends."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing that a library prints gets between the replies
-    function, limit = pickle.loads(_receive(requests))
+    function, limit, memory = pickle.loads(_receive(requests))
+    if memory and os.name == "posix":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     _send(replies, "ready")
-    queue: SimpleQueue[list[str]] = SimpleQueue()
+    queue: SimpleQueue[list[Any]] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests, queue), daemon=True).start()
     with open(os.devnull, "wb") as nowhere:
         while True:
@@ -230,18 +258,20 @@ def serve() -> None:
             _send(replies, reply)
 
 
-def _listen(requests: BinaryIO, queue: "SimpleQueue[list[str]]") -> None:
+def _listen(requests: BinaryIO, queue: "SimpleQueue[list[Any]]") -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             queue.put(_receive(requests))
     os._exit(0)
 
 
-def _within(limit: float, function: Callable[[str], Outcome], smiles: str, nowhere: BinaryIO) -> Outcome:
-    """Apply the function; end the process if that takes too long, wherever it is, and be it in C++."""
+def _within(limit: float, function: Callable[[Any], Any], smiles: Any, nowhere: BinaryIO) -> Any:
+    """Apply the function; end the process if that takes too long, wherever it is, and be it in C++, or too much."""
     faulthandler.dump_traceback_later(limit, exit=True, file=nowhere)
     try:
         return function(smiles)
+    except MemoryError:
+        os._exit(errno.ENOMEM)
     finally:
         faulthandler.cancel_dump_traceback_later()
 
@@ -271,11 +301,12 @@ def _bury(worker: "subprocess.Popen[bytes]") -> int:
         return worker.wait()
 
 
-def _reason(status: int, limit: float) -> str:
-    advice = "give its coordinates in an XYZ file"
-    if status == 1:  # from faulthandler
-        return f"could not be embedded in 3-D (it took more than {limit:.0f} s): {advice}"
-    return f"could not be embedded in 3-D (its process ended with status {status}): {advice}"
+def _died(status: int, limit: float) -> WorkerDied:
+    reasons = {1: f"it took more than {limit:.0f} s", errno.ENOMEM: "it needed more memory than it may have"}
+    reason = reasons.get(status, f"its process ended with status {status}")  # 1 is from faulthandler
+    error = WorkerDied(f"could not be embedded in 3-D ({reason}): give its coordinates in an XYZ file")
+    error.reason = reason
+    return error
 
 
 def _send(pipe: Any, message: object) -> None:

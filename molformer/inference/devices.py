@@ -71,8 +71,11 @@ class Devices:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for pool in self._pools:
+            if kind is not None:  # what it computes is not wanted, and may never end
+                for process in list((pool._processes or {}).values()):
+                    process.kill()
             pool.shutdown(wait=True, cancel_futures=True)
 
     def computed(

@@ -30,7 +30,7 @@ class Question:
 
         Args:
             known: the targets of the model.
-            names: of the wanted ones; all if empty.
+            names: of the wanted ones, each once; all if empty.
             unit: of single targets by their names; or one unit, in which all targets that it can measure are given.
 
         Raises:
@@ -38,7 +38,7 @@ class Question:
             UnitError: a unit is unknown, or measures another quantity.
         """
         available = {target.name: target for target in known}
-        names = [names] if isinstance(names, str) else list(names)
+        names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
         for name in [*names, *(unit if isinstance(unit, Mapping) else ())]:
             if name not in available:
                 raise ConfigError(f"there is no target '{name}'; the model predicts {', '.join(available)}")

@@ -8,7 +8,7 @@ import csv
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
@@ -60,15 +60,21 @@ class Writer(ABC):
         if kind is None:
             self.finish()
 
-    def rest(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+    def rest(self, entries: Iterable[Entry], earlier: Callable[[str, str], None] | None = None) -> Iterator[Entry]:
         """The entries whose rows are not in the file yet.
+
+        Args:
+            entries: all of them.
+            earlier: called with the status and the message of each row that is there.
 
         Raises:
             InputError: the rows that are there are not those of these entries.
         """
         remaining = iter(entries)
-        for number, name in enumerate(self.names() if self.going_on else (), start=1):
+        for number, (name, _, status, message) in enumerate(self.facts() if self.going_on else (), start=1):
             entry = next(remaining, None)
+            if earlier is not None:
+                earlier(status, message)
             if entry is None or self.as_written(entry.name) != name:
                 found = "there is none" if entry is None else f"it is '{entry.name}'"
                 raise InputError(
@@ -115,8 +121,8 @@ class Writer(ABC):
         """The headings that the file has; empty if it has no whole row."""
 
     @abstractmethod
-    def names(self) -> Iterator[str]:
-        """Names of the inputs whose rows are in the file."""
+    def facts(self) -> Iterator[list[str]]:
+        """The columns `FACTS` of the rows that are in the file."""
 
     def finish(self) -> None:  # noqa: B027 - most files are finished with their last row
         """Do what is left to do after the last row."""
@@ -155,11 +161,11 @@ class CsvWriter(Writer):
         with open(self.path, newline="", encoding="utf-8") as file:
             return next(csv.reader(file), [])
 
-    def names(self) -> Iterator[str]:
-        """The first column."""
+    def facts(self) -> Iterator[list[str]]:
+        """The first columns."""
         with open(self.path, newline="", encoding="utf-8") as file:
             for fields in islice(csv.reader(file), 1, None):
-                yield fields[0]
+                yield (fields + [""] * len(FACTS))[: len(FACTS)]
 
 
 class ParquetWriter(CsvWriter):
@@ -226,10 +232,11 @@ class SdfWriter(Writer):
         """The properties of the first record."""
         return [name for name, _ in next(self._records(), [])]
 
-    def names(self) -> Iterator[str]:
-        """The property `input` of each record."""
+    def facts(self) -> Iterator[list[str]]:
+        """The first properties of each record."""
         for record in self._records():
-            yield dict(record)[FACTS[0]]
+            found = dict(record)
+            yield [found.get(name, "") for name in FACTS]
 
     def _records(self) -> Iterator[list[tuple[str, str]]]:
         """Names and values of the properties of each record."""

@@ -81,7 +81,7 @@ class Dispatcher:
         else:
             there = self.choice == "triton" and (edges.dst.is_cuda or interpreted())
         few = len(edges.dst) * numel <= FUSED_NUMEL
-        return there and edges.wigner.ndim == 3 and few and not edges.wigner.requires_grad
+        return there and edges.wigner.shape[1] <= 16 and few and not edges.wigner.requires_grad
 
 
 def is_plain(layer: SE3Attention) -> bool:

@@ -69,7 +69,7 @@ def receiver_chunks(starts: Tensor, size: int) -> list[Chunk]:
 
     Example:
         >>> [chunk.edges for chunk in receiver_chunks(torch.tensor([0, 2, 4, 9, 9]), size=4)]
-        [slice(0, 4, None), slice(4, 9, None)]
+        [slice(0, 4, None), slice(4, 9, None), slice(9, 9, None)]
     """
     starts = starts.cpu()
     node, chunks = 0, []

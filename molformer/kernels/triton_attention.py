@@ -9,7 +9,7 @@ Between the two stands the convolution of `nn.so2`, which is products of matrice
 atomic, so that their rounding differs from run to run. Frames and envelopes get no gradient, and there is no second
 derivative: for forces there are the other kernels.
 
-Letters: N nodes, E edges, M = (lmax+1)² components, at most 16 (`so3.DENSE_LMAX`), C channels, H heads.
+Letters: N nodes, E edges, M = (lmax+1)² components, at most 16, C channels, H heads.
 """
 
 from math import isqrt

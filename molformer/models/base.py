@@ -18,7 +18,7 @@ from molformer.nn.attention import SE3Attention
 from molformer.nn.chemistry import AtomEmbedding, StateEmbedding
 from molformer.nn.edges import Edges
 from molformer.nn.inputs import NodeInputs
-from molformer.so3 import num_components
+from molformer.so3.components import num_components
 
 
 class Encoder(nn.Module, ABC):

@@ -28,7 +28,6 @@ from molformer.nn.paper import (
     by_row,
 )
 from molformer.so3 import num_components
-from molformer.so3.rotation import dense
 
 
 class PaperTransformer(Encoder):
@@ -78,9 +77,7 @@ class PaperTransformer(Encoder):
         kept = [place for place, row in enumerate(rows) if row in sent]
         framed = torch.stack([sent[rows[place]] for place in kept], dim=1)
         out = num_components(self.out_lmax)
-        back = (
-            dense(edges.wigner, self.config.lmax).to(x.dtype)[:, kept, :out].transpose(1, 2)
-        )  # of the degrees that come out
+        back = edges.wigner.to(x.dtype)[:, kept, :out].transpose(1, 2)  # of the degrees that come out
         own = self.final_self(x[:, :out]).index_select(0, edges.dst)
         return edges.sum_at_dst((torch.bmm(back, framed) + own) * edges.envelope[:, None, None].to(x.dtype))
 

@@ -7,12 +7,13 @@ The product q·k runs over all degrees, so α is invariant. The kernels act in t
 Letters: N nodes, E edges, M = (lmax+1)² components, C channels, D channels of keys and values, H heads.
 """
 
+from math import log
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from molformer.nn.edges import Edges
+from molformer.nn.edges import FAINTEST, Edges
 from molformer.nn.linear import DegreeLinear
 from molformer.nn.so2 import EdgeConvolution
 
@@ -58,6 +59,8 @@ class SE3Attention(nn.Module):
         kernel: how the messages are computed; the result is that of `attend`.
     """
 
+    heads: Tensor
+
     def __init__(
         self,
         lmax: int,
@@ -79,6 +82,8 @@ class SE3Attention(nn.Module):
         self.output = DegreeLinear(lmax, attended, channels)
         self.self_interaction = DegreeLinear(lmax, channels, channels)
         self.kernel = kernel
+        heads = torch.eye(num_heads).repeat_interleave(attended // num_heads, dim=0)
+        self.register_buffer("heads", heads, persistent=False)  # which channels a head has (D, H)
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
@@ -114,7 +119,7 @@ class SE3Attention(nn.Module):
 
     def head_sums(self, x: Tensor) -> Tensor:
         """Sums over the components and channels of each head, (E, M, D) to (E, H)."""
-        return x.sum(1).unflatten(1, (self.num_heads, -1)).sum(2)
+        return x.sum(1) @ self.heads.to(x.dtype)
 
     def per_channel(self, x: Tensor) -> Tensor:
         """Numbers of each head (E, H) repeated for each of its channels (E, 1, D)."""
@@ -137,15 +142,10 @@ def smooth_softmax(logits: Tensor, edges: Edges) -> Tensor:
     dtype = logits.dtype
     logits, envelope = logits.to(edges.envelope.dtype), edges.envelope[:, None]
     # The largest of the terms ln(u exp s) and of 0, the constant's, is subtracted: then the denominator is at least 1.
-    terms = torch.where(envelope > _FAINTEST, logits + envelope.clamp(min=_FAINTEST).log(), 0).detach()
+    terms = logits.detach() + edges.log_envelope
     top = terms.new_zeros(edges.num_nodes, terms.shape[1])
     top = top.scatter_reduce(0, edges.dst[:, None].expand_as(terms), terms, "amax")
     # An edge at the cutoff has no weight, however large its logit; it must not overflow.
-    exponential = envelope * torch.exp((logits - top.index_select(0, edges.dst)).clamp(max=_MOST))
+    exponential = envelope * torch.exp((logits - top.index_select(0, edges.dst)).clamp(max=-log(FAINTEST)))
     total = torch.exp(-top) + edges.sum_at_dst(exponential)
     return (exponential / total.index_select(0, edges.dst)).to(dtype)
-
-
-_FAINTEST = 1e-30
-_MOST = 69.0
-"""-ln of the faintest envelope: the largest exponent of an edge whose term is not above the largest one."""

@@ -15,10 +15,13 @@ from molformer.elements import MAX_NUMBER
 from molformer.nn.inputs import EdgeInputs
 from molformer.nn.precision import full_precision
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
-from molformer.so3 import edge_wigner, rotate_from_edges, rotate_to_edges
+from molformer.so3.frames import edge_wigner
 
 ZERO_LENGTH = 1e-6
 """Å. A shorter edge has no direction; it carries no message."""
+
+FAINTEST = 1e-30
+"""An envelope below which an edge has no weight, however large its logit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +32,7 @@ class Edges:
         src: sending nodes (E,).
         dst: receiving nodes (E,), ascending.
         num_nodes: N.
-        wigner: rotations into the edge frames (E, M, M) or, for a high lmax, (E, S); see `so3.edge_wigner`.
+        wigner: rotations into the edge frames (E, M, M), see `so3.edge_wigner`.
         features: functions of length and species (E, F).
         envelope: weight (E,) of each edge, 1 at short range and 0 at the cutoff.
     """
@@ -46,13 +49,19 @@ class Edges:
         """First edge into each node, and E (N+1,)."""
         return torch.searchsorted(self.dst, torch.arange(self.num_nodes + 1, device=self.dst.device))
 
+    @cached_property
+    def log_envelope(self) -> Tensor:
+        """Logarithm of the envelope (E, 1), without gradient; -∞ for an edge that carries nothing."""
+        envelope = self.envelope.detach()
+        return torch.where(envelope > FAINTEST, envelope.clamp(min=FAINTEST).log(), -torch.inf)[:, None]
+
     def rotate_in(self, x: Tensor) -> Tensor:
         """Features (E, M, C) from the common frame into the frames of their edges."""
-        return rotate_to_edges(self.wigner, x)
+        return torch.bmm(self.wigner.to(x.dtype), x)
 
     def rotate_out(self, x: Tensor) -> Tensor:
         """Features (E, M, C) from the frames of their edges into the common frame."""
-        return rotate_from_edges(self.wigner, x)
+        return torch.bmm(self.wigner.to(x.dtype).transpose(1, 2), x)
 
     def sum_at_dst(self, x: Tensor) -> Tensor:
         """Sum of the messages (E, …) into each node: (N, …)."""

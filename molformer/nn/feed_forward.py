@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from molformer.nn.linear import DegreeLinear
-from molformer.so3 import degree_of_component
+from molformer.so3.components import degree_of_component
 
 
 class GatedFeedForward(nn.Module):

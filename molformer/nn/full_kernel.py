@@ -8,7 +8,6 @@ Letters: E edges, M components, C channels in, D channels out, O outputs, R radi
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -62,7 +61,7 @@ class FullConvolution(EdgeConvolution):
             common = radial_product(radial, plus + minus, matrices[m])
             mixed.append(common - radial_product(radial, minus, a_plus_b))
             mixed.append(common + radial_product(radial, plus, b_minus_a))
-        return torch.cat(mixed, dim=1).view(*x.shape[:2], -1)
+        return self.join_orders(mixed)
 
 
 def radial_product(h: Tensor, x: Tensor, matrix: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from molformer.so3 import num_components
+from molformer.so3.components import num_components
 
 
 class NodeInputs(nn.Module):

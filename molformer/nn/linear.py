@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from molformer.so3 import degree_of_component
+from molformer.so3.components import degree_of_component
 
 
 class DegreeLinear(nn.Module):

@@ -8,7 +8,7 @@ Letters: N rows, M = (lmax+1)² components, C channels.
 import torch
 from torch import Tensor, nn
 
-from molformer.so3 import degree_of_component
+from molformer.so3.components import degree_of_component
 
 
 class EquivariantRMSNorm(nn.Module):

@@ -87,9 +87,16 @@ class EdgeConvolution(nn.Module, ABC):
 
     def orders(self, x: Tensor) -> list[Tensor]:
         """Components of each |m|, (E, signs, n_m·C) of x (E, M, C): +m and -m for m > 0."""
-        signs = [2 if m else 1 for m in range(self.lmax + 1)]
-        parts = x.split([(self.lmax + 1 - m) * count for m, count in enumerate(signs)], dim=1)
-        return [part.reshape(len(x), count, -1) for part, count in zip(parts, signs, strict=True)]
+        shapes = [(2 if m else 1, self.lmax + 1 - m) for m in range(self.lmax + 1)]  # signs, n_m
+        parts = x.split([signs * degrees for signs, degrees in shapes], dim=1)
+        return [
+            part.reshape(len(x), shape[0], shape[1] * x.shape[2]) for part, shape in zip(parts, shapes, strict=True)
+        ]
+
+    def join_orders(self, parts: Sequence[Tensor]) -> Tensor:
+        """Outputs of each |m|, (E, signs·n_m·O·D) in any number of parts, side by side: (E, M, O·D)."""
+        shape = len(parts[0]), (self.lmax + 1) ** 2, self.outputs * self.out_channels
+        return torch.cat(list(parts), dim=1).view(shape)
 
     def outputs_last(self, weights: nn.ParameterList, first: int = 0) -> list[Tensor]:
         """Weights (R, n_m·C, O·n_m·D) of m = first, … with the outputs of a degree side by side (R, n_m·C, n_m·O·D)."""
@@ -146,11 +153,12 @@ class SeparableConvolution(EdgeConvolution):
 
     def mix(self, orders: Sequence[Tensor], matrices: Sequence[Tensor]) -> Tensor:
         """The map that all edges share, of scaled features for each |m| (E, signs, n_m·C): (E, M, O·D)."""
-        mixed = []
-        for part, matrix in zip(orders, matrices, strict=True):
-            rows = part.reshape(-1, len(matrix))  # of an edge or, with E(3), of each sign
-            mixed.append((rows @ matrix).view(len(part), -1, self.outputs * self.out_channels))
-        return torch.cat(mixed, dim=1)
+        by_sign = self.group == "E(3)"  # else +m and -m of an edge are one row
+        mixed = [
+            ((part if by_sign else part.flatten(1)) @ matrix).flatten(1)
+            for part, matrix in zip(orders, matrices, strict=True)
+        ]
+        return self.join_orders(mixed)
 
     def scales(self, radial: Tensor) -> list[Tensor]:
         """Scales (E, P·C) for each |m|: views (E, 1, n_m·C)."""

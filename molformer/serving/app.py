@@ -1,7 +1,7 @@
 """The addresses of the server, as a FastAPI application."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +18,7 @@ from molformer.inference import question
 from molformer.serving import schema
 from molformer.serving.guard import Guard
 from molformer.serving.metrics import CONTENT_TYPE
-from molformer.serving.reading import UPLOADS, encodable, entries_of_file, entry_of_text
+from molformer.serving.reading import UPLOADS, encodable
 from molformer.serving.service import Busy, Service, TooMuch
 from molformer.version import __version__
 
@@ -33,12 +33,17 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(service: Service) -> FastAPI:
-    """The application that answers for a service, which it closes at its end."""
+def create_app(service: Service, hosts: Container[str] | None = None) -> FastAPI:
+    """The application that answers for a service, which it closes at its end.
+
+    Args:
+        service: what is served.
+        hosts: names under which it may be addressed, see `Guard`.
+    """
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
-        service.geometries.start()
+        service.preparation.start()
         yield
         await asyncio.to_thread(service.close)
 
@@ -53,34 +58,33 @@ def create_app(service: Service) -> FastAPI:
     limits = service.limits
 
     @app.post("/predict", responses=_PROBLEMS)
-    async def predict(asked: schema.Question) -> schema.Answer:
+    async def predict(asked: schema.PredictionRequest, request: Request) -> schema.PredictionResponse:
         """Predict molecules: a row for each, in their order, whatever fails."""
         wanted = question.Question.of(service.predictor.model.targets, asked.targets, asked.unit)
-        service.check_number(len(asked.molecules))  # before they are read
-        entries = await asyncio.to_thread(lambda: [entry_of_text(text, limits) for text in asked.molecules])
-        rows = await service.predict(entries, wanted, asked.conformers)
-        return schema.Answer(model=service.name, rows=[schema.row_of(row, asked.geometry) for row in rows])
+        rows = await service.predict(asked.molecules, wanted, asked.conformers, _address(request))
+        return schema.PredictionResponse(model=service.name, rows=[schema.row_of(row, asked.geometry) for row in rows])
 
     @app.post("/predict/file", responses=_PROBLEMS)
     async def predict_file(
         file: Annotated[UploadFile, File(description=f"A file of molecules: {', '.join(UPLOADS)}, each also .gz.")],
+        request: Request,
         targets: Annotated[list[str], Form(description="What to predict; all by default.")] = [],  # noqa: B006
         unit: Annotated[str, Form(description="Of all targets that it can measure.")] = "",
         conformers: Annotated[schema.Conformers, Form()] = 1,
         geometry: Annotated[bool, Form(description="Whether the geometries are wanted.")] = False,
-    ) -> schema.Answer:
+    ) -> schema.PredictionResponse:
         """Predict the molecules of a file: a row for each, in their order, whatever fails."""
         names = [name for name in targets if name]
         wanted = question.Question.of(service.predictor.model.targets, names, unit or None)
-        content, name = await file.read(), file.filename or ""
-        entries = await asyncio.to_thread(entries_of_file, content, name, limits)
-        rows = await service.predict(entries, wanted, conformers)
-        return schema.Answer(model=service.name, rows=[schema.row_of(row, geometry) for row in rows])
+        address = _address(request)
+        entries = await service.entries_of_file(await file.read(), file.filename or "", address)
+        rows = await service.predict(entries, wanted, conformers, address)
+        return schema.PredictionResponse(model=service.name, rows=[schema.row_of(row, geometry) for row in rows])
 
     @app.post("/explain", responses=_PROBLEMS)
-    async def explain(asked: schema.Molecule) -> schema.Explanation:
+    async def explain(asked: schema.Molecule, request: Request) -> schema.Explanation:
         """What each atom of a molecule adds to its prediction, and how much the others listen to it."""
-        return await service.explain(await asyncio.to_thread(entry_of_text, asked.molecule, limits))
+        return await service.explain(asked.molecule, _address(request))
 
     @app.get("/models")
     async def models() -> list[schema.Model]:
@@ -95,9 +99,11 @@ def create_app(service: Service) -> FastAPI:
         largest = model.domain.max_atoms
         return [schema.Model(name=service.name, targets=targets, elements=elements, largest=largest, members=members)]
 
-    @app.get("/health")
+    @app.get("/health", responses={503: {"model": schema.Problem, "description": "The model is stuck."}})
     async def health() -> schema.Health:
         """Whether the server works."""
+        if service.is_stuck():
+            raise Busy("the model has computed one batch for longer than a request may take: restart the server")
         return schema.Health(status="ok", model=service.name, version=__version__)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -108,7 +114,7 @@ def create_app(service: Service) -> FastAPI:
     _add_pages(app)
     _add_errors(app)
     paths = frozenset(path for route in app.routes if (path := getattr(route, "path", "")))
-    app.add_middleware(Guard, limits=limits, metrics=service.metrics, paths=paths)
+    app.add_middleware(Guard, limits=limits, metrics=service.metrics, paths=paths, hosts=hosts)
     return app
 
 
@@ -143,6 +149,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def of_ours(_: Request, error: Exception) -> JSONResponse:
         return _problem("an error of the server; it is in its log", 500)
+
+
+def _address(request: Request) -> tuple[str, int]:
+    return (request.client.host, request.client.port) if request.client else ("", 0)
 
 
 def _problem(detail: str, status: int, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -1,7 +1,8 @@
 """Batcher: molecules of all requests that wait at the same time go through the model together.
 
-One thread drives the model. While it computes, molecules gather; the next pass takes all of them, whichever request
-they belong to, whatever targets it asks for.
+One thread drives the model. While it computes, molecules gather; the next pass takes as many as fit into a batch,
+whichever request they belong to, whatever targets it asks for, in an order that is fair among clients. A large molecule
+is computed alone, and after it the small ones have the model for a multiple of the time that it took.
 """
 
 import logging
@@ -9,16 +10,28 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Condition, Thread
+
+import torch
 
 from molformer.inference.batches import Job
+from molformer.inference.forward import threads
 from molformer.inference.prediction import Prediction
 from molformer.inference.predictor import Predictor
 from molformer.inference.question import Question
 from molformer.inference.rows import row_of
+from molformer.serving.fairness import Client, FairQueue
 
 logger = logging.getLogger(__name__)
+
+LARGE_EDGES = 3000
+"""Edges of a molecule that is computed alone; all pairs of 55 atoms have as many."""
+
+SMALL_SHARE = 3.0
+"""Time that small molecules have after a large one, if there are any, in units of the time that it took."""
+
+CLOSE_SECONDS = 5.0
+"""That the pass in progress may still take when the batcher is closed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,55 +46,81 @@ class Batcher:
 
     Args:
         predictor: the model.
-        linger: seconds that a molecule waits for company.
+        max_batch_delay: seconds that a molecule waits for others to share a pass with.
         observe: called with the number of molecules of each pass.
+        busy: number of cores that others compute on; threads that wait for one of these would delay all.
     """
 
     def __init__(
-        self, predictor: Predictor, linger: float = 0.003, observe: Callable[[int], None] = lambda count: None
+        self,
+        predictor: Predictor,
+        max_batch_delay: float = 0.003,
+        observe: Callable[[int], None] = lambda count: None,
+        busy: Callable[[], int] = lambda: 0,
     ) -> None:
         self.predictor = predictor
-        self.linger = linger
-        self._observe = observe
-        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
+        self.max_batch_delay = max_batch_delay
+        self._observe, self._busy = observe, busy
+        self._small: FairQueue[_Item] = FairQueue()
+        self._large: FairQueue[_Item] = FairQueue()
+        self._owed = 0.0  # seconds that small molecules have before the next large one
+        self._started = 0.0  # when the pass in progress began; 0 if there is none
+        self._closed = False
+        self._changed = Condition()
         self._thread = Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job, question: Question) -> "Future[Prediction]":
+    def submit(self, job: Job, question: Question, client: Client = Client()) -> "Future[Prediction]":  # noqa: B008
         """The row of a molecule, when it is there; one that is cancelled is not computed."""
-        item = _Item(job, question)
-        self._queue.put(item)
+        item, edges = _Item(job, question), sum(job.edges)
+        with self._changed:
+            (self._small if edges < LARGE_EDGES else self._large).put(item, client, 50.0 + edges)
+            self._changed.notify()
         return item.row
 
-    def close(self) -> None:
-        """Finish what waits, and end."""
-        self._queue.put(None)
-        self._thread.join()
+    def pass_seconds(self) -> float:
+        """For how long the pass in progress has been computed; 0 if there is none."""
+        started = self._started
+        return time.monotonic() - started if started else 0.0
+
+    def close(self) -> bool:
+        """Finish what waits, and end; whether it did in time."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(CLOSE_SECONDS)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
-        while (first := self._queue.get()) is not None:
-            items, ended = self._company(first)
+        while (items := self._next_batch()) is not None:
             items = [item for item in items if item.row.set_running_or_notify_cancel()]
             if items:
                 self._observe(len(items))
-                self._compute(items)
-            if ended:
-                return
+                self._started = start = time.monotonic()
+                with threads(max(1, torch.get_num_threads() - self._busy())):
+                    self._compute(items)
+                self._started, seconds = 0.0, time.monotonic() - start
+                is_large = sum(items[0].job.edges) >= LARGE_EDGES
+                self._owed = SMALL_SHARE * seconds if is_large else max(0.0, self._owed - seconds)
 
-    def _company(self, first: _Item) -> tuple[list[_Item], bool]:
-        """What waits beside the first, up to a full batch, and whether nothing will follow."""
-        items, end = [first], time.monotonic() + self.linger
-        geometries = len(first.job.structures)
-        while geometries < self.predictor.work.batch_size:
-            try:
-                item = self._queue.get(timeout=max(0.0, end - time.monotonic()))
-            except Empty:
-                break
-            if item is None:
-                return items, True
-            items.append(item)
-            geometries += len(item.job.structures)
-        return items, False
+    def _next_batch(self) -> list[_Item] | None:
+        """Up to a full batch of what waits, or a large molecule; None if nothing will follow."""
+        with self._changed:
+            while not (self._small or self._large):
+                if self._closed:
+                    return None
+                self._changed.wait()
+            end, size = time.monotonic() + self.max_batch_delay, self.predictor.work.batch_size
+            while len(self._small) < size and not self._closed and (left := end - time.monotonic()) > 0:
+                self._changed.wait(left)
+            if self._large and not (self._small and self._owed):
+                return [self._large.pop()]
+            items: list[_Item] = []
+            geometries = 0
+            while self._small and geometries < size:
+                items.append(self._small.pop())
+                geometries += len(items[-1].job.structures)
+            return items
 
     def _compute(self, items: Sequence[_Item]) -> None:
         """Give every item its row; where the whole fails, each is tried alone."""

@@ -1,8 +1,10 @@
-"""What holds for every request: a limit of its size and time, headers that keep a browser safe, and a count."""
+"""What holds for every request: limits of its size and time, an end when its client leaves, safe headers, a count."""
 
 import asyncio
 import json
+import re
 import time
+from collections.abc import Container
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -21,6 +23,10 @@ DOCS_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inlin
 """The same for the page of the API, whose scripts write styles into it."""
 
 
+CLIENT_LEFT = 499
+"""Status under which a request is counted whose client left before the answer, as by nginx."""
+
+
 class Guard:
     """A layer around an application.
 
@@ -29,10 +35,19 @@ class Guard:
         limits: bytes and seconds of a request.
         metrics: where it is counted.
         paths: addresses that are counted by their name; others together.
+        hosts: names under which the server may be addressed, beside the address that a connection was made to; all if
+            None. A page of another site could else read answers, after it had its own name point to this machine.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, paths: frozenset[str] = frozenset()) -> None:
-        self.app, self.limits, self.metrics, self.paths = app, limits, metrics, paths
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        metrics: Metrics,
+        paths: frozenset[str] = frozenset(),
+        hosts: Container[str] | None = None,
+    ) -> None:
+        self.app, self.limits, self.metrics, self.paths, self.hosts = app, limits, metrics, paths, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; see ASGI."""
@@ -42,11 +57,14 @@ class Guard:
         answer = _Answer(send, scope["path"])
         start = time.perf_counter()
         try:
+            if self._is_foreign(scope):
+                await answer.refuse(400, "the Host header names another server; allow it by --allow-host")
+                return
             if _stated_length(scope) > self.limits.body:
                 await answer.refuse(413, self._too_large())
                 return
             async with asyncio.timeout(self.limits.seconds):
-                await self.app(scope, self._bounded(receive), answer)
+                await self._until_gone(scope, _Body(receive, self.limits.body, self._too_large()), answer)
         except TimeoutError:
             await answer.refuse(504, f"no answer in {self.limits.seconds:g} s: send fewer or smaller molecules")
         finally:
@@ -54,21 +72,58 @@ class Guard:
             self.metrics.requests.labels(path, answer.status or 500).inc()
             self.metrics.seconds.labels(path).observe(time.perf_counter() - start)
 
-    def _bounded(self, receive: Receive) -> Receive:
-        left = self.limits.body
+    async def _until_gone(self, scope: Scope, body: "_Body", answer: "_Answer") -> None:
+        """Answer, unless the client leaves: then its work is given up."""
+        work = asyncio.ensure_future(self.app(scope, body, answer))
+        gone = asyncio.ensure_future(body.disconnected())
+        try:
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await work
+            else:
+                answer.status = answer.status or CLIENT_LEFT
+        finally:
+            work.cancel()
+            gone.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
 
-        async def receive_some() -> Message:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise HTTPException(413, self._too_large())
-            return message
-
-        return receive_some
+    def _is_foreign(self, scope: Scope) -> bool:
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        name = re.sub(r":\d*$", "", host).strip("[]").lower()
+        own = (scope.get("server") or ("",))[0]
+        return self.hosts is not None and bool(host) and name != own and name not in self.hosts
 
     def _too_large(self) -> str:
         return f"a request may have {self.limits.body} bytes: send it in parts"
+
+
+class _Body:
+    """Receives a request of a limited size, and sees when its client leaves."""
+
+    def __init__(self, receive: Receive, limit: int, reason: str) -> None:
+        self._receive, self._left, self._reason = receive, limit, reason
+        self._whole, self._gone = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self) -> Message:
+        if self._whole.is_set():
+            await self._gone.wait()
+            return {"type": "http.disconnect"}
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise HTTPException(413, self._reason)
+        if message["type"] == "http.disconnect":
+            self._gone.set()
+        if not message.get("more_body"):
+            self._whole.set()
+        return message
+
+    async def disconnected(self) -> None:
+        """Wait until the client leaves."""
+        await self._whole.wait()
+        while not self._gone.is_set():
+            if (await self._receive())["type"] == "http.disconnect":
+                self._gone.set()
 
 
 class _Answer:

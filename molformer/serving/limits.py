@@ -5,6 +5,9 @@ from dataclasses import dataclass
 MOST_CONFORMERS = 20
 """Geometries of a molecule that can be asked for."""
 
+MOST_NAMES = 1000
+"""Names of targets in a request."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -17,7 +20,10 @@ class Limits:
         characters: of a SMILES; a longer one is refused in its row.
         seconds: from the first byte of a request to its answer.
         waiting: molecules of all requests that are at work, at most.
-        linger: seconds that a molecule waits for others to share a pass of the model with.
+        max_batch_delay: seconds that a molecule waits for others to share a pass of the model with.
+        memory: bytes of address space of a process that reads a file or makes a geometry.
+        header_seconds: in which a connection has to send the header of its request.
+        connections: that are open at the same time; requests on further ones are refused.
     """
 
     body: int = 8 * 2**20
@@ -26,4 +32,7 @@ class Limits:
     characters: int = 2000
     seconds: float = 60.0
     waiting: int = 5000
-    linger: float = 0.003
+    max_batch_delay: float = 0.003
+    memory: int = 2 * 2**30
+    header_seconds: float = 10.0
+    connections: int = 1000

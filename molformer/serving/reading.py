@@ -1,18 +1,20 @@
 """From a request to entries: texts and uploaded files. No path that a request names is ever opened.
 
 What has lines is written to a temporary file under a name of our own, whose ending alone comes from the request, and
-read like any file.
+read like any file, by a worker process (see `preparation`).
 """
 
+import logging
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from molformer.data.readers import SUFFIXES, Entry, ReadOptions, read_file
 from molformer.data.readers.files import suffix_of
 from molformer.errors import InputError, TooLargeError
 from molformer.serving.limits import Limits
+
+logger = logging.getLogger(__name__)
 
 LINKING = (".h5", ".hdf5")
 """Files that can refer to others, which would be opened with them."""
@@ -21,18 +23,21 @@ UPLOADS = tuple(suffix for suffix in SUFFIXES if suffix not in LINKING)
 """Endings of the files that can be uploaded, each also with `.gz`."""
 
 
-def entry_of_text(text: str, limits: Limits) -> Entry:
-    """The entry of a SMILES, or of the content of an XYZ file or MOL block with one molecule.
+def entry_of_line(text: str, limits: Limits) -> Entry | None:
+    """The entry of a SMILES; None for a text of several lines, which is the content of a file.
 
     Example:
-        >>> entry_of_text(" CCO ", Limits()).smiles
+        >>> entry_of_line(" CCO ", Limits()).smiles
         'CCO'
     """
     text = encodable(text)
-    if "\n" not in text.strip("\n") and "\r" not in text.strip("\r\n"):
-        return _checked(Entry(text.strip(), smiles=text.strip()), limits)
-    suffix = ".mol" if "M  END" in text else ".xyz"
-    entries = read_content(text.encode(), suffix, "the text", limits)
+    if "\n" in text.strip("\n") or "\r" in text.strip("\r\n"):
+        return None
+    return _checked(Entry(text.strip(), smiles=text.strip()), limits)
+
+
+def named_by_formula(entries: list[Entry]) -> Entry:
+    """The only entry of a text, which has no name of its own."""
     if len(entries) > 1:
         return Entry("the text", error=InputError("the text holds several molecules: send them as a file"))
     entry = entries[0]
@@ -40,31 +45,36 @@ def entry_of_text(text: str, limits: Limits) -> Entry:
     return replace(entry, name=formula if entry.name.startswith("the text") and formula else entry.name)
 
 
-def entries_of_file(content: bytes, name: str, limits: Limits) -> list[Entry]:
-    """Entries of an uploaded file, one more than allowed if it has too many.
-
-    Args:
-        content: of the file.
-        name: as the request has it; its ending says what the file is.
-        limits: of the server.
+def name_and_suffix(name: str) -> tuple[str, str]:
+    """The name of an uploaded file without folders, and its ending, which says what it is.
 
     Raises:
         InputError: files of this kind cannot be read here.
+
+    Example:
+        >>> name_and_suffix("../two.XYZ.gz")
+        ('two.XYZ.gz', '.xyz.gz')
     """
     shown = Path(encodable(name).replace("\\", "/")).name
     suffix = suffix_of(Path(shown))
     if suffix not in UPLOADS:
         raise InputError(f"files of type '{suffix}' cannot be read here; use {', '.join(UPLOADS)}")
-    packed = ".gz" if shown.lower().endswith(".gz") else ""
-    return read_content(content, suffix + packed, shown, limits)
+    return shown, suffix + (".gz" if shown.lower().endswith(".gz") else "")
 
 
-def read_content(content: bytes, suffix: str, shown: str, limits: Limits) -> list[Entry]:
-    """Entries of the content of a file of a known ending, whose messages call it `shown`."""
-    with TemporaryDirectory(prefix="molformer-") as folder:
-        path = Path(folder) / f"upload{suffix}"
-        path.write_bytes(content)
-        entries = list(islice(read_file(path, ReadOptions(max_bytes=limits.body)), limits.molecules + 1))
+def read_upload(path: Path, shown: str, limits: Limits) -> list[Entry]:
+    """Entries of a file whose messages call it `shown`, one more than allowed if it has too many.
+
+    What a reader did not foresee is an error of the file too: nobody but its sender could mend it.
+    """
+    entries: list[Entry] = []
+    try:
+        entries.extend(islice(read_file(path, ReadOptions(max_bytes=limits.body)), limits.molecules + 1))
+    except MemoryError:
+        raise
+    except Exception as error:
+        logger.warning("a reader failed: %s: %s", type(error).__name__, error)
+        entries.append(Entry(str(path), error=InputError(f"'{path}' cannot be read to its end: it is damaged")))
     return [_checked(_renamed(entry, str(path), shown), limits) for entry in entries]
 
 

@@ -4,12 +4,12 @@ import math
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
 from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
 from molformer.inference.prediction import Prediction, Status, Value
-from molformer.serving.limits import MOST_CONFORMERS
+from molformer.serving.limits import MOST_CONFORMERS, MOST_NAMES
 
 Numbers = float | list[float | None] | list[list[float | None]] | None
 """A number, those of a vector, or of the atoms; null where there is none."""
@@ -19,21 +19,39 @@ Conformers = Annotated[
 ]
 
 
-class Question(BaseModel):
-    """Molecules and what is asked of them."""
+Names = Annotated[list[Annotated[str, Field(max_length=1000)]], FailFast(), Field(max_length=MOST_NAMES)]
+
+
+class _Request(BaseModel):
+    """A request, whose errors are not collected one by one where there may be millions of them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict) and len(values) > MOST_NAMES:
+            raise ValueError(f"{len(values)} keys, more than the {MOST_NAMES} that a request may have")
+        return values
+
+
+class PredictionRequest(_Request):
+    """Molecules and what is to be predicted of them."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"molecules": ["CCO", "c1ccccc1"], "conformers": 1}]}
     )
 
-    molecules: list[str] = Field(description="SMILES, or the content of an XYZ file or MOL block, one molecule each.")
-    targets: list[str] = Field([], description="What to predict; all by default.")
-    unit: str | dict[str, str] | None = Field(None, description="Of all targets that it can measure, or by their name.")
+    molecules: Annotated[list[str], FailFast()] = Field(
+        description="SMILES, or the content of an XYZ file or MOL block, one molecule each."
+    )
+    targets: Names = Field([], description="What to predict; all by default.")
+    unit: str | Annotated[dict[str, str], Field(max_length=MOST_NAMES)] | None = Field(
+        None, description="Of all targets that it can measure, or by their name."
+    )
     conformers: Conformers = 1
     geometry: bool = Field(False, description="Whether the geometries that were used are wanted.")
 
 
-class Molecule(BaseModel):
+class Molecule(_Request):
     """One molecule."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"molecule": "CCO"}]})
@@ -72,7 +90,7 @@ class Row(BaseModel):
     geometry: Geometry | None = None
 
 
-class Answer(BaseModel):
+class PredictionResponse(BaseModel):
     """A row for every molecule, in their order."""
 
     model: str

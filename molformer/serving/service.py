@@ -2,8 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 from molformer.data.readers import Entry
@@ -13,13 +14,11 @@ from molformer.inference.prediction import Prediction
 from molformer.inference.predictor import Predictor
 from molformer.inference.question import Question
 from molformer.serving import schema
-from molformer.serving.batcher import Batcher
-from molformer.serving.geometries import Geometries
+from molformer.serving.batcher import CLOSE_SECONDS, Batcher
+from molformer.serving.fairness import Client
 from molformer.serving.limits import Limits
 from molformer.serving.metrics import Metrics
-
-ABREAST = 2
-"""Molecules of a request that get geometries at a time, for each worker process: others have their turn."""
+from molformer.serving.preparation import Preparation
 
 
 class TooMuch(MolformerError):
@@ -47,13 +46,14 @@ class Service:
         self.name = name
         self.limits = limits or Limits()
         self.metrics = Metrics()
-        self.processes = processes or os.cpu_count() or 1
-        self.batcher = Batcher(predictor, self.limits.linger, self.metrics.passes.observe)
-        self.geometries = Geometries(
-            policy_of(predictor.model.domain), self.processes, self.limits.atoms, self.limits.seconds
-        )
+        policy = policy_of(predictor.model.domain)
+        self.preparation = Preparation(policy, processes or os.cpu_count() or 1, self.limits)
+        delay, observe = self.limits.max_batch_delay, self.metrics.passes.observe
+        self.batcher = Batcher(predictor, delay, observe, self.preparation.busy)
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="explanation")
+        self._explaining: set[Future[schema.Explanation]] = set()
         self._waiting = 0
+        self._in_progress: Counter[str] = Counter()  # requests by host
 
     def check_number(self, count: int) -> None:
         """Refuse a request with too many molecules.
@@ -64,42 +64,71 @@ class Service:
         if count > self.limits.molecules:
             raise TooMuch(f"a request may hold {self.limits.molecules} molecules: send the rest in another one")
 
-    async def predict(self, entries: Sequence[Entry], question: Question, conformers: int) -> list[Prediction]:
-        """A row for every entry, in their order.
+    async def predict(
+        self, molecules: Sequence[str | Entry], question: Question, conformers: int, address: tuple[str, int]
+    ) -> list[Prediction]:
+        """A row for every molecule, in their order.
+
+        Args:
+            molecules: texts, or entries of a file.
+            question: targets and units.
+            conformers: of each molecule without coordinates.
+            address: of the client.
 
         Raises:
             TooMuch: there are too many.
             Busy: too many are waiting already.
         """
-        with self._admitted(len(entries)):
-            turn = asyncio.Semaphore(ABREAST * self.processes)
-            rows = await _all(self._row(entry, question, conformers, turn) for entry in entries)
+        with self._admitted(len(molecules), address) as client:
+            async with asyncio.TaskGroup() as group:  # if one fails, the others are given up
+                tasks = [group.create_task(self._row(each, question, conformers, client)) for each in molecules]
+            rows = [task.result() for task in tasks]
         for row in rows:
             self.metrics.molecules.labels(row.status).inc()
         return rows
 
-    async def explain(self, entry: Entry) -> schema.Explanation:
+    async def entries_of_file(self, content: bytes, name: str, address: tuple[str, int]) -> list[Entry]:
+        """Entries of an uploaded file.
+
+        Raises:
+            InputError: files of this kind cannot be read here.
+            Busy: too many are waiting already.
+        """
+        with self._admitted(1, address) as client:
+            return await self.preparation.entries_of_file(content, name, client)
+
+    async def explain(self, molecule: str, address: tuple[str, int]) -> schema.Explanation:
         """Where in a molecule a prediction comes from.
 
         Raises:
             MolformerError: the molecule cannot be used.
         """
-        with self._admitted(1):
-            found = await self.geometries.of(entry, 1)
-            return await asyncio.get_running_loop().run_in_executor(self._aside, self._explanation, found)
+        with self._admitted(1, address) as client:
+            entry = await self.preparation.entry_of_text(molecule, client)
+            found = await self.preparation.with_geometry(entry, 1, client)
+            future = self._aside.submit(self._explanation, found)
+            self._explaining.add(future)
+            future.add_done_callback(self._explaining.discard)
+            return await asyncio.wrap_future(future)
 
-    def close(self) -> None:
-        """Finish what waits, and end the processes and threads."""
-        self.batcher.close()
-        self.geometries.close()
-        self._aside.shutdown()
+    def is_stuck(self) -> bool:
+        """Whether the model has computed one batch for longer than a request may take."""
+        return self.batcher.pass_seconds() > self.limits.seconds
 
-    async def _row(self, entry: Entry, question: Question, conformers: int, turn: asyncio.Semaphore) -> Prediction:
-        async with turn:
-            job = self.predictor.work.job(await self.geometries.of(entry, conformers))
+    def close(self) -> bool:
+        """Finish what waits, and end the processes and threads; whether all ended in time."""
+        ended = self.batcher.close()
+        self.preparation.close()
+        self._aside.shutdown(wait=False, cancel_futures=True)
+        return ended and not wait(set(self._explaining), CLOSE_SECONDS).not_done
+
+    async def _row(self, molecule: str | Entry, question: Question, conformers: int, client: Client) -> Prediction:
+        if isinstance(molecule, str):
+            molecule = await self.preparation.entry_of_text(molecule, client)
+        job = self.predictor.work.job(await self.preparation.with_geometry(molecule, conformers, client))
         if job.error is not None:
-            return Prediction(entry.name, job.error.status, str(job.error))  # type: ignore[arg-type]
-        return await asyncio.wrap_future(self.batcher.submit(job, question))
+            return Prediction(job.entry.name, job.error.status, str(job.error))  # type: ignore[arg-type]
+        return await asyncio.wrap_future(self.batcher.submit(job, question, client))
 
     def _explanation(self, entry: Entry) -> schema.Explanation:
         job = self.predictor.work.job(entry)
@@ -115,22 +144,17 @@ class Service:
         )
 
     @contextmanager
-    def _admitted(self, count: int) -> Iterator[None]:
+    def _admitted(self, count: int, address: tuple[str, int]) -> Iterator[Client]:
         self.check_number(count)
         if self._waiting + count > self.limits.waiting:
             raise Busy(f"{self._waiting} molecules are waiting: try again later")
+        host = address[0]
+        self._in_progress[host] += 1
         self._waiting += count
         self.metrics.waiting.set(self._waiting)
         try:
-            yield
+            yield Client(address, self._in_progress[host])
         finally:
             self._waiting -= count
+            self._in_progress -= Counter((host,))  # a host that has none is forgotten
             self.metrics.waiting.set(self._waiting)
-
-
-async def _all(rows: "Iterable[object]") -> list[Prediction]:
-    """Results of coroutines, in order; if one fails, the others are given up."""
-    tasks: list[asyncio.Task[Prediction]] = []
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(row) for row in rows]  # type: ignore[arg-type]
-    return [task.result() for task in tasks]

@@ -1,10 +1,6 @@
-"""Couplings of degrees: real 3j symbols, and the kernel of the SE(3)-Transformer in the edge's frame.
+"""Couplings of degrees: real 3j symbols, made once in float64.
 
-In the frame where the edge is the polar axis only Y_{J0} is left of the kernel
-    W^{lk}(x) = Σ_J φ_J Σ_m Y_Jm(x) Q_Jm,
-so it couples output m with input ±m alone, by the numbers a_0, a_m, b_m (Passaro & Zitnick 2023, arXiv 2302.03655):
-    [y_+m; y_-m] = [[a_m, -b_m], [b_m, a_m]] [x_+m; x_-m].
-Tables are made here, once, in float64; their signs are this package's own and do not follow any library's.
+Their signs are this package's own and do not follow any library's (e3nn changed some between versions).
 """
 
 from fractions import Fraction
@@ -41,29 +37,6 @@ def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
     tensor = tensor.real if l1 + l2 + l3 & 1 == 0 else tensor.imag
     first = tensor.flat[np.flatnonzero(np.abs(tensor) > 1e-9)[0]]
     return tensor * (np.sign(first) / np.linalg.norm(tensor))
-
-
-@cache
-def kernel_to_frame(out_degree: int, in_degree: int) -> np.ndarray:
-    """Orthogonal matrix from the coefficients φ_J of a kernel to its numbers in the edge's frame.
-
-    Args:
-        out_degree: l, degree of the output.
-        in_degree: k, degree of the input.
-
-    Returns:
-        (1 + 2·min(l,k), same): rows a_0, √2 a_1, √2 b_1, √2 a_2, √2 b_2, …; columns J = |l-k| … l+k. J + l + k even
-        gives the a's, odd gives the b's.
-    """
-    size = 1 + 2 * min(out_degree, in_degree)
-    table = np.zeros((size, size))
-    for column, degree in enumerate(range(abs(out_degree - in_degree), out_degree + in_degree + 1)):
-        kernel = sqrt(2 * degree + 1) * wigner_3j(out_degree, in_degree, degree)[:, :, degree]  # Y_J0 on the axis
-        table[0, column] = kernel[out_degree, in_degree]
-        for m in range(1, min(out_degree, in_degree) + 1):
-            table[2 * m - 1, column] = sqrt(2) * kernel[out_degree + m, in_degree + m]
-            table[2 * m, column] = sqrt(2) * kernel[out_degree - m, in_degree + m]
-    return table
 
 
 @cache

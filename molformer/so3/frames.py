@@ -9,16 +9,12 @@ edge, under which the layers that use frames are invariant.
 Letters: E edges, M = (lmax+1)² components, K monomials of degree 2·lmax in (q_w, q_x, q_z).
 """
 
-from collections.abc import Callable, Iterator
-from functools import cache
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from molformer.so3.components import degree_of_component, degree_slice, frame_order, num_components
 from molformer.so3.coupling import wigner_3j
-from molformer.so3.rotation import DENSE_LMAX
 from molformer.so3.tables import cached_tensor
 
 _ROTATION = {  # coefficients of the rotation matrix in w², wx, wz, x², xz, z² for a quaternion (w, x, 0, z)
@@ -32,57 +28,27 @@ _ROTATION = {  # coefficients of the rotation matrix in w², wx, wz, x², xz, z�
 
 
 def edge_wigner(direction: Tensor, lmax: int) -> Tensor:
-    """Wigner matrices that rotate features into the frames of edges, in the form that is faster for this lmax.
+    """Wigner matrices that rotate features into the frames of edges.
 
     Args:
         direction: unit vectors (E, 3).
         lmax: highest degree.
 
     Returns:
-        (E, M, M) up to `DENSE_LMAX`: rows in the order of `frame_order`, columns in the usual order; the transpose
-        rotates back. Beyond it (E, S), see `edge_wigner_blocks`.
+        (E, M, M): rows in the order of `frame_order`, columns in the usual order; the transpose rotates back.
 
     Example:
         >>> wigner = edge_wigner(torch.tensor([[1.0, 0.0, 0.0]]), 1)
         >>> (wigner @ torch.tensor([0.0, 1.0, 0.0, 0.0])).round()  # the degree-1 feature x, now at m = 0
         tensor([[0., 1., 0., 0.]])
     """
-    return dense_edge_wigner(direction, lmax) if lmax <= DENSE_LMAX else edge_wigner_blocks(direction, lmax)
-
-
-def dense_edge_wigner(direction: Tensor, lmax: int) -> Tensor:
-    """The whole Wigner matrices (E, M, M) of the rotations of unit vectors (E, 3) onto the polar axis."""
     if lmax == 0:
         return torch.ones_like(direction[:, :1, None])
-    table = _on_device(_polynomial_table, lmax, direction.device, direction.dtype)
-    up, down = _sides(direction)
-    *_, monomials = _monomials(_quaternion(direction, up - down), lmax)
-    size = num_components(lmax)
-    return (torch.cat([monomials * up, monomials * down]).T @ table).view(-1, size, size)
-
-
-def edge_wigner_blocks(direction: Tensor, lmax: int) -> Tensor:
-    """The blocks of `dense_edge_wigner` without the zeros around them, and without degree 0.
-
-    Args:
-        direction: unit vectors (E, 3).
-        lmax: highest degree.
-
-    Returns:
-        (E, Σ (2l+1)²): the blocks (2l+1, 2l+1) of l = 1 … lmax, rows and columns in the usual order.
-    """
-    up, down = _sides(direction)
-    blocks = []
-    for degree, monomials in enumerate(_monomials(_quaternion(direction, up - down), lmax), start=1):
-        table = _on_device(_block_table, degree, direction.device, direction.dtype)
-        blocks.append(torch.cat([monomials * up, monomials * down]).T @ table)
-    return torch.cat(blocks, dim=1)
-
-
-def _sides(direction: Tensor) -> tuple[Tensor, Tensor]:
-    """1 where y ≥ 0, and 1 where y < 0: (E,) each."""
     down = (direction[:, 1] < 0).to(direction.dtype)
-    return 1 - down, down
+    up = 1 - down
+    monomials = _monomials(_quaternion(direction, up - down), lmax)
+    size, table = num_components(lmax), _table_on(lmax, direction.device, direction.dtype)
+    return (torch.cat([monomials * up, monomials * down]).T @ table).view(-1, size, size)
 
 
 def _quaternion(direction: Tensor, sign: Tensor) -> Tensor:
@@ -92,30 +58,25 @@ def _quaternion(direction: Tensor, sign: Tensor) -> Tensor:
     return torch.stack([cosine, -sign * z, x]) * (2 * cosine).rsqrt()
 
 
-def _monomials(quaternion: Tensor, lmax: int) -> Iterator[Tensor]:
-    """Monomials of degree 2, 4 … 2·lmax of a quaternion (3, E), in the order of `_exponents`: (K, E) each."""
+def _monomials(quaternion: Tensor, lmax: int) -> Tensor:
+    """Monomials of degree 2·lmax of a quaternion (3, E), in the order of `_exponents`: (K, E)."""
     monomials = squares = quaternion
     for degree in range(1, lmax + 1):
         left, right = _factors_on(degree, quaternion.device)
         monomials = monomials.index_select(0, left) * squares.index_select(0, right)
         squares = squares if degree > 1 else monomials
-        yield monomials
+    return monomials
 
 
 @cached_tensor
 def _factors_on(degree: int, device: torch.device) -> Tensor:
-    return torch.as_tensor(_factors(degree)).to(device)
-
-
-@cache
-def _factors(degree: int) -> np.ndarray:
     """Of each monomial of degree 2·degree, which one of the degree before it is the product of, and with which of 2.
 
     Those of degree 2 are products of two numbers of the quaternion. Returns (2, K).
     """
     before, by = (_exponents(2 * degree - 2), _exponents(2)) if degree > 1 else (_exponents(1), _exponents(1))
     pairs = {(a + d, b + e, c + f): (i, j) for i, (a, b, c) in enumerate(before) for j, (d, e, f) in enumerate(by)}
-    return np.array([pairs[exponent] for exponent in _exponents(2 * degree)]).T
+    return torch.tensor([pairs[exponent] for exponent in _exponents(2 * degree)], device=device).T
 
 
 def _exponents(degree: int) -> list[tuple[int, int, int]]:
@@ -123,16 +84,11 @@ def _exponents(degree: int) -> list[tuple[int, int, int]]:
     return [(a, b, degree - a - b) for a in range(degree, -1, -1) for b in range(degree - a, -1, -1)]
 
 
-_Table = Callable[[int], np.ndarray]
-
-
 @cached_tensor
-def _on_device(table: _Table, degree: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """One of the two tables, where it does not need to be copied for each batch."""
-    return torch.as_tensor(table(degree)).to(device, dtype)
+def _table_on(lmax: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.as_tensor(_polynomial_table(lmax)).to(device, dtype)
 
 
-@cache
 def _polynomial_table(lmax: int) -> np.ndarray:
     """Coefficients (2K, M·M) of D(R_e) in the monomials of degree 2·lmax: first K for y ≥ 0, last K for y < 0."""
     exponents, size = _exponents(2 * lmax), num_components(lmax)
@@ -143,15 +99,6 @@ def _polynomial_table(lmax: int) -> np.ndarray:
             dense[exponents.index(exponent), part, part] = coefficients
     dense = dense[:, frame_order(lmax)]
     return np.concatenate([dense, dense * _half_turn(lmax)]).reshape(-1, size * size)
-
-
-@cache
-def _block_table(degree: int) -> np.ndarray:
-    """As `_polynomial_table`, of one degree: (2K, (2l+1)²)."""
-    block, part = _block_polynomials(degree)[degree], degree_slice(degree)
-    zeros = np.zeros((2 * degree + 1, 2 * degree + 1))
-    dense = np.stack([block.get(exponent, zeros) for exponent in _exponents(2 * degree)])
-    return np.concatenate([dense, dense * _half_turn(degree)[part]]).reshape(-1, zeros.size)
 
 
 def _half_turn(lmax: int) -> np.ndarray:

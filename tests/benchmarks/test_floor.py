@@ -77,9 +77,9 @@ def test_the_floor_is_the_longer_of_computing_and_moving():
 
 def test_the_frames_of_the_floor_are_those_of_the_model():
     from benchmarks.floor import _frame_numbers
-    from molformer.so3 import edge_frames
+    from molformer.so3 import edge_wigner
 
-    frames = edge_frames(torch.nn.functional.normalize(torch.randn(20, 3), dim=-1), 3)
+    frames = edge_wigner(torch.nn.functional.normalize(torch.randn(20, 3), dim=-1), 3)
     assert int((frames.abs() > 1e-6).any(0).sum()) <= _frame_numbers(3)
 
 

@@ -205,6 +205,14 @@ def test_a_molecule_that_crashes_its_process_is_an_error_of_its_own():
         assert str(pool.submit(["c"]).result()[0]).startswith("c by")
 
 
+def test_a_worker_that_is_killed_while_it_is_idle_is_replaced():
+    with WorkerPool(slow, 1, limit=20.0) as pool:
+        process = int(str(pool.submit(["a"]).result()[0]).split()[-1])
+        os.kill(process, signal.SIGKILL)
+        wait_until(lambda: not alive(process))
+        assert str(pool.submit(["b"]).result()[0]).startswith("b by")
+
+
 def test_a_time_out_reaches_the_row(monkeypatch):
     monkeypatch.setattr(embedding, "outcome_of", _hang_at_ethane)
     monkeypatch.setattr(embedding, "time_limit", lambda policy: 1.0)

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molformer.data import neighbours
 from molformer.errors import InputError
+from molformer.graph import neighbors
 from molformer.graph.neighbors import knn_edges, radius_edges
 
 
@@ -51,9 +51,9 @@ def test_a_tree_gives_the_edges_of_all_pairs_in_the_same_order(sizes, seed, kind
     dtype = {"32": torch.float32, "64": torch.float64, "b16": torch.bfloat16}[bits]
     pos, ptr = clouds(sizes, seed, kind, dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(neighbours._TREE_PAIRS, "cpu", 1 << 60)
+        patch.setitem(neighbors._TREE_PAIRS, "cpu", 1 << 60)
         expected = radius_edges(pos, ptr, cutoff)
-        patch.setitem(neighbours._TREE_PAIRS, "cpu", -1)
+        patch.setitem(neighbors._TREE_PAIRS, "cpu", -1)
         found = radius_edges(pos, ptr, cutoff)
     assert torch.equal(found[0], expected[0])
     assert torch.equal(found[1], expected[1])
@@ -63,7 +63,7 @@ def test_a_large_cloud_takes_the_tree(monkeypatch):
     def refuse(*_):
         raise AssertionError("all pairs of 2,000 points")
 
-    monkeypatch.setattr(neighbours, "_all_pairs", refuse)
+    monkeypatch.setattr(neighbors, "_all_pairs", refuse)
     pos, ptr = clouds([2000], 0)
     src, dst = radius_edges(pos, ptr, 0.3)
     assert ((pos[src] - pos[dst]).norm(dim=-1) < 0.3).all()
@@ -71,7 +71,7 @@ def test_a_large_cloud_takes_the_tree(monkeypatch):
 
 
 def test_a_position_that_is_not_finite_has_no_edges_within_a_radius_and_no_nearest(monkeypatch):
-    monkeypatch.setitem(neighbours._TREE_PAIRS, "cpu", -1)
+    monkeypatch.setitem(neighbors._TREE_PAIRS, "cpu", -1)
     pos = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [float("nan"), 0, 0], [float("inf"), 0, 0]])
     ptr = torch.tensor([0, 4])
     assert [edge.tolist() for edge in radius_edges(pos, ptr, 2.0)] == [[1, 0], [0, 1]]

@@ -1,6 +1,8 @@
 """Several devices give all rows, in order, with the numbers of one."""
 
 import os
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -41,3 +43,16 @@ def test_a_process_that_ends_is_an_error_and_no_missing_row(folder, tmp_path):
         pytest.raises(ModelError, match="process of a device ended"),
     ):
         list(devices.computed([jobs, jobs], predictor.model.targets))
+
+
+def test_a_process_that_hangs_does_not_keep_the_program_from_ending(folder):
+    predictor = molformer.load(folder)
+    jobs = [predictor.work.job(Entry("molecule", structure=random_structure()))]
+    devices = Devices([folder], ["cpu"], 4, 1.0)
+    list(devices.computed([jobs], predictor.model.targets))
+    (process,) = devices._pools[0]._processes
+    os.kill(process, signal.SIGSTOP)
+    devices._pools[0].submit(os.getpid)
+    start = time.monotonic()
+    devices.__exit__(KeyboardInterrupt)
+    assert time.monotonic() - start < 10

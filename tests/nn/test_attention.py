@@ -14,7 +14,7 @@ def edges(dst, envelope, nodes=3):
 
 @pytest.fixture(params=[True, False], ids=["gradients", "no gradients"])
 def either_way(request):
-    """Weights without gradients are computed in the logarithm."""
+    """With gradients and without."""
     with torch.set_grad_enabled(request.param):
         yield
 
@@ -53,7 +53,7 @@ def test_a_leaving_edge_of_large_logit_leaves_gradients_finite(logit, weight):
     logits = torch.tensor([[logit], [-1.0]], requires_grad=True)
     envelope = torch.tensor([weight, 1.0], requires_grad=True)
     given = edges([0, 0], [1.0, 1.0])
-    given = Edges(given.src, given.dst, given.num_nodes, given.frames, given.features, envelope)
+    given = Edges(given.src, given.dst, given.num_nodes, given.wigner, given.features, envelope)
     weights = smooth_softmax(logits, given)
     weights.square().sum().backward()
     with torch.no_grad():

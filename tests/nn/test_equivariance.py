@@ -52,7 +52,7 @@ def attention(convolution, lmax, group, dtype):
 def through_kernel(convolution, lmax, group, dtype):
     torch.manual_seed(1)
     kernel = moved(convolution(lmax, CHANNELS, CHANNELS, FEATURES, group)).to(dtype)
-    return lambda x, edges: edges.sum_at_dst(edges.turn_back(kernel(edges.turn_in(x[edges.src]), edges)[0]))
+    return lambda x, edges: edges.sum_at_dst(edges.rotate_out(kernel(edges.rotate_in(x[edges.src]), edges.features)))
 
 
 @PRECISIONS

@@ -45,14 +45,14 @@ def test_it_is_the_papers_kernel(group):
     kernel = moved(PairwiseConvolution(IN_LMAX, IN, OUT, FEATURES, group, RADIAL))
     directions = torch.nn.functional.normalize(graph.pos[edges.dst] - graph.pos[edges.src], dim=-1)
     x = torch.randn(len(directions), num_components(LMAX), IN)
-    sent = kernel(by_row(edges.turn_in(x), frame_rows(LMAX)), edges.features)
+    sent = kernel(by_row(edges.rotate_in(x), frame_rows(LMAX)), edges.features)
     rows, order = frame_rows(LMAX), frame_order(LMAX)
     for degree, expected in enumerate(materialised(kernel, edges.features, directions, x)):
         framed = torch.zeros(len(x), num_components(LMAX), OUT[degree])
         for place, row in enumerate(rows):
             if row[0] == degree:
                 framed[:, place] = sent[row]
-        assert torch.allclose(edges.turn_back(framed)[:, degree_slice(degree)], expected, atol=1e-11)
+        assert torch.allclose(edges.rotate_out(framed)[:, degree_slice(degree)], expected, atol=1e-11)
     assert [degree**2 + degree + m for degree, m in rows] == list(order)
 
 

@@ -20,7 +20,7 @@ def test_frames_and_readout_are_in_float32(model, monkeypatch, tf32):
     import molformer.nn.edges as edges_module
 
     seen = []
-    frames, head = edges_module.edge_frames, model.head("gap").read
+    frames, head = edges_module.edge_wigner, model.head("gap").read
 
     def spy(name, function):
         def called(*arguments):
@@ -30,7 +30,7 @@ def test_frames_and_readout_are_in_float32(model, monkeypatch, tf32):
 
         return called
 
-    monkeypatch.setattr(edges_module, "edge_frames", spy("frames", frames))
+    monkeypatch.setattr(edges_module, "edge_wigner", spy("frames", frames))
     monkeypatch.setattr(model.head("gap"), "read", spy("readout", head))
     assert property_module.full_precision is precision.full_precision
     torch.set_float32_matmul_precision("high" if tf32 else "highest")

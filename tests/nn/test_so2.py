@@ -1,11 +1,18 @@
 import itertools
-from math import sqrt
+from math import isqrt, sqrt
 
 import pytest
 import torch
 
 from molformer.nn import FullConvolution, SeparableConvolution
-from molformer.so3 import edge_frames, kernel_to_frame, num_components, spherical_harmonics, wigner_3j
+from molformer.so3 import (
+    edge_wigner,
+    frame_order,
+    kernel_to_frame,
+    num_components,
+    spherical_harmonics,
+    wigner_3j,
+)
 from molformer.so3.components import degree_slice
 from tests.helpers import embedded_edges, moved, random_graph
 
@@ -49,29 +56,28 @@ def test_full_convolution_equals_the_materialised_kernel(group):
     vectors = graph.pos[edges.dst] - graph.pos[edges.src]
     directions = torch.nn.functional.normalize(vectors, dim=-1)
     x = torch.randn(len(vectors), num_components(LMAX), IN)
-    result = edges.turn_back(kernel(edges.turn_in(x), edges)[0])
+    result = edges.rotate_out(kernel(edges.rotate_in(x), edges.features))
     expected = materialised(kernel, kernel.trunk(edges.features), directions) @ x.flatten(1)[:, :, None]
     assert torch.allclose(result.flatten(1), expected[:, :, 0], atol=1e-11)
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("group", ["SE(3)", "E(3)"])
-def test_separable_convolution_is_a_full_one_with_scaled_inputs(group):
-    """With scales that do not depend on the edge it is the same linear map in every frame."""
-    graph = random_graph((5,))
-    edges = embedded_edges(graph, LMAX, FEATURES)
+def test_separable_convolution_is_a_full_one_of_scaled_inputs(group):
+    """The scales are those of the edge, of degree and |m|, and of the channel; the map is that of a full kernel."""
+    edges = embedded_edges(random_graph((5,)), LMAX, FEATURES)
     separable = moved(SeparableConvolution(LMAX, IN, OUT, FEATURES, group))
     full = FullConvolution(LMAX, IN, OUT, FEATURES, group, radial=1)
-    with torch.no_grad():
-        separable.scale.weight.zero_()
-        separable.scale.bias.fill_(2.0)
-        for ours, theirs in zip(full.parameters(), separable.parameters(), strict=False):
-            if ours.shape == theirs.shape:
-                ours.copy_(theirs)
-        h = full.trunk(edges.features)
+    full.load_state_dict({**full.state_dict(), **{k: v for k, v in separable.state_dict().items() if k[0] in "ab"}})
     x = torch.randn(len(edges.src), num_components(LMAX), IN)
-    scaled = full(x, edges)[0] / h[:, :, None] * 2.0
-    assert torch.allclose(separable(x, edges)[0], scaled, atol=1e-10)
+    scales = separable.scale(edges.features).unflatten(1, (-1, IN))
+    pairs = [(m, degree) for m in range(LMAX + 1) for degree in range(m, LMAX + 1)]
+    scaled = x.clone()
+    for place, component in enumerate(frame_order(LMAX)):
+        degree = isqrt(component)
+        scaled[:, place] *= scales[:, pairs.index((abs(component - degree**2 - degree), degree))]
+    h = full.trunk(edges.features)
+    assert torch.allclose(separable(x, edges.features), full(scaled, edges.features) / h[:, :, None], atol=1e-10)
 
 
 @pytest.mark.usefixtures("float64")
@@ -81,14 +87,21 @@ def test_two_outputs_are_those_of_two_kernels(convolution, group):
     edges = embedded_edges(random_graph((5,)), LMAX, FEATURES)
     both = moved(convolution(LMAX, IN, OUT, FEATURES, group, outputs=2))
     x = torch.randn(len(edges.src), num_components(LMAX), IN)
-    for index, expected in enumerate(both(x, edges)):
+    for index, expected in enumerate(both(x, edges.features).chunk(2, dim=-1)):
         one = convolution(LMAX, IN, OUT, FEATURES, group)
         state = both.state_dict()
         for key, value in state.items():
             if key[:2] in ("a.", "b."):
                 state[key] = value.chunk(2, dim=-1)[index]
         one.load_state_dict(state)
-        assert torch.allclose(one(x, edges)[0], expected, atol=1e-12)
+        assert torch.allclose(one(x, edges.features), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("convolution", [SeparableConvolution, FullConvolution])
+@pytest.mark.parametrize("group", ["SE(3)", "E(3)"])
+def test_no_edges(convolution, group):
+    kernel = convolution(2, IN, OUT, FEATURES, group, outputs=2)
+    assert kernel(torch.zeros(0, 9, IN), torch.zeros(0, FEATURES)).shape == (0, 9, 2 * OUT)
 
 
 def test_group_e3_has_no_mixing_weights():
@@ -98,4 +111,4 @@ def test_group_e3_has_no_mixing_weights():
 
 
 def test_a_frame_is_made_for_each_edge():
-    assert edge_frames(torch.eye(3), 2).shape == (3, 9, 9)
+    assert edge_wigner(torch.eye(3), 2).shape == (3, 9, 9)

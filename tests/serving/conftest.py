@@ -34,9 +34,9 @@ def predictor():
 
 
 @contextmanager
-def listening(service):
+def listening(service, hosts=None):
     """A client of a server that runs in a thread."""
-    server = make_server(service)
+    server = make_server(service, hosts)
     with socket.create_server(("127.0.0.1", 0), backlog=256) as ear:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [ear]})
         thread.start()

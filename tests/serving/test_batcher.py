@@ -1,14 +1,18 @@
 """Molecules of several requests go through the model together."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from molformer.data.readers import Entry
 from molformer.inference import batches
 from molformer.inference.question import Question
+from molformer.inference.rows import row_of
+from molformer.serving import batcher as batcher_module
 from molformer.serving.batcher import Batcher
 from tests.helpers import random_structure
 
@@ -40,7 +44,7 @@ def test_what_waits_is_computed_in_one_pass(predictor, passes):
     seen, go = passes
     known = predictor.model.targets
     questions = [Question.of(known, ["gap"]), Question.of(known, ["charges"]), Question.of(known, ["gap"], "meV")]
-    batcher = Batcher(predictor, linger=0.0)
+    batcher = Batcher(predictor, max_batch_delay=0.0)
     first, *jobs = _jobs(predictor, 10)
     rows = [batcher.submit(first, questions[0])]
     while not seen:
@@ -62,7 +66,7 @@ def test_what_waits_is_computed_in_one_pass(predictor, passes):
 def test_a_full_batch_is_not_exceeded(predictor, passes):
     seen, go = passes
     question = Question.of(predictor.model.targets, ["gap"])
-    batcher = Batcher(predictor, linger=0.0)
+    batcher = Batcher(predictor, max_batch_delay=0.0)
     first, *jobs = _jobs(predictor, 2)
     rows = [batcher.submit(first, question)]
     while not seen:
@@ -77,7 +81,7 @@ def test_a_full_batch_is_not_exceeded(predictor, passes):
 def test_a_row_that_is_given_up_is_not_computed(predictor, passes):
     seen, go = passes
     question = Question.of(predictor.model.targets)
-    batcher = Batcher(predictor, linger=0.0)
+    batcher = Batcher(predictor, max_batch_delay=0.0)
     jobs = _jobs(predictor, 3)
     rows = [batcher.submit(jobs[0], question)]
     while not seen:
@@ -100,13 +104,55 @@ def test_one_that_cannot_be_computed_spares_the_others(predictor, monkeypatch, c
 
     monkeypatch.setattr(batches, "run", failing)
     question = Question.of(predictor.model.targets)
-    batcher = Batcher(predictor, linger=0.2)
+    batcher = Batcher(predictor, max_batch_delay=0.2)
     bad = predictor.work.job(Entry("bad", structure=random_structure(7)))
     rows = [batcher.submit(job, question) for job in (*_jobs(predictor, 2), bad)]
     assert [row.result(60).status for row in rows[:2]] == ["ok", "ok"]
     with pytest.raises(RuntimeError, match="out of memory"):
         rows[2].result(60)
     batcher.close()
+
+
+def test_threads_leave_the_cores_alone_that_workers_have(predictor, monkeypatch):
+    seen, run = [], batches.run
+
+    def recording(*arguments):
+        seen.append(torch.get_num_threads())
+        return run(*arguments)
+
+    monkeypatch.setattr(batches, "run", recording)
+    cores, question = torch.get_num_threads(), Question.of(predictor.model.targets)
+    for busy in (0, 1, 5):
+        batcher = Batcher(predictor, busy=lambda busy=busy: busy)
+        batcher.submit(*_jobs(predictor, 1), question).result(60)
+        batcher.close()
+    assert seen == [cores, max(1, cores - 1), max(1, cores - 5)]
+
+
+def test_small_molecules_have_their_share_beside_large_ones(predictor, monkeypatch):
+    order, go = [], threading.Event()
+
+    def recording(job, *arguments):
+        go.wait(30)
+        time.sleep(0.1 if "large" in job.entry.name else 0.02)
+        order.append(job.entry.name.split()[0])
+        return row_of(job, *arguments)
+
+    monkeypatch.setattr(batcher_module, "row_of", recording)
+    monkeypatch.setattr(batcher_module, "LARGE_EDGES", 100)
+    question, batcher = Question.of(predictor.model.targets), Batcher(predictor, max_batch_delay=0.0)
+    monkeypatch.setattr(predictor.work, "batch_size", 1)
+    first = batcher.submit(_jobs(predictor, 1)[0], question)
+    large = [predictor.work.job(Entry("large", structure=random_structure(15))) for _ in range(3)]
+    rows = [first, *(batcher.submit(job, question) for job in (*large, *_jobs(predictor, 60)))]
+    go.set()
+    for row in rows:
+        row.result(60)
+    batcher.close()
+    first, second, _ = (place for place, name in enumerate(order) if name == "large")
+    assert first < 2
+    assert second - first > 4  # three quarters of the time
+    assert "molecule" in order[second:]  # nor do they wait until all small ones are done
 
 
 def test_fifty_clients_at_once(client):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from e3nn import o3
 
-from molformer.so3 import edge_frames, kernel_to_frame, spherical_harmonics, wigner_3j
+from molformer.so3 import edge_wigner, kernel_to_frame, spherical_harmonics, wigner_3j
 from molformer.so3.components import degree_slice, frame_order, num_components
 from tests.helpers import rotation_and_matrix
 
@@ -70,7 +70,7 @@ def test_frame_form_equals_the_kernel_of_3j_symbols_and_harmonics(out_degree, in
         block[out_degree - m, in_degree + m] = b
         block[out_degree + m, in_degree - m] = -b
     lmax = max(out_degree, in_degree)
-    frames = edge_frames(directions, lmax)
+    frames = edge_wigner(directions, lmax)
     natural = torch.empty_like(frames)
     natural[:, list(frame_order(lmax))] = frames  # rows back from the order by |m|
     assert natural.shape[1] == num_components(lmax)

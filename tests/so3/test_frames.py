@@ -4,8 +4,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from molformer.so3 import (
     degree_of_component,
-    edge_frames,
-    edge_frames_array,
+    edge_wigner,
     frame_order,
     num_components,
     spherical_harmonics,
@@ -33,7 +32,7 @@ def directions(count=40):
 @pytest.mark.parametrize("lmax", range(7))
 def test_frames_put_the_edge_on_the_polar_axis(lmax):
     vectors = directions()
-    turned = edge_frames(vectors, lmax) @ spherical_harmonics(vectors, lmax)[:, :, None]
+    turned = edge_wigner(vectors, lmax) @ spherical_harmonics(vectors, lmax)[:, :, None]
     degrees = degree_of_component(lmax)
     on_axis = [(2 * degrees[i] + 1) ** 0.5 * (i == degrees[i] ** 2 + degrees[i]) for i in frame_order(lmax)]
     assert torch.allclose(turned[:, :, 0], torch.tensor(on_axis, dtype=torch.float64), atol=1e-12)
@@ -43,20 +42,12 @@ def test_frames_put_the_edge_on_the_polar_axis(lmax):
 def test_frames_are_orthogonal_in_both_precisions(lmax):
     eye = torch.eye(num_components(lmax), dtype=torch.float64)
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
-        frames = edge_frames(directions().to(dtype), lmax)
+        frames = edge_wigner(directions().to(dtype), lmax)
         assert (frames @ frames.transpose(1, 2) - eye.to(dtype)).abs().max() < tolerance
 
 
-@pytest.mark.parametrize("lmax", range(7))
-def test_frames_of_an_array_are_those_of_a_tensor(lmax):
-    for dtype, tolerance in ((torch.float64, 1e-13), (torch.float32, 1e-5)):
-        vectors = directions().to(dtype)
-        frames = edge_frames_array(vectors.numpy(), lmax)
-        assert torch.allclose(torch.from_numpy(frames), edge_frames(vectors, lmax), atol=tolerance)
-
-
 def test_degree_one_is_the_rotation_itself_with_determinant_one():
-    frames = edge_frames(directions(), 1)
+    frames = edge_wigner(directions(), 1)
     rotation = torch.empty(len(frames), 3, 3, dtype=torch.float64)
     rotation[:, [index - 1 for index in frame_order(1)[1:]]] = frames[:, 1:, 1:]
     assert torch.allclose(torch.linalg.det(rotation), torch.ones(len(frames), dtype=torch.float64), atol=1e-12)
@@ -64,7 +55,7 @@ def test_degree_one_is_the_rotation_itself_with_determinant_one():
 
 def kernel(vectors):
     """A smooth function of directions that goes through the frames: D_2ᵀ K D_1 for one J, from length 1."""
-    frames = edge_frames(torch.nn.functional.normalize(vectors, dim=-1), 2)
+    frames = edge_wigner(torch.nn.functional.normalize(vectors, dim=-1), 2)
     order = list(frame_order(2))
     natural = torch.zeros_like(frames).index_copy(1, torch.tensor(order), frames)
     block = torch.as_tensor(wigner_3j(2, 1, 2))[:, :, 2]
@@ -83,5 +74,5 @@ def test_what_depends_on_the_frames_is_continuous_where_their_choice_jumps():
     """At y = 0 the two choices differ by a roll about the edge, which the kernel does not see."""
     above = torch.tensor([[0.6, 1e-12, 0.8]], dtype=torch.float64)
     below = above * torch.tensor([1.0, -1.0, 1.0])
-    assert (edge_frames(above, 2) - edge_frames(below, 2)).abs().max() > 0.1
+    assert (edge_wigner(above, 2) - edge_wigner(below, 2)).abs().max() > 0.1
     assert torch.allclose(kernel(above), kernel(below), atol=1e-10)

@@ -52,6 +52,8 @@ export function line(targets, row) {
   return tr;
 }
 
+// A text that a spreadsheet would take for a formula is marked as one that is none.
+const inert = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
 const quoted = (cell) => (/[",\n\r]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
 
 export function csv(targets, rows) {
@@ -59,13 +61,13 @@ export function csv(targets, rows) {
   const head = ["input", "formula", "status", "message"];
   for (const name of names) head.push(name, `${name} std`, `${name} low`, `${name} high`);
   const lines = rows.map((row) => {
-    const cells = [row.name, row.formula, row.status, row.message];
+    const cells = [row.name, row.formula, row.status, row.message].map(inert);
     for (const target of targets) {
       const number = row.values[target.name];
       const value = Array.isArray(number?.value) && target.kind !== "category" ? norm(number.value) : number?.value;
-      cells.push(target.kind === "category" && number ? shown(target, number) : value, number?.std, ...(number?.interval ?? ["", ""]));
+      cells.push(target.kind === "category" && number ? inert(shown(target, number)) : value, number?.std, ...(number?.interval ?? ["", ""]));
     }
     return cells.map((cell) => quoted(String(cell ?? ""))).join(",");
   });
-  return `${[head.map(quoted).join(","), ...lines].join("\n")}\n`;
+  return `${[head.map(inert).map(quoted).join(","), ...lines].join("\n")}\n`;
 }
