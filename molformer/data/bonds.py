@@ -70,7 +70,7 @@ def perceive_bonds(structure: Structure) -> Structure:
         mol.AddAtom(atom)
         conformer.SetAtomPosition(index, Point3D(*place))
     mol.AddConformer(conformer)
-    graph, reason = with_orders(mol, structure.charge, connect=True)
+    graph, reason = with_orders(mol, structure.charge, structure.spin, connect=True)
     if graph is None:
         raise InputError(
             f"{structure.where or structure.formula}: its bonds cannot be perceived ({reason}): check its charge of "
@@ -79,12 +79,13 @@ def perceive_bonds(structure: Structure) -> Structure:
     return replace(structure, molecular_graph=graph)
 
 
-def with_orders(mol: Chem.Mol, charge: int, connect: bool) -> tuple[MolecularGraph | None, str]:
+def with_orders(mol: Chem.Mol, charge: int, spin: int, connect: bool) -> tuple[MolecularGraph | None, str]:
     """The graph of a molecule whose hydrogens are all there and whose bonds have no known orders; or None, and why.
 
     Args:
         mol: with a conformer; it is changed.
         charge: total charge, e.
+        spin: multiplicity; from 2 on, open valences are those of radicals and not of charged atoms.
         connect: whether its bonds too are to be found, by distances.
     """
     with rdBase.BlockLogs():
@@ -92,9 +93,10 @@ def with_orders(mol: Chem.Mol, charge: int, connect: bool) -> tuple[MolecularGra
             if connect:
                 rdDetermineBonds.DetermineConnectivity(mol)
             if mol.GetNumAtoms() > 1:  # which RDKit cannot
-                rdDetermineBonds.DetermineBondOrders(mol, charge, maxIterations=_MOST_ITERATIONS)
+                rdDetermineBonds.DetermineBondOrders(mol, charge, spin == 1, maxIterations=_MOST_ITERATIONS)
             else:
                 mol.GetAtomWithIdx(0).SetFormalCharge(charge)
+            _uncharge_oxides(mol)
             Chem.SanitizeMol(mol)
             Chem.AssignStereochemistryFrom3D(mol)
         except DAMAGE as error:
@@ -102,3 +104,13 @@ def with_orders(mol: Chem.Mol, charge: int, connect: bool) -> tuple[MolecularGra
     if Chem.GetFormalCharge(mol) != charge:
         return None, f"their charges add up to {Chem.GetFormalCharge(mol):+d}"
     return graph_of(mol), ""
+
+
+def _uncharge_oxides(mol: Chem.Mol) -> None:
+    """Sulfoxides and their kin as SMILES are usually written: S=O, not [S+]-[O-]."""
+    for bond in mol.GetBonds():
+        ends = sorted((bond.GetBeginAtom(), bond.GetEndAtom()), key=Chem.Atom.GetFormalCharge)
+        if [atom.GetFormalCharge() for atom in ends] == [-1, 1] and ends[1].GetAtomicNum() in (15, 16, 34):
+            bond.SetBondType(Chem.BondType.DOUBLE)
+            for atom in ends:
+                atom.SetFormalCharge(0)

@@ -14,7 +14,7 @@ from molformer.data.structure import Structure
 from molformer.errors import InputError
 
 ALANINE = "C[C@H]([NH3+])C(=O)[O-]"
-MOLECULES = (ALANINE, "c1ccccc1C#N", "CS(=O)C", "C1CC1/C=C/Cl", "[NH4+]", "O=[N+]([O-])c1ccco1", "[H][H]")
+MOLECULES = (ALANINE, "c1ccccc1C#N", "CS(=O)C", "C1CC1/C=C/Cl", "[NH4+]", "O=[N+]([O-])c1ccco1", "[H][H]", "CP(C)(C)=O")
 
 
 def embedded(smiles):
@@ -136,3 +136,11 @@ def test_an_odd_number_of_electrons_is_no_singlet():
     assert Structure(water.numbers, water.pos, charge=1).spin == 2
     assert Structure(water.numbers, water.pos, charge=1, spin=4).spin == 4
     assert Structure(water.numbers, water.pos).spin == 1
+
+
+def test_bonds_of_a_radical_are_perceived():
+    ethyl = embed_smiles("C[CH2]", ConformerPolicy("etkdg"))
+    perceived = perceive_bonds(Structure(ethyl.numbers, ethyl.pos, spin=2)).molecular_graph
+    assert column(perceived, "formal_charge") == [0] * len(ethyl)
+    pairs = [{frozenset(pair) for pair in each.bonds.tolist()} for each in (perceived, ethyl.molecular_graph)]
+    assert pairs[0] == pairs[1]

@@ -90,7 +90,7 @@ def _graph(mol: Chem.Mol, lines: list[str]) -> MolecularGraph | None:
         return None
     for bond in bonded.GetBonds():
         bond.SetBondType(Chem.BondType.SINGLE)
-    return with_orders(bonded, Chem.GetFormalCharge(mol), connect=False)[0]
+    return with_orders(bonded, Chem.GetFormalCharge(mol), 1, connect=False)[0]
 
 
 def _with_hydrogens(mol: Chem.Mol, where: str) -> Chem.Mol:
