@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
-from rdkit.Geometry import Point3D
 
 from molformer.data.molecular_graph import MolecularGraph
 from molformer.data.structure import Structure
+from molformer.elements import SYMBOLS
 from molformer.errors import DAMAGE, InputError, one_line
 
 _ORDERS = {Chem.BondType.SINGLE: 1, Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3, Chem.BondType.AROMATIC: 4}
@@ -35,7 +35,7 @@ def graph_of(mol: Chem.Mol) -> MolecularGraph:
                     1 if atom.GetAtomicNum() == 1 else int(atom.GetHybridization()),  # of added hydrogens not yet known
                     atom.GetIsAromatic(),
                     atom.GetTotalNumHs(includeNeighbors=True),
-                    rings.MinAtomRingSize(index),
+                    min(rings.MinAtomRingSize(index), 127),
                     _CHIRALITY.get(atom.GetProp("_CIPCode"), 0) if atom.HasProp("_CIPCode") else 0,
                 )
                 for index, atom in enumerate(atoms)
@@ -57,19 +57,15 @@ def perceive_bonds(structure: Structure) -> Structure:
 
     Example:
         >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
-        >>> perceive_bonds(water).molecular_graph.bonds.tolist()
-        [[0, 1], [0, 2]]
+        >>> perceive_bonds(water).molecular_graph.bonds.shape
+        (2, 2)
     """
     if structure.molecular_graph is not None or structure.cell is not None or not structure.numbers.all():
         return structure
-    mol = Chem.RWMol()
-    conformer = Chem.Conformer(len(structure))
-    for index, (number, place) in enumerate(zip(structure.numbers.tolist(), structure.pos.tolist(), strict=True)):
-        atom = Chem.Atom(number)
-        atom.SetNoImplicit(True)
-        mol.AddAtom(atom)
-        conformer.SetAtomPosition(index, Point3D(*place))
-    mol.AddConformer(conformer)
+    rows = [
+        f"{SYMBOLS[number]} {x} {y} {z}" for number, (x, y, z) in zip(structure.numbers, structure.pos, strict=True)
+    ]
+    mol = Chem.MolFromXYZBlock("\n".join([str(len(rows)), "", *rows, ""]))
     graph, reason = with_orders(mol, structure.charge, structure.spin, connect=True)
     if graph is None:
         raise InputError(

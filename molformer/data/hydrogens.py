@@ -42,9 +42,10 @@ def heavy_atom_store(store: StructureStore) -> StructureStore:
     path = cache_folder() / "stores" / f"{store.path.stem}-heavy-{store.manifest['sha256'][:16]}.safetensors"
     if not path.is_file():
         labels = [label for label in store.labels.values() if not label.per_node]
-        wanted = {label.name for label in labels}
         structures = (
-            replace(heavy_atoms(each), labels={name: each.labels[name] for name in wanted}, name=each.where)
+            replace(
+                heavy_atoms(each), labels={label.name: each.labels[label.name] for label in labels}, name=each.where
+            )
             for each in store
         )
         write_store(path, structures, labels, store.manifest["source"])

@@ -111,12 +111,8 @@ class StructureStore(Sequence[Structure]):
         offsets = {"ptr": atoms} | {f"{text}.ptr": len(self._columns[f"{text}.utf8"]) for text in texts}
         if "bonds" in self._columns:
             offsets["bonds.ptr"] = len(self._columns["bonds"])
-            rows |= {
-                "atom_features": atoms,
-                "bonds": None,
-                "bond_features": offsets["bonds.ptr"],
-                "bonds.ptr": count + 1,
-            }
+            rows |= {"atom_features": atoms, "bonds": None, "bonds.ptr": count + 1}
+            rows["bond_features"] = offsets["bonds.ptr"]
             shapes |= {name: (width,) for name, (_, width) in _GRAPH.items()}
         for label in self.labels.values():
             shapes[f"label.{label.name}"] = label.shape
@@ -243,10 +239,8 @@ class StructureStore(Sequence[Structure]):
         """The molecular graphs of some structures as one, atoms counted on; None if the store has none at all."""
         if "bonds" not in self._columns:
             return None
-        atoms, (bonds, owner) = (
-            ragged_rows(self._columns["ptr"], indices)[0],
-            ragged_rows(self._columns["bonds.ptr"], indices),
-        )
+        atoms, _ = ragged_rows(self._columns["ptr"], indices)
+        bonds, owner = ragged_rows(self._columns["bonds.ptr"], indices)
         starts = np.cumsum([0, *self.sizes[indices]])
         return MolecularGraph(
             self._columns["atom_features"][atoms],

@@ -21,7 +21,6 @@ from molformer.models.domain import Domain
 from molformer.models.folder import read_folder, write_folder
 from molformer.models.targets import (
     ForcesFrom,
-    check_hydrogens,
     check_targets,
     derivative_factor,
     derived_targets,
@@ -71,8 +70,7 @@ class PropertyModel(nn.Module):
         self.pooling = pooling
         self.domain = domain or Domain()
         self.forces = forces
-        check_targets(self.targets, config.lmax, forces)
-        check_hydrogens(self.targets, config)
+        check_targets(self.targets, config, forces)
         self.encoder = new_encoder(config, self.targets, forces)
         self.heads = nn.ModuleDict(
             {

@@ -1,7 +1,7 @@
-"""What chemistry knows of a molecule, beside elements and positions, as inputs: its molecular graph, charge and spin.
+"""What chemistry knows of a molecule beside elements and positions as inputs: molecular graph, total charge and spin.
 
-Whole numbers become embeddings, which are added to the degree 0 of the nodes and to the features of the edges; they are
-invariant, so that symmetry stays as it is. Where a structure has no molecular graph, each of them is "unknown".
+Whole numbers become embeddings, added to degree 0 of the nodes and to the features of the edges; they are invariant.
+Where a structure has no molecular graph, each feature of its atoms and edges is "unknown", with an embedding too.
 Letters: N nodes, B graphs, E edges, C channels, F edge features.
 """
 
@@ -17,12 +17,11 @@ from molformer.graph.topology import NUM_CODES, edge_codes
 if TYPE_CHECKING:
     from molformer.graph import GraphBatch
 
-_LOWEST = (-4, 0, 0, 0, 0, 0)
-_HIGHEST = (4, 8, 1, 4, 9, 2)
-"""Range of each of `data.molecular_graph.ATOM_FEATURES`; what lies beyond counts as its end. The last is chirality."""
+_RANGES = ((-8, 8), (0, 8), (0, 1), (0, 4), (0, 9), (0, 2))
+"""Range of each of `data.molecular_graph.ATOM_FEATURES`, beyond which the upper end counts; the last is chirality."""
 
-_MOST_CHARGE = 8
-_MOST_SPIN = 8
+_MOST = 8
+"""Largest total charge, of either sign, and largest multiplicity that are told from larger ones."""
 
 
 class AtomEmbedding(nn.Module):
@@ -30,7 +29,7 @@ class AtomEmbedding(nn.Module):
 
     Args:
         channels: C.
-        chirality: whether the chirality is one of them, which changes sign in a mirror.
+        chirality: whether the chirality is one of them, which a mirror changes.
 
     Example:
         >>> from molformer.data.conformers import embed_smiles
@@ -39,28 +38,18 @@ class AtomEmbedding(nn.Module):
         torch.Size([3, 8])
     """
 
-    lowest: Tensor
-    highest: Tensor
-    start: Tensor
-
     def __init__(self, channels: int, chirality: bool) -> None:
         super().__init__()
-        columns = len(_LOWEST) - (not chirality)
-        lowest, highest = torch.tensor(_LOWEST[:columns]), torch.tensor(_HIGHEST[:columns])
-        sizes = highest - lowest + 2  # the first of each is for unknown
-        self.register_buffer("lowest", lowest, persistent=False)
-        self.register_buffer("highest", highest, persistent=False)
-        self.register_buffer("start", sizes.cumsum(0) - sizes, persistent=False)
-        self.embedding = nn.Embedding(int(sizes.sum()), channels)
-        nn.init.normal_(self.embedding.weight, std=columns**-0.5)
+        ranges = _RANGES if chirality else _RANGES[:-1]
+        self.embeddings = nn.ModuleList(nn.Embedding(high - low + 2, channels) for low, high in ranges)
+        for embedding in self.embeddings:
+            nn.init.normal_(embedding.weight, std=len(ranges) ** -0.5)  # type: ignore[arg-type]
 
     def forward(self, graph: "GraphBatch") -> Tensor:
-        """Features (N, C) of the molecular graph of a batch."""
-        if graph.atom_features is None:
-            return self.embedding(self.start).sum(0).expand(len(graph.pos), -1)
-        values = graph.atom_features[:, : len(self.lowest)]
-        codes = torch.clamp(values, self.lowest, self.highest) - self.lowest + 1
-        return self.embedding(self.start + codes * is_known(graph)[:, None]).sum(1)
+        """Features (N, C) of the atoms of a batch."""
+        columns = zip(self.embeddings, _RANGES, _atom_features(graph).unbind(1), strict=False)
+        parts = [embed((value.clamp(max=high) - low + 1).clamp(min=0)) for embed, (low, high), value in columns]
+        return torch.stack(parts).sum(0)
 
 
 class StateEmbedding(nn.Module):
@@ -72,14 +61,14 @@ class StateEmbedding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.charge = nn.Embedding(2 * _MOST_CHARGE + 1, channels)
-        self.spin = nn.Embedding(_MOST_SPIN, channels)
+        self.charge = nn.Embedding(2 * _MOST + 1, channels)
+        self.spin = nn.Embedding(_MOST, channels)
 
     def forward(self, graph: "GraphBatch") -> Tensor:
         """Features (N, C) of a batch."""
-        charge = graph.charge.round().long().clamp(-_MOST_CHARGE, _MOST_CHARGE)
-        spin = torch.ones_like(charge) if graph.spin is None else graph.spin.clamp(1, _MOST_SPIN)
-        return (self.charge(charge + _MOST_CHARGE) + self.spin(spin - 1)).index_select(0, graph.batch)
+        charge = graph.charge.round().long().clamp(-_MOST, _MOST)
+        spin = torch.ones_like(charge) if graph.spin is None else graph.spin.clamp(1, _MOST)
+        return (self.charge(charge + _MOST) + self.spin(spin - 1)).index_select(0, graph.batch)
 
 
 class BondEmbedding(nn.Embedding):
@@ -94,9 +83,10 @@ class BondEmbedding(nn.Embedding):
 
     def forward(self, graph: "GraphBatch", src: Tensor, dst: Tensor) -> Tensor:  # type: ignore[override]
         """Features (E, F) of edges src → dst, (E,) each."""
-        if graph.bonds is None or graph.bond_features is None or graph.atom_features is None:
+        if graph.bonds is None or graph.bond_features is None:
             return super().forward(torch.zeros_like(src))
-        return super().forward(edge_codes(is_known(graph), graph.bonds, graph.bond_features, src, dst))
+        known = _atom_features(graph)[:, 0] != UNKNOWN
+        return super().forward(edge_codes(known, graph.bonds, graph.bond_features, src, dst))
 
 
 class DropGraph(nn.Module):
@@ -114,16 +104,11 @@ class DropGraph(nn.Module):
         """The batch, some of whose structures have no molecular graph any more."""
         if not self.training or not self.drop or graph.atom_features is None:
             return graph
-        dropped = torch.rand(graph.num_graphs, device=graph.pos.device) < self.drop
-        dropped = dropped.index_select(0, graph.batch)
+        dropped = (torch.rand(graph.num_graphs, device=graph.pos.device) < self.drop).index_select(0, graph.batch)
         return replace(graph, atom_features=graph.atom_features.masked_fill(dropped[:, None], UNKNOWN))
 
-    def extra_repr(self) -> str:
-        """The probability, for printing."""
-        return f"drop={self.drop:g}"
 
-
-def is_known(graph: "GraphBatch") -> Tensor:
-    """Whether the structure of each node (N,) has a molecular graph; for a batch in which some have."""
-    assert graph.atom_features is not None
-    return graph.atom_features[:, 0] != UNKNOWN
+def _atom_features(graph: "GraphBatch") -> Tensor:
+    if graph.atom_features is not None:
+        return graph.atom_features
+    return torch.full((len(graph.pos), len(_RANGES)), UNKNOWN, device=graph.pos.device)

@@ -120,7 +120,8 @@ def test_a_graph_that_does_not_fit_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("smiles", "formula", "spin"), [("CCO", "C2O", 1), ("[H][H]", "H2", 1), ("C[CH2]", "C2", 2), ("[NH4+]", "N", 1)]
+    ("smiles", "formula", "spin"),
+    [("CCO", "C2O", 1), ("CN", "CN", 1), ("[H][H]", "H2", 1), ("C[CH2]", "C2", 2), ("[NH4+]", "N", 1)],
 )
 def test_implicit_hydrogens_are_counted_by_their_atoms(smiles, formula, spin):
     molecule = embed_smiles(smiles)

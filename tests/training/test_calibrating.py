@@ -51,12 +51,6 @@ def test_the_card_says_how_often_the_intervals_held_the_truth(run):
     assert f"| size | eV | 90% | {width:.4g} | {np.mean(inside):.1%} | {len(rows)} |" in card
 
 
-def test_multiplicities_are_those_that_a_prediction_looks_at(ions):
-    data = MoleculeDataModule(ions, ["size"])
-    expected = [data.store[int(index)].spin for index in data.split.train]
-    assert calibrating._multiplicities(data).tolist() == expected
-
-
 def test_the_cost_is_bounded(run, ions, monkeypatch):
     monkeypatch.setattr(calibrating, "POOL", 30)
     monkeypatch.setattr(calibrating, "REFERENCES", 12)
