@@ -41,7 +41,7 @@ def neighbours(folder: Path) -> str:
     """Neighbours of a cloud of 100,000 points."""
     import torch
 
-    from molformer.graph.neighbors import knn_edges, radius_edges
+    from molformer.graph import knn_edges, radius_edges
 
     torch.manual_seed(0)
     pos, ptr = torch.rand(100_000, 3), torch.tensor([0, 100_000])

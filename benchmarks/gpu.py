@@ -24,6 +24,7 @@ from benchmarks.own import ENERGY, FORCES, molecules
 from benchmarks.peers.protocol import Mode, Request
 from benchmarks.speed import COMMON, MODES, NARROW
 from molformer.graph import GraphBatch
+from molformer.kernels import use_kernels
 from molformer.kernels.step_graphs import StepGraphs
 from molformer.models import PropertyModel, SE3TransformerConfig
 
@@ -105,7 +106,7 @@ def network(config: SE3TransformerConfig, mode: Mode, by: By, device: str) -> Pr
     """With the same weights for the same config."""
     torch.manual_seed(0)
     model = PropertyModel(config, [ENERGY, FORCES] if mode == "forces" else [ENERGY]).to(device)
-    model.encoder.use_kernels("triton" if by.startswith("triton") else "plain")
+    use_kernels(model.encoder, "triton" if by.startswith("triton") else "plain")
     if by == "compile":
         for block in model.encoder.blocks:
             block.compile(dynamic=True)

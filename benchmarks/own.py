@@ -11,8 +11,7 @@ from torch import Tensor
 
 from benchmarks.peers import contest, protocol
 from molformer.data.structure import Label, Structure
-from molformer.graph import GraphBatch
-from molformer.graph.neighbors import knn_edges
+from molformer.graph import GraphBatch, knn_edges
 from molformer.models import PropertyModel, SE3TransformerConfig, preset
 
 ENERGY, FORCES = Label("energy", "eV", "extensive"), Label("forces", "eV/Å", "forces")

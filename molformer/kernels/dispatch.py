@@ -13,7 +13,7 @@ from functools import cache
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from molformer.errors import ConfigError
 from molformer.kernels.memory import chunked
@@ -117,15 +117,23 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def check_kernels(choice: Kernels) -> None:
-    """Refuse kernels that cannot be had.
+def use_kernels(network: nn.Module, choice: Kernels) -> None:
+    """Choose how the attention of a network is computed; weights and results are the same.
+
+    Where a fused kernel cannot be had, as for gradients with respect to positions, degrees beyond 3 or more edges than
+    one pass takes, the other kernels stand in. `auto`, which holds until something else is asked for, fuses where it is
+    possible.
 
     Raises:
-        ConfigError: `triton` is asked for, and Triton or a GPU is missing.
+        ConfigError: `triton` is asked for, and Triton or a GPU is missing, or this network has no such attention.
     """
-    if choice != "triton":
-        return
-    if not has_triton():
-        raise ConfigError("kernels: triton needs the package triton, which a torch build with CUDA brings")
-    if not (torch.cuda.is_available() or interpreted()):
-        raise ConfigError("kernels: triton needs a GPU, and torch finds none here")
+    layers = [module for module in network.modules() if isinstance(module, SE3Attention)]
+    if choice == "triton":
+        if not layers:
+            raise ConfigError("kernels: this network has no Triton kernels")
+        if not has_triton():
+            raise ConfigError("kernels: triton needs the package triton, which a torch build with CUDA brings")
+        if not (torch.cuda.is_available() or interpreted()):
+            raise ConfigError("kernels: triton needs a GPU, and torch finds none here")
+    for layer in layers:
+        layer.kernel = Dispatcher(choice)

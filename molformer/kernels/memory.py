@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from molformer.kernels.autocast import Autocast
 from molformer.kernels.convolution import aggregate_vjp, convolution_vjp, convolve
 from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import Edges
-from molformer.nn.precision import Autocast
 
 SAVED_NUMEL = 1 << 24
 """Size up to which keys and values of a layer are saved for the backward, which takes an eighth less time then."""

@@ -19,7 +19,7 @@ from torch.func import functional_call
 
 from molformer.errors import ConfigError
 from molformer.graph import GraphBatch
-from molformer.nn.precision import Autocast
+from molformer.kernels.autocast import Autocast
 
 MOST_GRAPHS = 32
 """Sizes that are kept; a batch of a further one is computed without a graph."""

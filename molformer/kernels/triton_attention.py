@@ -12,6 +12,7 @@ derivative: for forces there are the other kernels.
 Letters: N nodes, E edges, M = (lmax+1)² components, at most 16, C channels, H heads.
 """
 
+from functools import cache
 from math import isqrt
 from typing import Any
 
@@ -24,8 +25,7 @@ from torch.autograd.function import once_differentiable
 from molformer.nn.attention import EPSILON, SE3Attention
 from molformer.nn.edges import Edges
 from molformer.nn.so2 import SeparableConvolution
-from molformer.so3 import frame_order
-from molformer.so3.tables import cached_tensor
+from molformer.so3.components import frame_order
 
 _FAINTEST: tl.constexpr = tl.constexpr(1e-30)
 
@@ -42,12 +42,13 @@ def fused(layer: SE3Attention, queries: Tensor, sent: Tensor, edges: Edges) -> T
     return attend(queries, framed.unflatten(2, (2, -1)), edges, layer.num_heads, eps)
 
 
-@cached_tensor
+@cache
 def _pairs(lmax: int, device: torch.device) -> Tensor:
     """The pair (l, |m|) of each component in the order of the frames (M,), counted as `SeparableConvolution` does."""
     components = [(index, isqrt(index)) for index in frame_order(lmax)]
     pairs = [(abs(index - degree**2 - degree), degree) for index, degree in components]  # (|m|, l)
-    return torch.tensor([sorted(set(pairs)).index(pair) for pair in pairs], device=device)
+    with torch.inference_mode(False):
+        return torch.tensor([sorted(set(pairs)).index(pair) for pair in pairs], device=device)
 
 
 def rotate_in(x: Tensor, edges: Edges, scales: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:

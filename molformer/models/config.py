@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from molformer.errors import ConfigError
 from molformer.nn.so2 import Group
-from molformer.so3 import MAX_LMAX
+from molformer.so3.components import MAX_LMAX
 
 ConvolutionName = Literal["separable", "full"]
 Axis = Literal["none", "x", "y", "z"]

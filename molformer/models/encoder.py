@@ -8,15 +8,13 @@ Letters: N nodes, M = (lmax+1)² components, C channels.
 from torch import Tensor, nn
 
 from molformer.errors import ConfigError
-from molformer.graph import GraphBatch
+from molformer.graph.batch import GraphBatch
 from molformer.kernels import Dispatcher
 from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
 from molformer.nn.attention import SE3Attention
-from molformer.nn.chemistry import BondEmbedding, DropGraph
 from molformer.nn.edges import EdgeEmbedding, Edges
 from molformer.nn.feed_forward import GatedFeedForward
-from molformer.nn.full_kernel import FullConvolution
 from molformer.nn.norm import EquivariantRMSNorm
 from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
 from molformer.nn.stochastic_depth import StochasticDepth
@@ -71,19 +69,16 @@ class SE3Transformer(Encoder):
         self.out_lmax, self.out_channels = config.lmax, config.channels
         given = config.all_vectors, config.input_numbers
         self.edges = EdgeEmbedding(config.lmax, config.cutoff, config.basis_size, config.edge_features, *given)
-        self.drop_graph = DropGraph(config.drop_graph)
-        self.bonds = BondEmbedding(config.edge_features) if config.molecular_graph else None
         rates = [config.stochastic_depth * layer / config.num_layers for layer in range(1, config.num_layers + 1)]
         self.blocks = nn.ModuleList(SE3TransformerBlock(config, rate) for rate in rates)
         self.norm = EquivariantRMSNorm(config.lmax, config.channels)
 
     def forward(self, graph: GraphBatch, x: Tensor | None = None) -> Tensor:
-        """Node features of a batch of graphs; see `Encoder.forward`."""
-        graph = self.drop_graph(graph)
+        """Node features (N, M, C) of a batch of graphs; see `Encoder.forward`."""
+        if self.chemistry is not None:
+            graph = self.chemistry.drop_graph(graph)
         edges = self.embed_edges(graph)
-        features = self.embed_nodes(graph)
-        if x is not None:
-            features = features + x
+        features = self.embed_nodes(graph, x)
         for block in self.blocks:
             features = block(features, edges, graph)
         return self.norm(features)
@@ -92,12 +87,14 @@ class SE3Transformer(Encoder):
         """Frames, radial features and envelopes of all edges."""
         graph = graph.sorted_by_dst()
         src, dst, edge_vec = self.edge_vectors(graph)
-        bonds = None if self.bonds is None else self.bonds(graph, src, dst)
+        bonds = None if self.chemistry is None else self.chemistry.embed_edges(graph, src, dst)
         return self.edges(graph.numbers, src, dst, edge_vec, self.given(graph), bonds)
 
 
 def _convolution(config: SE3TransformerConfig) -> EdgeConvolution:
     sizes = (config.lmax, config.attended, config.attended, config.edge_features, config.group)
     if config.convolution == "full":
+        from molformer.nn.full_kernel import FullConvolution
+
         return FullConvolution(*sizes, outputs=2, radial=config.radial)
     return SeparableConvolution(*sizes, outputs=2)

@@ -16,7 +16,8 @@ from molformer.errors import InputError
 from molformer.graph import GraphBatch
 from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
-from molformer.nn.edges import Edges, LengthEmbedding
+from molformer.nn.edges import Edges
+from molformer.nn.length_edges import LengthEmbedding
 from molformer.nn.linear import DegreeLinear
 from molformer.nn.pairwise import PairwiseConvolution, frame_rows
 from molformer.nn.paper import (
@@ -63,9 +64,7 @@ class PaperTransformer(Encoder):
             InputError: the model takes numbers of edges, and the graph has none.
         """
         edges = self.embed_edges(graph)
-        features = self.embed_nodes(graph)
-        if x is not None:
-            features = features + x
+        features = self.embed_nodes(graph, x)
         for block in self.blocks:
             features = block(features, edges)
         return self.read_out(features, edges)

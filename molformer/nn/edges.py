@@ -5,6 +5,7 @@ features from which every layer makes its radial functions.
 Letters: N nodes, E edges, M = (lmax+1)² components, C channels, F edge features.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from molformer.elements import MAX_NUMBER
-from molformer.nn.inputs import EdgeInputs
 from molformer.nn.precision import full_precision
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.so3.frames import edge_wigner
@@ -98,7 +98,11 @@ class EdgeEmbedding(nn.Module):
         self.from_src = nn.Embedding(MAX_NUMBER + 1, features)
         self.from_dst = nn.Embedding(MAX_NUMBER + 1, features)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(features, features), nn.SiLU())
-        self.inputs = EdgeInputs(vectors, scalars, features) if vectors or scalars else None
+        self.inputs = None
+        if vectors or scalars:
+            from molformer.nn.inputs import EdgeInputs
+
+            self.inputs = EdgeInputs(vectors, scalars, features)
 
     def forward(
         self,
@@ -106,7 +110,7 @@ class EdgeEmbedding(nn.Module):
         src: Tensor,
         dst: Tensor,
         edge_vec: Tensor,
-        inputs: tuple[Tensor, Tensor] | None = None,
+        inputs: Sequence[Tensor] = (),
         bonds: Tensor | None = None,
     ) -> Edges:
         """Embed edges.
@@ -116,7 +120,7 @@ class EdgeEmbedding(nn.Module):
             src: sending nodes (E,).
             dst: receiving nodes (E,), ascending.
             edge_vec: pos[dst] - pos[src] (E, 3), Å.
-            inputs: vectors (N, V, 3) and scalars (N, S) of the nodes, if there are any.
+            inputs: vectors (N, V, 3) and scalars (N, S) of the nodes, if it takes any.
             bonds: features of what lies between the ends in the molecular graph (E, F), if they are inputs.
         """
         length, direction, zero = polar(edge_vec)
@@ -124,45 +128,12 @@ class EdgeEmbedding(nn.Module):
             wigner, basis = edge_wigner(direction, self.lmax), self.basis(length)
         ends = self.from_src(species).index_select(0, src) + self.from_dst(species).index_select(0, dst)
         if self.inputs is not None:
-            assert inputs is not None
             ends = ends + self.inputs(*inputs, src, dst, direction)
         if bonds is not None:
             ends = ends + bonds
         features = self.mix(self.from_basis(basis) + ends)
         envelope = self.envelope(length).masked_fill(zero, 0.0)
         return Edges(src, dst, len(species), wigner, features, envelope)
-
-
-class LengthEmbedding(nn.Module):
-    """Edge vectors to `Edges` whose features are the length itself, after numbers that are given for each edge.
-
-    Args:
-        lmax: highest degree of the features that will be rotated.
-        cutoff: Å.
-    """
-
-    def __init__(self, lmax: int, cutoff: float) -> None:
-        super().__init__()
-        self.lmax = lmax
-        self.envelope = PolynomialEnvelope(cutoff)
-
-    def forward(self, src: Tensor, dst: Tensor, edge_vec: Tensor, num_nodes: int, given: Tensor | None = None) -> Edges:
-        """Embed edges.
-
-        Args:
-            src: sending nodes (E,).
-            dst: receiving nodes (E,), ascending.
-            edge_vec: pos[dst] - pos[src] (E, 3), Å.
-            num_nodes: N.
-            given: scalars of each edge (E, F-1).
-        """
-        length, direction, zero = polar(edge_vec)
-        with full_precision(edge_vec.device.type):
-            wigner = edge_wigner(direction, self.lmax)
-        features = length[:, None]
-        if given is not None:
-            features = torch.cat([given.to(features.dtype), features], dim=1)
-        return Edges(src, dst, num_nodes, wigner, features, self.envelope(length).masked_fill(zero, 0.0))
 
 
 def polar(edge_vec: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,6 @@ whose errors turn features out of place, and for the sums over atoms of a readou
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 
@@ -26,28 +25,9 @@ def full_precision(device: str) -> Iterator[None]:
         >>> torch.set_float32_matmul_precision("highest")
     """
     chosen = torch.get_float32_matmul_precision()
-    if chosen != "highest":
-        torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision("highest")
     try:
         with torch.autocast(device, enabled=False):
             yield
     finally:
-        if chosen != "highest":
-            torch.set_float32_matmul_precision(chosen)
-
-
-class Autocast(NamedTuple):
-    """What autocast does now, to be done again later."""
-
-    device: str
-    enabled: bool
-    dtype: torch.dtype
-
-    @classmethod
-    def now(cls, device: str) -> "Autocast":
-        """As it is for a type of device, such as `cuda`."""
-        return cls(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
-
-    def again(self) -> torch.autocast:
-        """The same; what is cast is not kept, so that no gradient is lost in it."""
-        return torch.autocast(self.device, dtype=self.dtype, enabled=self.enabled, cache_enabled=False)
+        torch.set_float32_matmul_precision(chosen)

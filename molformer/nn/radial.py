@@ -5,13 +5,10 @@ Letters: E edges, K basis functions.
 """
 
 from math import pi, sqrt
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-
-T = TypeVar("T", Tensor, np.ndarray)
 
 UNIT_CUTOFF = 5.0
 """Lengths count in a unit of which the cutoff has so many: the basis is of order one for molecules and clouds alike."""
@@ -75,13 +72,6 @@ class PolynomialEnvelope(nn.Module):
 
     def forward(self, length: Tensor) -> Tensor:
         """Lengths (E,) in Å to weights (E,) in [0, 1]."""
-        r = (length / self.cutoff).clamp(max=1)
-        return self._polynomial(r).clamp(min=0)  # rounding may leave a little less than nothing at the cutoff
-
-    def of_array(self, length: np.ndarray) -> np.ndarray:
-        """The same of an array (E,)."""
-        return np.maximum(self._polynomial(np.minimum(length / self.cutoff, 1)), 0)
-
-    def _polynomial(self, r: T) -> T:
-        p = self.exponent
-        return 1 - r**p * ((p + 1) * (p + 2) / 2 - r * (p * (p + 2) - p * (p + 1) / 2 * r))
+        p, r = self.exponent, (length / self.cutoff).clamp(max=1)
+        envelope = 1 - r**p * ((p + 1) * (p + 2) / 2 - r * (p * (p + 2) - p * (p + 1) / 2 * r))
+        return envelope.clamp(min=0)  # rounding may leave a little less than nothing at the cutoff

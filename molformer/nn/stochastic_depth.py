@@ -1,18 +1,13 @@
 """StochasticDepth: a residual branch that is left out at random, for a whole graph at a time.
 
-Huang et al. 2016 (arXiv 1603.09382): in training, with b_g = 1 with probability 1 - p for each graph g and else 0,
-    y_i = b_g(i) x_i / (1 - p),
-so that the expectation is x; in evaluation y = x. Every node of a graph takes the same number, so it is equivariant.
-Letters: N nodes, B graphs, M components, C channels.
+Huang et al. 2016 (arXiv 1603.09382): in training y_i = b_g(i) x_i / (1 - p), with b_g = 1 with probability 1 - p for
+each graph g and else 0; in evaluation y = x. Every node of a graph takes the same number, so it is equivariant.
 """
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from molformer.graph import GraphBatch
+from molformer.graph.batch import GraphBatch
 
 
 class StochasticDepth(nn.Module):
@@ -30,12 +25,12 @@ class StochasticDepth(nn.Module):
         super().__init__()
         self.drop = drop
 
-    def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
+    def forward(self, x: Tensor, graph: GraphBatch) -> Tensor:
         """What a branch adds to features, (N, M, C) → (N, M, C)."""
         if not self.training or self.drop == 0:
             return x
-        kept = torch.rand(graph.num_graphs, device=x.device) >= self.drop  # (B,)
-        factor = kept.to(x.dtype) / (1 - self.drop)
+        stays = torch.rand(graph.num_graphs, device=x.device) >= self.drop  # (B,)
+        factor = stays.to(x.dtype) / (1 - self.drop)
         return x * factor.index_select(0, graph.batch)[:, None, None]
 
     def extra_repr(self) -> str:

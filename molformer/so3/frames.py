@@ -9,22 +9,12 @@ edge, under which the layers that use frames are invariant.
 Letters: E edges, M = (lmax+1)² components, K monomials of degree 2·lmax in (q_w, q_x, q_z).
 """
 
-import numpy as np
+from functools import cache
+
 import torch
 from torch import Tensor
 
-from molformer.so3.components import degree_of_component, degree_slice, frame_order, num_components
-from molformer.so3.coupling import wigner_3j
-from molformer.so3.tables import cached_tensor
-
-_ROTATION = {  # coefficients of the rotation matrix in w², wx, wz, x², xz, z² for a quaternion (w, x, 0, z)
-    (2, 0, 0): [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-    (1, 1, 0): [[0, 0, 0], [0, 0, -2], [0, 2, 0]],
-    (1, 0, 1): [[0, -2, 0], [2, 0, 0], [0, 0, 0]],
-    (0, 2, 0): [[1, 0, 0], [0, -1, 0], [0, 0, -1]],
-    (0, 1, 1): [[0, 0, 2], [0, 0, 0], [2, 0, 0]],
-    (0, 0, 2): [[-1, 0, 0], [0, -1, 0], [0, 0, 1]],
-}
+from molformer.so3.components import num_components
 
 
 def edge_wigner(direction: Tensor, lmax: int) -> Tensor:
@@ -68,71 +58,17 @@ def _monomials(quaternion: Tensor, lmax: int) -> Tensor:
     return monomials
 
 
-@cached_tensor
+@cache
 def _factors_on(degree: int, device: torch.device) -> Tensor:
-    """Of each monomial of degree 2·degree, which one of the degree before it is the product of, and with which of 2.
+    from molformer.so3.frame_tables import monomial_factors
 
-    Those of degree 2 are products of two numbers of the quaternion. Returns (2, K).
-    """
-    before, by = (_exponents(2 * degree - 2), _exponents(2)) if degree > 1 else (_exponents(1), _exponents(1))
-    pairs = {(a + d, b + e, c + f): (i, j) for i, (a, b, c) in enumerate(before) for j, (d, e, f) in enumerate(by)}
-    return torch.tensor([pairs[exponent] for exponent in _exponents(2 * degree)], device=device).T
+    with torch.inference_mode(False):  # to serve autograd too, whoever asks first
+        return torch.as_tensor(monomial_factors(degree)).to(device)
 
 
-def _exponents(degree: int) -> list[tuple[int, int, int]]:
-    """Exponents of w, x and z in all monomials of a degree."""
-    return [(a, b, degree - a - b) for a in range(degree, -1, -1) for b in range(degree - a, -1, -1)]
-
-
-@cached_tensor
+@cache
 def _table_on(lmax: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    return torch.as_tensor(_polynomial_table(lmax)).to(device, dtype)
+    from molformer.so3.frame_tables import polynomial_table
 
-
-def _polynomial_table(lmax: int) -> np.ndarray:
-    """Coefficients (2K, M·M) of D(R_e) in the monomials of degree 2·lmax: first K for y ≥ 0, last K for y < 0."""
-    exponents, size = _exponents(2 * lmax), num_components(lmax)
-    dense = np.zeros((len(exponents), size, size))
-    for degree, block in enumerate(_block_polynomials(lmax)):
-        part = degree_slice(degree)
-        for exponent, coefficients in _homogenised(block, lmax - degree).items():
-            dense[exponents.index(exponent), part, part] = coefficients
-    dense = dense[:, frame_order(lmax)]
-    return np.concatenate([dense, dense * _half_turn(lmax)]).reshape(-1, size * size)
-
-
-def _half_turn(lmax: int) -> np.ndarray:
-    """Diagonal (M,) of D of the rotation by π about x: (-1)^l for m ≥ 0, (-1)^(l+1) for m < 0."""
-    degrees = np.array(degree_of_component(lmax))
-    orders = np.arange(num_components(lmax)) - degrees**2 - degrees
-    return (-1.0) ** (degrees + (orders < 0))
-
-
-_Polynomial = dict[tuple[int, int, int], np.ndarray]  # coefficient matrices by exponents of (w, x, z)
-
-
-def _block_polynomials(lmax: int) -> list[_Polynomial]:
-    """D^l as homogeneous polynomials of degree 2l, by the recursion of `so3.wigner`."""
-    rotation = {exponent: np.array(matrix, dtype=np.float64) for exponent, matrix in _ROTATION.items()}
-    blocks: list[_Polynomial] = [{(0, 0, 0): np.ones((1, 1))}, rotation]
-    for degree in range(1, lmax):
-        coupling = wigner_3j(degree, 1, degree + 1) * np.sqrt(2 * degree + 3)
-        block: _Polynomial = {}
-        for left, matrix in blocks[-1].items():
-            for right, turn in rotation.items():
-                exponent = (left[0] + right[0], left[1] + right[1], left[2] + right[2])
-                term = np.einsum("aui,bvj,ab,uv->ij", coupling, coupling, matrix, turn, optimize=True)
-                block[exponent] = block.get(exponent, 0) + term
-        blocks.append(block)
-    return blocks
-
-
-def _homogenised(block: _Polynomial, power: int) -> _Polynomial:
-    """The same polynomial times (w² + x² + z²)^power, which is 1 for a unit quaternion."""
-    for _ in range(power):
-        raised: _Polynomial = {}
-        for (a, b, c), matrix in block.items():
-            for exponent in ((a + 2, b, c), (a, b + 2, c), (a, b, c + 2)):
-                raised[exponent] = raised.get(exponent, 0) + matrix
-        block = raised
-    return block
+    with torch.inference_mode(False):
+        return torch.as_tensor(polynomial_table(lmax)).to(device, dtype)

@@ -21,6 +21,7 @@ from molformer.data.store import StructureStore, store_path
 from molformer.errors import ConfigError, ModelError, TrainingError
 from molformer.inference.calibration import coverage
 from molformer.inference.models import find_models
+from molformer.kernels import use_kernels
 from molformer.models.checks import equivariance_error
 from molformer.models.config import Hydrogens, SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel, check_device, load_model
@@ -248,7 +249,7 @@ def new_task(
         task.model.start_from(initial)
     if training.precision == "64":
         task.double()  # before the average of the weights is made from it
-    task.model.encoder.use_kernels(training.kernels)
+    use_kernels(task.model.encoder, training.kernels)
     if training.cuda_graphs and (task.model.derived or encoder.stochastic_depth):
         raise ConfigError("cuda_graphs is not for conservative forces, stress or stochastic_depth: turn it off")
     if training.cuda_graphs and (encoder.molecular_graph or encoder.charge_and_spin):

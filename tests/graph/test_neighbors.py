@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molformer.errors import InputError
-from molformer.graph import neighbors
-from molformer.graph.neighbors import knn_edges, radius_edges
+from molformer.graph import knn_edges, neighbors, radius_edges
 
 
 def clouds(sizes, seed, kind="random", dtype=torch.float32):

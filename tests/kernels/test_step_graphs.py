@@ -7,6 +7,7 @@ import torch
 
 from molformer.data.datamodule import MoleculeDataModule
 from molformer.errors import ConfigError
+from molformer.kernels import use_kernels
 from molformer.kernels.step_graphs import StepGraphs, padded, padded_size, write
 from molformer.training.config import TrainingConfig
 from molformer.training.run import new_task
@@ -92,7 +93,7 @@ def test_what_a_cuda_graph_cannot_replay_is_refused(store):
 def test_a_replay_gives_losses_and_gradients(given, kernels):
     task, batches = given
     task.cuda()
-    task.model.encoder.use_kernels(kernels)
+    use_kernels(task.model.encoder, kernels)
     replayed = StepGraphs(task, task._all_losses)
     for graph in [*batches, batches[0]]:
         graph = graph.to("cuda")

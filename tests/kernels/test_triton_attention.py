@@ -10,7 +10,7 @@ import torch
 
 from molformer.data.structure import Label
 from molformer.errors import ConfigError
-from molformer.kernels import dispatch
+from molformer.kernels import dispatch, use_kernels
 from molformer.models import PaperTransformer, PropertyModel, SE3Transformer, preset
 from tests.helpers import moved, random_graph, small_config
 
@@ -30,7 +30,7 @@ def graph_of(sizes, dtype=torch.float64):
 
 def features_and_gradients(network, graph, kernels, x):
     """With input features of every degree, whose gradient counts too."""
-    network.use_kernels(kernels)
+    use_kernels(network, kernels)
     network.zero_grad()
     x = x.clone().requires_grad_()
     y = network(graph, x)
@@ -136,7 +136,7 @@ def test_many_edges_take_the_plain_path_in_chunks(monkeypatch):
     monkeypatch.setattr(fused_kernels, "rotate_in", lambda *args: pytest.fail("it needs memory for all edges"))
     monkeypatch.setattr(dispatch, "FUSED_NUMEL", 0)
     network, graph = encoder(), graph_of((6, 3))
-    network.use_kernels("triton")
+    use_kernels(network, "triton")
     assert network(graph).isfinite().all()
 
 
@@ -144,7 +144,7 @@ def test_forces_take_the_plain_path(monkeypatch):
     monkeypatch.setattr(fused_kernels, "rotate_in", lambda *args: pytest.fail("it has no gradient of the frames"))
     targets = [Label("energy", "eV", "extensive"), Label("forces", "eV/Å", "forces")]
     model = PropertyModel(small_config(num_layers=1), targets).to(DEVICE, torch.float64)
-    model.encoder.use_kernels("triton")
+    use_kernels(model.encoder, "triton")
     values = model(graph_of((6, 4)))
     values["forces"].square().sum().backward()
     assert values["forces"].isfinite().all()
@@ -154,16 +154,16 @@ def test_forces_take_the_plain_path(monkeypatch):
 def test_a_processor_needs_no_fused_kernels(monkeypatch, kernels):
     monkeypatch.setattr(fused_kernels, "rotate_in", lambda *args: pytest.fail("there is no GPU"))
     network = encoder().cpu()
-    network.use_kernels(kernels)
+    use_kernels(network, kernels)
     assert network(graph_of((6, 3)).to("cpu")).isfinite().all()
 
 
 def test_a_network_without_such_kernels_says_so():
     with pytest.raises(ConfigError, match="no Triton kernels"):
-        PaperTransformer(preset("paper")).use_kernels("triton")
+        use_kernels(PaperTransformer(preset("paper")), "triton")
 
 
 def test_without_triton_one_is_told_what_is_needed(monkeypatch):
     monkeypatch.setattr("molformer.kernels.dispatch.has_triton", lambda: False)
     with pytest.raises(ConfigError, match="needs the package triton"):
-        encoder().use_kernels("triton")
+        use_kernels(encoder(), "triton")
