@@ -126,13 +126,7 @@ class Structure:
             raise InputError(f"{where}a molecular graph of {len(graph)} atoms does not fit {len(self)} atoms")
 
     def select(self, atoms: np.ndarray) -> Self:
-        """Some of its atoms, in the order of their indices (k,), without labels: only their kinds say which fit.
-
-        Example:
-            >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
-            >>> water.select([1, 0]).numbers.tolist()
-            [1, 8]
-        """
+        """Some of its atoms, in the order of their indices (k,), without labels: only their kinds say which fit."""
         return replace(
             self,
             numbers=self.numbers[atoms],

@@ -41,9 +41,11 @@ class Encoder(nn.Module, ABC):
             self.inputs = NodeInputs(config.lmax, config.all_vectors, config.input_numbers, config.channels)
         self.chemistry = None
         if config.molecular_graph or config.charge_and_spin:
-            from molformer.models.chemistry import Chemistry
+            from molformer.nn.chemistry import Chemistry
 
-            self.chemistry = Chemistry(config)
+            features = config.edge_features if config.molecular_graph else 0
+            chirality = config.group == "SE(3)"
+            self.chemistry = Chemistry(config.channels, features, chirality, config.charge_and_spin, config.drop_graph)
 
     @abstractmethod
     def forward(self, graph: GraphBatch, x: Tensor | None = None) -> Tensor:

@@ -76,7 +76,7 @@ class SE3Transformer(Encoder):
     def forward(self, graph: GraphBatch, x: Tensor | None = None) -> Tensor:
         """Node features (N, M, C) of a batch of graphs; see `Encoder.forward`."""
         if self.chemistry is not None:
-            graph = self.chemistry.drop_graph(graph)
+            graph = self.chemistry.drop_graphs(graph)
         edges = self.embed_edges(graph)
         features = self.embed_nodes(graph, x)
         for block in self.blocks:

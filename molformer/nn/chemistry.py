@@ -1,8 +1,8 @@
-"""What chemistry knows of a molecule beside elements and positions as inputs: molecular graph, total charge and spin.
+"""Chemistry: what is known of a molecule beside elements and positions, as inputs of an encoder.
 
-Whole numbers become embeddings, added to degree 0 of the nodes and to the features of the edges; they are invariant.
-Where a structure has no molecular graph, each feature of its atoms and edges is "unknown", with an embedding too.
-Letters: N nodes, B graphs, E edges, C channels, F edge features.
+Features of atoms, the bond or distance along bonds between the ends of an edge, total charge and multiplicity become
+embeddings, which are invariant. Where a structure has no molecular graph, its features are "unknown", which is one too.
+Letters: N nodes, E edges, C channels, F edge features.
 """
 
 from dataclasses import replace
@@ -24,84 +24,57 @@ _MOST = 8
 """Largest total charge, of either sign, and largest multiplicity that are told from larger ones."""
 
 
-class AtomEmbedding(nn.Module):
-    """A sum of embeddings, one for each feature of an atom: x⁰_i = Σ_k E_k[a_ik].
+class Chemistry(nn.Module):
+    """Embeddings a_k of molecular graphs, of total charge and multiplicity, or of both: x⁰_i = Σ_k a_k[i].
 
     Args:
         channels: C.
-        chirality: whether the chirality is one of them, which a mirror changes.
+        features: F, 0 without molecular graphs.
+        chirality: whether the chirality of atoms is an input, which a mirror changes.
+        state: whether total charge and multiplicity are inputs.
+        drop: probability that a structure loses its molecular graph in a step of training.
 
     Example:
         >>> from molformer.data.conformers import embed_smiles
         >>> from molformer.graph import GraphBatch
-        >>> AtomEmbedding(8, chirality=True)(GraphBatch.from_structures([embed_smiles("O")])).shape
+        >>> Chemistry(channels=8, features=16).embed_nodes(GraphBatch.from_structures([embed_smiles("O")])).shape
         torch.Size([3, 8])
     """
 
-    def __init__(self, channels: int, chirality: bool) -> None:
+    def __init__(
+        self, channels: int, features: int = 0, chirality: bool = True, state: bool = False, drop: float = 0.0
+    ) -> None:
         super().__init__()
-        ranges = _RANGES if chirality else _RANGES[:-1]
-        self.embeddings = nn.ModuleList(nn.Embedding(high - low + 2, channels) for low, high in ranges)
-        for embedding in self.embeddings:
+        ranges = _RANGES[: (5 + chirality) * bool(features)]
+        self.drop = drop
+        self.atoms = nn.ModuleList(nn.Embedding(high - low + 2, channels) for low, high in ranges)
+        for embedding in self.atoms:
             nn.init.normal_(embedding.weight, std=len(ranges) ** -0.5)  # type: ignore[arg-type]
+        self.bonds = nn.Embedding(NUM_CODES, features) if features else None
+        self.charge = nn.Embedding(2 * _MOST + 1, channels) if state else None
+        self.spin = nn.Embedding(_MOST, channels) if state else None
 
-    def forward(self, graph: "GraphBatch") -> Tensor:
-        """Features (N, C) of the atoms of a batch."""
-        columns = zip(self.embeddings, _RANGES, _atom_features(graph).unbind(1), strict=False)
+    def embed_nodes(self, graph: "GraphBatch") -> Tensor:
+        """Features of degree 0 (N, C)."""
+        columns = zip(self.atoms, _RANGES, _atom_features(graph).unbind(1), strict=False)
         parts = [embed((value.clamp(max=high) - low + 1).clamp(min=0)) for embed, (low, high), value in columns]
+        if self.charge is not None and self.spin is not None:
+            charge = graph.charge.round().long().clamp(-_MOST, _MOST)
+            spin = torch.ones_like(charge) if graph.spin is None else graph.spin.clamp(1, _MOST)
+            parts.append((self.charge(charge + _MOST) + self.spin(spin - 1)).index_select(0, graph.batch))
         return torch.stack(parts).sum(0)
 
-
-class StateEmbedding(nn.Module):
-    """Embeddings of total charge and multiplicity, the same for all nodes of a graph.
-
-    Args:
-        channels: C.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.charge = nn.Embedding(2 * _MOST + 1, channels)
-        self.spin = nn.Embedding(_MOST, channels)
-
-    def forward(self, graph: "GraphBatch") -> Tensor:
-        """Features (N, C) of a batch."""
-        charge = graph.charge.round().long().clamp(-_MOST, _MOST)
-        spin = torch.ones_like(charge) if graph.spin is None else graph.spin.clamp(1, _MOST)
-        return (self.charge(charge + _MOST) + self.spin(spin - 1)).index_select(0, graph.batch)
-
-
-class BondEmbedding(nn.Embedding):
-    """Embeddings of what lies between the ends of edges, see `graph.topology`.
-
-    Args:
-        features: F.
-    """
-
-    def __init__(self, features: int) -> None:
-        super().__init__(NUM_CODES, features)
-
-    def forward(self, graph: "GraphBatch", src: Tensor, dst: Tensor) -> Tensor:  # type: ignore[override]
-        """Features (E, F) of edges src → dst, (E,) each."""
+    def embed_edges(self, graph: "GraphBatch", src: Tensor, dst: Tensor) -> Tensor | None:
+        """Features (E, F) of edges src → dst, None without molecular graphs as inputs."""
+        if self.bonds is None:
+            return None
         if graph.bonds is None or graph.bond_features is None:
-            return super().forward(torch.zeros_like(src))
+            return self.bonds(torch.zeros_like(src))
         known = _atom_features(graph)[:, 0] != UNKNOWN
-        return super().forward(edge_codes(known, graph.bonds, graph.bond_features, src, dst))
+        return self.bonds(edge_codes(known, graph.bonds, graph.bond_features, src, dst))
 
-
-class DropGraph(nn.Module):
-    """Takes the molecular graph from some structures of a batch, in training: one model then learns with and without.
-
-    Args:
-        drop: probability for each structure.
-    """
-
-    def __init__(self, drop: float) -> None:
-        super().__init__()
-        self.drop = drop
-
-    def forward(self, graph: "GraphBatch") -> "GraphBatch":
-        """The batch, some of whose structures have no molecular graph any more."""
+    def drop_graphs(self, graph: "GraphBatch") -> "GraphBatch":
+        """The batch; in training, some structures have lost their molecular graph, to learn to do without."""
         if not self.training or not self.drop or graph.atom_features is None:
             return graph
         dropped = (torch.rand(graph.num_graphs, device=graph.pos.device) < self.drop).index_select(0, graph.batch)

@@ -23,7 +23,7 @@ from molformer.inference.calibration import coverage
 from molformer.inference.models import find_models
 from molformer.kernels import use_kernels
 from molformer.models.checks import equivariance_error
-from molformer.models.config import Hydrogens, SE3TransformerConfig
+from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel, check_device, load_model
 from molformer.training.calibrating import calibrate_run
 from molformer.training.callbacks import LAST, BestModel
@@ -91,12 +91,10 @@ def train(
         )
     initial = _model_to_start_from(training.initial) if training.initial else None
     if initial is not None:
-        encoder = replace(
-            initial.config,
-            stochastic_depth=encoder.stochastic_depth,
-            drop_graph=encoder.drop_graph if initial.config.molecular_graph else 0.0,
-        )
-    data = data_module(training, folder / "split.json" if resume else None, encoder.hydrogens)
+        drop = encoder.drop_graph * initial.config.molecular_graph
+        encoder = replace(initial.config, stochastic_depth=encoder.stochastic_depth, drop_graph=drop)
+    implicit = encoder.hydrogens == "implicit"
+    data = data_module(training, folder / "split.json" if resume else None, implicit)
     if not len(data.split.val) and writes_files():
         logger.warning(
             "no validation part: the losses called val are those of the training part, and predictions of "
@@ -184,12 +182,9 @@ def _finish(
     return TrainingResult(folder, folder / "model", errors, trainer.current_epoch, monitor.seconds)
 
 
-def data_module(
-    training: TrainingConfig, split_file: Path | None = None, hydrogens: Hydrogens = "explicit"
-) -> StoreDataModule:
-    """The data of a run; a resumed one reads its split."""
-    store = _open_store(training)
-    store = heavy_atom_store(store) if hydrogens == "implicit" else store
+def data_module(training: TrainingConfig, split_file: Path | None = None, implicit: bool = False) -> StoreDataModule:
+    """The data of a run, with hydrogens as atoms or implicit ones; a resumed one reads its split."""
+    store = heavy_atom_store(_open_store(training)) if implicit else _open_store(training)
     if training.points:
         return PointCloudDataModule(
             store,

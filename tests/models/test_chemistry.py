@@ -116,9 +116,9 @@ def test_without_bonds_is_the_same_as_with_bonds_dropped():
 def test_graphs_are_dropped_in_training_for_whole_structures_alone():
     model = encoder(drop_graph=0.5)
     graph = GraphBatch.from_structures(molecules(["CC"] * 40), torch.float64)
-    assert model.chemistry.drop_graph(graph) is graph  # in evaluation
+    assert model.chemistry.drop_graphs(graph) is graph  # in evaluation
     torch.manual_seed(0)
-    features = model.train().chemistry.drop_graph(graph).atom_features
+    features = model.train().chemistry.drop_graphs(graph).atom_features
     lost = (features == -128).all(1).view(40, -1)
     assert (lost.all(1) == lost.any(1)).all()
     assert 5 < lost.all(1).sum() < 35

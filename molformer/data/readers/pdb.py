@@ -69,17 +69,16 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
     bare = bare_atom(mol)
     if bare is not None and options.add_hydrogens:
         mol, bare = _with_hydrogens(mol, where), None
-    structure = replace(structure_of(mol, name=where, bonds=False), molecular_graph=_graph(mol, lines))
+    structure = replace(structure_of(mol, name=where, bonds=False), molecular_graph=_graph(mol, rows, lines))
     if bare is not None:
         raise lacks_hydrogens(where, f"hydrogens, by the neighbours of atom {bare + 1}")
     title = " ".join(line[10:].strip() for line in lines if line.startswith(("TITLE ", "COMPND")))
     return Entry(title.strip() or where, where=where, structure=structure)
 
 
-def _graph(mol: Chem.Mol, lines: list[str]) -> MolecularGraph | None:
+def _graph(mol: Chem.Mol, rows: list[str], lines: list[str]) -> MolecularGraph | None:
     """The molecular graph of a record that lists the bonds of all its atoms (CONECT); their orders are perceived."""
     connect = [line for line in lines if line.startswith("CONECT")]
-    rows = [line for line in lines if line.startswith(_ATOM)]
     if not connect or mol.GetNumAtoms() != len(rows):
         return None
     with rdBase.BlockLogs():
