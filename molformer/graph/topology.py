@@ -41,7 +41,8 @@ def edge_codes(known: Tensor, bonds: Tensor, bond_features: Tensor, src: Tensor,
     codes = torch.where(known.index_select(0, src), FARTHER, UNKNOWN)
     if not len(bonds):
         return codes
-    pairs, order = (torch.cat([bonds, bonds.flip(1)]) @ bonds.new_tensor([nodes, 1])).sort()
+    ends = torch.cat([bonds, bonds.flip(1)])
+    pairs, order = (ends[:, 0] * nodes + ends[:, 1]).sort()
     start, end = pairs // nodes, pairs % nodes
     degree = start.bincount(minlength=nodes)
     first = degree.cumsum(0) - degree
@@ -52,14 +53,12 @@ def edge_codes(known: Tensor, bonds: Tensor, bond_features: Tensor, src: Tensor,
         here, there = here.repeat_interleave(ways), end[first[there].repeat_interleave(ways) + step]
         reached = (here * nodes + there)[here != there].unique()
         here, there = reached // nodes, reached % nodes
-        found.append((reached, reached.new_tensor(distance)))
+        found.append((reached, torch.full_like(reached, distance)))
     # A walk of this length may lead to nearer nodes too: the shorter ones come last and count.
     for keys, values in (*reversed(found), (pairs, bond_codes(bond_features).repeat(2)[order])):
         if len(keys):
             place = torch.searchsorted(keys, edge).clamp(max=len(keys) - 1)
-            codes = torch.where(
-                known[src] & (keys[place] == edge), values if values.ndim == 0 else values[place], codes
-            )
+            codes = torch.where(known[src] & (keys[place] == edge), values[place], codes)
     return codes
 
 
