@@ -1,7 +1,7 @@
 """One measurement of this package, asked for and answered as `peers.protocol` says.
 
-Options of a request: `config`, the values of an SE3TransformerConfig, or `preset`; or else `cloud`, a cloud of points
-with neighbours by number instead of molecules: {"points": …, "neighbours": …}.
+Options of a request: `config`, the values of an SE3TransformerConfig, or `preset`; `kernel`, the name of one of
+`KERNELS`; in place of molecules, `cloud`, a cloud of points with neighbours by number: {"points": …, "neighbours": …}.
 """
 
 from importlib.metadata import version
@@ -12,9 +12,32 @@ from torch import Tensor
 from benchmarks.peers import contest, protocol
 from molformer.data.structure import Label, Structure
 from molformer.graph import GraphBatch, knn_edges
+from molformer.kernels import dispatch, memory
 from molformer.models import PropertyModel, SE3TransformerConfig, preset
+from molformer.nn import Edges, SE3Attention
+from molformer.nn.attention import AttentionKernel, attend
 
 ENERGY, FORCES = Label("energy", "eV", "extensive"), Label("forces", "eV/Å", "forces")
+
+
+def chunked(saved: bool) -> AttentionKernel:
+    """The memory kernel with chunks of the dispatcher's size, whatever the number of edges."""
+
+    def kernel(layer: SE3Attention, queries: Tensor, sent: Tensor, edges: Edges) -> Tensor:
+        memory.SAVED_NUMEL = 1 << 40 if saved else 0
+        size = dispatch.chunk_size(layer, sent.device.type)
+        return memory.chunked(layer, queries, sent, edges, size)
+
+    return kernel
+
+
+KERNELS: dict[str, AttentionKernel] = {
+    "reference": attend,
+    "memory": chunked(saved=True),
+    "memory, nothing saved": chunked(saved=False),
+    "dispatcher": dispatch.Dispatcher(),
+}
+"""Kernels by name."""
 
 
 def build(request: protocol.Request) -> protocol.Work:
@@ -23,6 +46,10 @@ def build(request: protocol.Request) -> protocol.Work:
     graph = cloud(**options["cloud"]) if "cloud" in options else molecules(request)
     targets = [ENERGY, FORCES] if request.mode == "forces" else [ENERGY]
     model = PropertyModel(config_of(options), targets)
+    if "kernel" in options:
+        for layer in model.modules():
+            if isinstance(layer, SE3Attention):
+                layer.kernel = KERNELS[options["kernel"]]
     parameters = sum(parameter.numel() for parameter in model.parameters())
 
     def energies() -> Tensor:

@@ -62,12 +62,12 @@ class Dispatcher:
         """See `nn.attention.attend`."""
         if torch.compiler.is_compiling() or not is_plain(layer):
             return attend(layer, queries, sent, edges)
-        numel = (layer.convolution.lmax + 1) ** 2 * 2 * layer.convolution.out_channels  # keys and values of an edge
+        numel = numel_per_edge(layer)
         if self._fuses(edges, numel):
             from molformer.kernels.triton_attention import fused
 
             return fused(layer, queries, sent, edges)
-        size = max(LEAST_CHUNK, chunk_numel(sent.device.type) // numel)
+        size = chunk_size(layer, sent.device.type)
         whole = WHOLE_NUMEL if torch.is_grad_enabled() and sent.device.type == "cpu" else 0
         if len(edges.src) <= max(size, whole // numel):
             return attend(layer, queries, sent, edges)
@@ -90,6 +90,19 @@ def is_plain(layer: SE3Attention) -> bool:
     if type(layer) is not SE3Attention or type(convolution) not in (SeparableConvolution, FullConvolution):
         return False
     return not (convolution._forward_hooks or convolution._forward_pre_hooks or convolution._backward_hooks)
+
+
+def numel_per_edge(layer: SE3Attention) -> int:
+    """Size of the keys and values of an edge, and of the largest tensor that a full kernel makes of it."""
+    convolution = layer.convolution
+    components = (convolution.lmax + 1) ** 2
+    outer = convolution.a[0].shape[0] * (convolution.lmax + 1) * convolution.in_channels  # h ⊗ x of m = 0
+    return max(components * convolution.outputs * convolution.out_channels, outer)
+
+
+def chunk_size(layer: SE3Attention, device: str) -> int:
+    """Edges of a chunk of the memory kernel."""
+    return max(LEAST_CHUNK, chunk_numel(device) // numel_per_edge(layer))
 
 
 def chunk_numel(device: str) -> int:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from molformer.kernels.autocast import Autocast
-from molformer.kernels.convolution import aggregate_vjp, convolution_vjp, convolve
+from molformer.kernels.vjp import aggregate_vjp, convolution_vjp
 from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import Edges
 
@@ -98,7 +98,7 @@ class _Messages(NamedTuple):
         """Messages (n, M, D)."""
         queries, sent, _, _, radial, *matrices = inputs
         edges = self.edges(chunk, inputs)
-        framed = convolve(self.layer.convolution, edges.rotate_in(sent), radial, matrices)
+        framed = self.layer.convolution.convolve(edges.rotate_in(sent), radial, matrices)
         keys_and_values = edges.rotate_out(framed)
         if self.saved is not None and not torch.is_grad_enabled():
             self.saved[chunk.nodes.start] = keys_and_values

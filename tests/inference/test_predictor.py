@@ -259,7 +259,6 @@ def test_ten_thousand_mixed_smiles_have_ten_thousand_rows_in_order(folder):
 @pytest.mark.parametrize(("few", "expected"), [(0, [3, 5]), (64, [1, 1])])
 def test_the_network_leaves_cores_to_the_worker_processes_and_few_atoms_take_one(folder, monkeypatch, few, expected):
     monkeypatch.setattr("molformer.inference.forward.FEW_ATOMS", few)
-    monkeypatch.setattr("molformer.inference.small.MOST_ATOMS", 0)
     predictor = molformer.load(folder)
     before, seen = torch.get_num_threads(), []
     forward = type(predictor.model.encoder).forward

@@ -1,7 +1,8 @@
-"""The edge convolutions without autograd: outputs written where they belong, and custom VJPs.
+"""Custom VJPs for the memory kernel: from the gradient of what nodes receive to those of what it is made of.
 
-They give what `EdgeConvolution.convolve` and autograd give, in fewer passes over the features of edges; the VJPs need
-no outputs, and have no derivatives themselves. Letters as in `nn.so2`, `nn.full_kernel` and `nn.attention`.
+They give what autograd gives, in fewer passes over the features of edges and without computing keys and values again.
+They have no derivatives themselves, and give none of frames and envelopes. Letters as in `nn.attention`, `nn.so2` and
+`nn.full_kernel`.
 """
 
 from collections.abc import Sequence
@@ -16,31 +17,6 @@ from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
 
 Gradients = tuple[Tensor, Tensor, list[Tensor]]
 """Gradients of features in the frames, radial functions and matrices."""
-
-
-def convolve(convolution: EdgeConvolution, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """`EdgeConvolution.convolve`, without autograd where it is off."""
-    plain = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
-    if plain or not isinstance(convolution, SeparableConvolution):
-        return convolution.convolve(x, radial, matrices)
-    return separable_forward(convolution, x, radial, matrices)
-
-
-def separable_forward(
-    convolution: SeparableConvolution, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]
-) -> Tensor:
-    """`SeparableConvolution.convolve`, its products written where they belong."""
-    y = x.new_empty(*x.shape[:2], convolution.outputs * convolution.out_channels)
-    each = zip(convolution.orders(x), convolution.scales(radial), matrices, convolution.orders(y), strict=True)
-    for part, scale, matrix, out in each:
-        scaled = part * scale  # (E, signs, n_m·C)
-        if convolution.group == "E(3)":  # each sign by itself
-            rows = zip(scaled.unbind(1), out.unbind(1), strict=True)
-        else:
-            rows = zip([scaled.flatten(1)], [out.flatten(1)], strict=True)
-        for row, place in rows:
-            torch.mm(row, matrix, out=place)
-    return y
 
 
 def aggregate_vjp(
