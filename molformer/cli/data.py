@@ -73,7 +73,7 @@ def import_(
             )
         else:
             options = ReadOptions((), smiles_column, delimiter, points=points, seed=seed, add_hydrogens=add_hydrogens)
-            options = replace(options, targets=parse_targets(target, inputs, options), bonds=bonds)  # type: ignore[arg-type]
+            options = replace(options, targets=parse_targets(target, inputs, options), bonds=bonds)
             result = import_inputs(inputs, output, options, policy, workers, progress=row, cache=kept)
     console.print(f"Wrote {len(result.store)} structures to {result.store.path}")
     if result.record is not None:

@@ -66,7 +66,7 @@ def predict(
     from molformer.inference.writers import ScreenWriter, open_writer
 
     predictor = Predictor.load(model or [default_model()], device, batch_size, memory, devices)
-    options = ReadOptions((), smiles_column, delimiter, add_hydrogens=add_hydrogens, bonds=bonds)  # type: ignore[arg-type]
+    options = ReadOptions((), smiles_column, delimiter, add_hydrogens=add_hydrogens, bonds=bonds)
     policy = replace(policy_of(predictor.model.domain), salts=salts)  # type: ignore[arg-type]
     units = {name: value for name, equals, value in (text.partition("=") for text in unit) if equals}
     if len(units) < len(unit) > 1:

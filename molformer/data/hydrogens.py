@@ -23,10 +23,9 @@ def heavy_atoms(structure: Structure) -> Structure:
     """
     graph = structure.molecular_graph
     if graph is None:
-        raise InputError(
-            f"{structure.where or structure.formula}: the model takes heavy atoms alone (hydrogens: implicit), and it "
-            "has no bonds: give a SMILES or a file with bonds, or have them perceived (--bonds perceive)"
-        )
+        where = structure.where or structure.formula
+        reason = "the model takes heavy atoms alone (hydrogens: implicit), and it has no bonds: give a SMILES or a file"
+        raise InputError(f"{where}: {reason} with bonds, or have them perceived (--bonds perceive)")
     return structure.select(np.flatnonzero(~graph.implicit_hydrogens(structure.numbers)))
 
 

@@ -53,8 +53,7 @@ class MolecularGraph:
     @classmethod
     def unknown(cls, atoms: int) -> Self:
         """That of a structure of which nothing is known."""
-        none = np.zeros((0, len(BOND_FEATURES)))
-        return cls(np.full((atoms, len(ATOM_FEATURES)), UNKNOWN), none[:, :2], none)
+        return cls(np.full((atoms, len(ATOM_FEATURES)), UNKNOWN), np.zeros(0), np.zeros(0))
 
     @classmethod
     def joined(cls, graphs: Sequence[Self]) -> Self:
@@ -78,9 +77,8 @@ class MolecularGraph:
         """Which atoms (n,) are hydrogens with one bond, to a heavier atom, which counts them among its own."""
         ends = np.concatenate([self.bonds, self.bonds[:, ::-1]])
         degree = np.bincount(ends[:, 0], minlength=len(self))
-        heavy = np.zeros(len(self), dtype=bool)
-        heavy[ends[numbers[ends[:, 1]] > 1, 0]] = True
-        return (numbers == 1) & (degree == 1) & heavy
+        heavier = np.bincount(ends[:, 0], numbers[ends[:, 1]] > 1, minlength=len(self))
+        return (numbers == 1) & (degree == 1) & (heavier == 1)
 
     def absent_hydrogens(self, numbers: np.ndarray) -> int:
         """How many of the hydrogens that the atoms count are no atoms themselves."""

@@ -150,6 +150,7 @@ class StructureStore(Sequence[Structure]):
             name: self._columns[f"label.{name}"][rows if label.per_node else index]
             for name, label in self.labels.items()
         }
+        graph = self.molecular_graph(np.array([index]))
         return Structure(
             numbers=self._columns["numbers"][rows],
             pos=self._columns["pos"][rows],
@@ -163,7 +164,7 @@ class StructureStore(Sequence[Structure]):
             geometry=self.manifest["geometries"][int(self._columns["geometry"][index])],
             group=int(self._columns["group"][index]),
             labels=values,
-            molecular_graph=self._molecular_graph(index),
+            molecular_graph=None if graph is None or (graph.atom_features == UNKNOWN).all() else graph,
         )
 
     def __getstate__(self) -> str:
@@ -247,10 +248,6 @@ class StructureStore(Sequence[Structure]):
             self._columns["bonds"][bonds] + starts[owner][:, None],
             self._columns["bond_features"][bonds],
         )
-
-    def _molecular_graph(self, index: int) -> MolecularGraph | None:
-        graph = self.molecular_graph(np.array([index]))
-        return None if graph is None or (graph.atom_features == UNKNOWN).all() else graph
 
     def _periodic(self, index: int) -> tuple[bool, bool, bool]:
         flags = self._optional("pbc", index)

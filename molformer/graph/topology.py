@@ -10,11 +10,9 @@ FARTHEST = 4
 """Bonds between two nodes up to which they are counted."""
 
 UNKNOWN, FARTHER, BONDED = 0, 1, FARTHEST + 1
-"""Codes of an edge: without a molecular graph; more than `FARTHEST` bonds apart; between them the distance itself, from
-2; and from here on the kinds of bonds, see `bond_codes`."""
-
 NUM_CODES = BONDED + 5 * 2 * 2
-"""Codes of an edge that there are."""
+"""Codes of an edge: without a molecular graph; more than `FARTHEST` bonds apart; between them the distance itself, from
+2; and from the last on the kinds of bonds, see `bond_codes`."""
 
 
 def edge_codes(known: Tensor, bonds: Tensor, bond_features: Tensor, src: Tensor, dst: Tensor) -> Tensor:

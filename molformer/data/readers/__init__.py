@@ -70,8 +70,7 @@ __all__ = [
 def read_input(source: "str | Path | Structure | Mol | Atoms", options: ReadOptions | None = None) -> Iterator[Entry]:
     """Entries of one input: a file has one for each molecule, anything else has one.
 
-    Where `options` say so, bonds of 3-D molecules that have none are perceived; those of which they cannot be, have an
-    error.
+    Bonds of 3-D molecules that have none are perceived where `options` say so; if they cannot be, that is an error.
 
     Args:
         source: a SMILES, the path of a file, a structure, an RDKit `Mol` or an ASE `Atoms`.

@@ -81,10 +81,9 @@ def _graph(mol: Chem.Mol, rows: list[str], lines: list[str]) -> MolecularGraph |
     connect = [line for line in lines if line.startswith("CONECT")]
     if not connect or mol.GetNumAtoms() != len(rows):
         return None
+    block = "\n".join([*rows, *connect, "END", ""])
     with rdBase.BlockLogs():
-        bonded = Chem.MolFromPDBBlock(
-            "\n".join([*rows, *connect, "END", ""]), sanitize=False, removeHs=False, proximityBonding=False
-        )
+        bonded = Chem.MolFromPDBBlock(block, sanitize=False, removeHs=False, proximityBonding=False)
     if bonded is None or any(not atom.GetDegree() for atom in bonded.GetAtoms()):
         return None
     for bond in bonded.GetBonds():
