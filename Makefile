@@ -41,9 +41,10 @@ test-slow: install  ## the tests that take minutes
 test-notebooks: install  ## run the notebooks with little training, and look for errors, warnings and missing figures
 	MOLFORMER_NOTEBOOK_QUICK=1 $(PYTHON) -m pytest -m slow tests/test_notebooks.py
 
-lint: install  ## ruff
+lint: install  ## ruff, and the layers of the package
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(VENV)/bin/lint-imports
 
 types: install  ## mypy
 	$(PYTHON) -m mypy

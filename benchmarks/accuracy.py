@@ -96,12 +96,12 @@ def _epochs_in(minutes: float, name: str, row: Row, runs: Path) -> int:
 
 def evaluate(row: Row, run: Path) -> dict[str, Any]:
     """Sizes of the parts, parameters, and every measure of model and baselines on the test part."""
+    from molformer.data.cloud_datamodule import PointCloudDataModule
     from molformer.data.datamodule import MoleculeDataModule
-    from molformer.data.points import PointCloudDataModule
     from molformer.data.splits import SplitPolicy
     from molformer.models.property import load_model
     from molformer.training.arguments import read_configs
-    from molformer.training.evaluation import predict_batches
+    from molformer.training.target_errors import predict_batches
 
     _, training = read_configs(str(run / "config.yaml"))
     store, names, seed = str(training.data), training.target_names, training.seed
@@ -135,7 +135,7 @@ def _poses(row: Row) -> set[bool]:
 
 
 def _turned(batches: Iterable[Any], turned: bool) -> Iterator[Any]:
-    """Batches as they are, or with every structure turned at random."""
+    """Batches as they are, or with every structure randomly rotated."""
     import torch
     from scipy.spatial.transform import Rotation
 

@@ -196,7 +196,7 @@ ROWS: dict[str, Row] = {
         },
         note=(
             "published: the official test set, which is not here, and objects that stand upright; ours is a part of "
-            "the official training set, never turned in training, with 64 points of an object"
+            "the official training set, not rotated in training, with 64 points of an object"
         ),
     ),
 }

@@ -78,7 +78,7 @@ def embed(folder: Path) -> str:
     """Conformers by the package's workers, and by a bare loop over RDKit in the same number of processes."""
     from multiprocessing import get_context
 
-    from molformer.data.embedding import with_geometry
+    from molformer.data.conformer_generation import with_geometry
     from molformer.data.readers import Entry
 
     with open(Path(__file__).parents[1] / "data" / "molecules.smi") as file:

@@ -27,7 +27,7 @@ class Measure:
         factor: from the target's unit to it.
         per_atom: whether the error is divided by the number of atoms.
         part: of a tensor; `isotropic` is its trace, `anisotropic` what is left without it.
-        turned: whether the structures of the test part were turned at random.
+        turned: whether the structures of the test part were randomly rotated.
     """
 
     target: str
@@ -42,7 +42,7 @@ class Measure:
     def name(self) -> str:
         """What it is called in the table, with its unit."""
         words = [self.target, self.part, "mean length of error" if self.statistic == "length" else self.statistic]
-        pose = ", turned at random" if self.turned else ""
+        pose = ", randomly rotated" if self.turned else ""
         return " ".join(word for word in words if word) + pose + (f", {self.unit}" if self.unit else "")
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.pointnet STORE --run RUN --epochs 60
 
 trains a small PointNet (Qi et al. 2017, arXiv 1612.00593, without its transformation networks) on the training part of
-a store of clouds, once as they stand and once turned at random, and tests both, and the model of the run, on a test
-part as it stands and turned at random. Splits are by the class, with the seed of the run. Letters: B clouds, p points,
+a store of clouds, once as they stand and once randomly rotated, and tests both, and the model of the run, on a test
+part as it stands and randomly rotated. Splits are by the class, with the seed of the run. Letters: B clouds, p points,
 K classes.
 """
 
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from molformer.data.cloud_datamodule import PointCloudDataModule
 from molformer.data.cloud_dataset import CloudOptions
-from molformer.data.points import PointCloudDataModule
 from molformer.graph import GraphBatch
 from molformer.models.property import load_model
 from molformer.so3 import random_rotation
@@ -55,7 +55,7 @@ class PointNet(nn.Module):
 
 
 def turned(graph: GraphBatch, generator: torch.Generator) -> GraphBatch:
-    """Every cloud turned at random, in all directions."""
+    """Every cloud randomly rotated, in all directions."""
     rotations = torch.stack([random_rotation(generator) for _ in range(graph.num_graphs)]).to(graph.pos.dtype)
     return replace(graph, pos=torch.einsum("nij,nj->ni", rotations.index_select(0, graph.batch), graph.pos))
 
@@ -89,7 +89,7 @@ def train(data: PointCloudDataModule, epochs: int, augment: bool, seed: int) -> 
 
 
 def accuracies(model: nn.Module, data: PointCloudDataModule, name: str, seed: int = 0) -> tuple[float, float]:
-    """Share of right answers on the test part, %: as it stands, and turned at random."""
+    """Share of right answers on the test part, %: as it stands, and randomly rotated."""
     generator, right, total = torch.Generator().manual_seed(seed), np.zeros(2), 0
     with torch.no_grad():
         for batch in data.test_dataloader():
@@ -115,7 +115,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, int, float, tuple
         start = time.perf_counter()
         model = train(data, arguments.epochs, augment, seed)
         minutes = (time.perf_counter() - start) / 60
-        how = "turned at random in training" if augment else "as they stand in training"
+        how = "randomly rotated in training" if augment else "as they stand in training"
         yield f"PointNet, {points} points, {how}", _size(model), minutes, accuracies(model, data, name)
     if arguments.run:
         network = load_model(Path(arguments.run), "cpu")
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--run", default="", help="run folder of molformer on the same store")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--points", type=int, default=256, help="of a cloud, where there is no run")
-    print("| network | parameters | minutes | accuracy, upright, % | accuracy, turned at random, % |")
+    print("| network | parameters | minutes | accuracy, upright, % | accuracy, randomly rotated, % |")
     print("|---|---|---|---|---|")
     for name, size, minutes, (upright, turned_) in rows(parser.parse_args()):
         took = "" if np.isnan(minutes) else f"{minutes:.1f}"

@@ -81,8 +81,8 @@ def cold_start(model: str, repeats: int, clock: Clock) -> list[list[str]]:
 def one_by_one(model: str, smiles: Sequence[str], clock: Clock) -> list[list[str]]:
     """One molecule at a time in a running process, in turn with RDKit alone."""
     from molformer.data.conformers import embed_smiles
-    from molformer.inference.forward import run
     from molformer.inference.predictor import Predictor
+    from molformer.models.forward import run
 
     predictor = Predictor.load(model, "cpu")
     check(predictor.predict(list(smiles)))

@@ -16,23 +16,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from molformer.data.store import StructureStore
-    from molformer.data.structure import Label, Structure
     from molformer.inference.pipeline import pipeline
-    from molformer.inference.prediction import Prediction, Predictions, Value
+    from molformer.inference.prediction import Prediction, Value
     from molformer.inference.predictor import Predictor
+    from molformer.inference.table import Predictions
     from molformer.models.config import SE3TransformerConfig
     from molformer.models.encoder import SE3Transformer
     from molformer.models.property import PropertyModel
+    from molformer.structure import Structure
+    from molformer.targets import Label
 
 _HOMES = {
-    "Label": "molformer.data.structure",
+    "Label": "molformer.targets",
     "Prediction": "molformer.inference.prediction",
-    "Predictions": "molformer.inference.prediction",
+    "Predictions": "molformer.inference.table",
     "Predictor": "molformer.inference.predictor",
     "PropertyModel": "molformer.models.property",
     "SE3Transformer": "molformer.models.encoder",
     "SE3TransformerConfig": "molformer.models.config",
-    "Structure": "molformer.data.structure",
+    "Structure": "molformer.structure",
     "StructureStore": "molformer.data.store",
     "Value": "molformer.inference.prediction",
     "pipeline": "molformer.inference.pipeline",

@@ -1,7 +1,7 @@
 """Errors that a user can cause.
 
-Every message says what is wrong, where (file, row, SMILES) and what to do about it, in one line; the command
-line prints it as it is and ends with status 2. Anything else that is raised is a defect of this package.
+Every message states in one line what is wrong, where (file, row, SMILES) and what to do; the command line prints it
+and exits with status 2. Any other exception is a defect of this package.
 """
 
 import struct
@@ -23,11 +23,11 @@ DAMAGE = (
     ),
     *(OSError, EOFError, RuntimeError, MemoryError, SystemError, zipfile.BadZipFile, zlib.error),
 )
-"""What libraries raise that read a damaged file."""
+"""Exceptions raised by libraries for damaged files."""
 
 
 def encodable(text: str) -> str:
-    """The text with question marks for what has no UTF-8, such as other bytes of a file name.
+    """The text with question marks for characters that UTF-8 cannot encode, such as stray bytes of a file name.
 
     Example:
         >>> encodable(f"CC{chr(0xdcfc)}")
@@ -37,9 +37,9 @@ def encodable(text: str) -> str:
 
 
 class MolformerError(Exception):
-    """Base of all errors that are the input's fault and not the program's.
+    """Base class of errors caused by inputs.
 
-    `status` is what a prediction's row says where this error is the reason that it has no value.
+    `status` is that of the row of a prediction which fails with this error.
     """
 
     status = "invalid_input"
@@ -49,29 +49,29 @@ class MolformerError(Exception):
 
 
 class InputError(MolformerError):
-    """A molecule, file or array that cannot be read as what it claims to be."""
+    """A molecule, file or array that is invalid."""
 
 
 class ConformerError(MolformerError):
-    """A molecule for which no 3-D geometry could be made."""
+    """A molecule for which no conformer can be generated."""
 
     status = "embedding_failed"
 
 
 class UnsupportedElementError(MolformerError):
-    """A molecule with an element that the model never saw in training."""
+    """A molecule with an element that is not in the training set."""
 
     status = "unsupported_element"
 
 
 class TooLargeError(MolformerError):
-    """A structure that does not fit into the memory that a prediction may use."""
+    """A structure that exceeds the memory limit of a prediction."""
 
     status = "too_large"
 
 
 class NotFiniteError(MolformerError):
-    """A structure for which a model's numbers overflow, so that there is no value to show."""
+    """A structure for which the output of the model is not finite."""
 
     status = "not_finite"
 
@@ -85,7 +85,7 @@ class ModelError(MolformerError):
 
 
 class ConfigError(MolformerError):
-    """A configuration with an unknown key, a wrong type or values that contradict each other."""
+    """A configuration with an unknown key, a wrong type or inconsistent values."""
 
 
 class UnitError(MolformerError):
@@ -93,9 +93,9 @@ class UnitError(MolformerError):
 
 
 class TrainingError(MolformerError):
-    """A training run that cannot go on, such as one whose loss is no longer finite."""
+    """A training run that cannot continue, for instance because its loss is not finite."""
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, in one line."""
+    """Message of an exception in one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,6 +1,6 @@
-"""Units: each one's physical dimension and its size in the units used inside (Å, eV, e, Debye).
+"""Units: physical dimensions and conversion factors; internal units are Å, eV, e and Debye.
 
-Conversions happen in readers and predictors, nowhere else. Constants: CODATA 2018.
+Conversions are done in readers and predictors only. Constants: CODATA 2018.
 """
 
 import re
@@ -76,7 +76,7 @@ _DIMENSION = {unit: (dimension, size) for dimension, units in _SIZES.items() for
 
 @lru_cache(1024)
 def canonical(unit: str) -> str:
-    """The spelling of a unit that this package prints.
+    """Canonical spelling of a unit.
 
     Raises:
         UnitError: the unit is not known.
@@ -100,10 +100,10 @@ def dimension(unit: str) -> str:
 
 
 def factor(source: str, target: str) -> float:
-    """Number by which a value in `source` units is multiplied to be in `target` units.
+    """Conversion factor from `source` to `target` units.
 
     Raises:
-        UnitError: a unit is unknown, or the two measure different quantities.
+        UnitError: a unit is unknown, or the dimensions differ.
 
     Example:
         >>> round(factor("Ha", "eV"), 6)

@@ -20,16 +20,16 @@ import typer
 from rich.progress import track
 
 from molformer import units
+from molformer.data.conformer_generation import with_geometry
 from molformer.data.datamodule import MoleculeDataModule
-from molformer.data.embedding import with_geometry
 from molformer.data.readers import Entry
 from molformer.data.splits import SplitPolicy
 from molformer.data.store import StructureStore, write_store
 from molformer.data.structure import Label, Structure
 from molformer.models.property import load_model
 from molformer.training.arguments import read_configs
-from molformer.training.evaluation import TargetErrors, evaluate, predict_batches
 from molformer.training.run import train
+from molformer.training.target_errors import TargetErrors, evaluate, predict_batches
 
 ENERGIES = ("homo", "lumo", "gap", "zpve", "eat_g4mp2")
 """Given in hartree; the model has them in eV."""

@@ -208,7 +208,7 @@ def test_features_in_a_file(model, tmp_path):
         assert len(file["features"]) == 14
 
 
-def test_check_measures_what_a_model_promises(model, tmp_path):
+def test_check_reports_errors_and_limits(model, tmp_path):
     result = molformer("check", model, "O")
     assert result.returncode == 0, result.stdout
     assert "equivariance, float64" in result.stdout

@@ -30,7 +30,7 @@ def started(model, *options):  # noqa: F811
         process.communicate()
 
 
-def test_it_says_where_it_listens_answers_and_ends_when_told(model):  # noqa: F811
+def test_it_prints_its_address_answers_and_ends_on_a_signal(model):  # noqa: F811
     with started(model) as (address, server):
         rows = httpx.post(f"{address}/predict", json={"molecules": ["CCO"]}, timeout=60).json()["rows"]
         assert rows[0]["status"] == "ok"

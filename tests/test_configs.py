@@ -64,7 +64,7 @@ def test_a_config_trains_a_step(path, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = yaml.safe_load(path.read_text())
     labels = [label_of(name) for name in text["targets"]]
-    inputs = 3 * text.get("input_vectors", 0) + text.get("input_numbers", 0)
+    inputs = 3 * text.get("input_vectors", 0) + text.get("input_scalars", 0)
     store = data(labels, text.get("points", 0), inputs)
     split = ["--split", "[24, 8, 8]"] if text.get("split_by") != "scaffold" else []
     small = ["--channels", "8", "--num_heads", "2", "--num_layers", "1", "--epochs", "1", "--wandb", "off"]

@@ -62,7 +62,7 @@ def test_each_molecule_is_followed_by_its_force_field_geometry(store, tmp_path):
         assert given.labels["homo"] == copy.labels["homo"]
 
 
-def test_errors_are_told_apart_by_geometry_and_shipped_with_the_model(store, tmp_path):
+def test_errors_are_reported_by_geometry_and_shipped_with_the_model(store, tmp_path):
     path = tmp_path / "both.safetensors"
     both = write_store(path, qm9.with_force_field(store, tmp_path / "cache", processes=0), qm9.LABELS)
     config = TrainingConfig(

@@ -1,12 +1,13 @@
-"""The command line: one module for each group of commands. Only this package prints.
+"""The command line, with a module for each group of commands. Only this package prints.
 
-Heavy imports stand inside the commands, so that `molformer --help` answers at once.
+Heavy imports are inside the commands, so that `molformer --help` is fast.
 """
 
 import io
 import logging
 import os
 import sys
+import warnings
 from typing import Any
 
 from molformer.cli.app import app
@@ -23,12 +24,14 @@ from molformer.cli import convert
 
 
 def main() -> Any:
-    """Run the command line; a user's error, or the system's, is one line on standard error and status 2."""
+    """Run the command line; errors of users and of the system are one line on standard error and exit status 2."""
     # Some processors advertise AMX and then die in a bfloat16 product; read when torch is imported.
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch's remarks on how processes share gradients
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("molformer").setLevel(logging.INFO)
+    warnings.filterwarnings("default", "the config key", DeprecationWarning)
+    warnings.formatwarning = lambda message, *_: f"molformer: {message}\n"
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # of a terminal with few characters, or of file names that are no text
     try:

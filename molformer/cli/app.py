@@ -1,4 +1,4 @@
-"""What all commands share: the application, the screen, counters of work, and checks of where results go."""
+"""The application, console, progress counters, and checks of output paths."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-console = Console(markup=False, highlight=False)  # a SMILES holds brackets
+console = Console(markup=False, highlight=False)  # brackets of SMILES are not markup
 BAR = (TextColumn("{task.description} {task.completed}"), SpinnerColumn(), TimeElapsedColumn())
 
 
@@ -32,7 +32,7 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[], None]]:
-    """A counter of what is done, on a terminal; standard output is for results."""
+    """Progress counter on standard error, if it is a terminal."""
     screen = Console(stderr=True)
     with Progress(*BAR, console=screen, disable=not screen.is_terminal, transient=True) as bar:
         task = bar.add_task(what, total=None)
@@ -40,7 +40,7 @@ def counting(what: str) -> Iterator[Callable[[], None]]:
 
 
 def check_output(path: Path) -> None:
-    """Say before the work that its result could not be written."""
+    """Check in advance that an output file can be written."""
     if path.is_dir():
         raise InputError(f"cannot write '{path}': it is a folder; name a file in it")
     if not path.resolve().parent.is_dir():

@@ -13,33 +13,31 @@ from rich.table import Table
 from molformer.cli.app import BAR, app, check_output, console
 from molformer.errors import InputError
 
-data_app = typer.Typer(help="Make, look at and split structure stores.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(help="Create, inspect and split structure stores.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
 
 @data_app.command("import")
 def import_(
     inputs: Annotated[list[str], typer.Argument(help="SMILES, files, folders, or the name of a known data set.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The store to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Store to write.")],
     target: Annotated[
-        list[str], typer.Option("--target", "-t", help="Label to take along: NAME, NAME=KIND or NAME=KIND,UNIT.")
+        list[str], typer.Option("--target", "-t", help="Label to import: NAME, NAME=KIND or NAME=KIND,UNIT.")
     ] = [],  # noqa: B006 - typer copies it
-    smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
-    delimiter: Annotated[str, typer.Option(help="Between the fields of a table; found out by default.")] = "",
-    salts: Annotated[str, typer.Option(help="Of a SMILES with several parts: refuse, largest or keep.")] = "refuse",
-    source_file: Annotated[
-        Path | None, typer.Option("--from", help="A file of a known data set that you have already.")
-    ] = None,
-    conformers: Annotated[str, typer.Option(help="given, etkdg or etkdg+mmff.")] = "etkdg+mmff",
-    seed: Annotated[int, typer.Option(help="Of conformers, and of a data set that is made.")] = 7,
-    count: Annotated[int, typer.Option(help="Structures of a data set that is made; 0 for its own number.")] = 0,
+    smiles_column: Annotated[str, typer.Option(help="SMILES column of a table; detected by default.")] = "",
+    delimiter: Annotated[str, typer.Option(help="Field delimiter of a table; detected by default.")] = "",
+    salts: Annotated[str, typer.Option(help="SMILES of several fragments: refuse, largest or keep.")] = "refuse",
+    source_file: Annotated[Path | None, typer.Option("--from", help="Local file of a known data set.")] = None,
+    conformers: Annotated[str, typer.Option(help="Conformer generation: given, etkdg or etkdg+mmff.")] = "etkdg+mmff",
+    seed: Annotated[int, typer.Option(help="Random seed of conformers and of generated data sets.")] = 7,
+    count: Annotated[int, typer.Option(help="Number of structures of a generated data set; 0 for its default.")] = 0,
     add_hydrogens: Annotated[
-        bool, typer.Option("--add-hydrogens", help="To 3-D SDF, MOL2 and PDB that lack them.")
+        bool, typer.Option("--add-hydrogens", help="Add missing hydrogens to 3-D SDF, MOL2 and PDB.")
     ] = False,
     bonds: Annotated[str, typer.Option(help="given, or perceive them for 3-D molecules without.")] = "given",
     points: Annotated[int, typer.Option(help="Points sampled from a mesh.")] = 1024,
-    processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
-    cache: Annotated[bool, typer.Option(help="Keep geometries from one import to the next.")] = True,
+    processes: Annotated[int, typer.Option(help="Worker processes for conformers; -1 for all cores.")] = -1,
+    cache: Annotated[bool, typer.Option(help="Cache geometries between imports.")] = True,
 ) -> None:
     """Import molecules or point clouds into a structure store.
 
@@ -53,7 +51,7 @@ def import_(
 
     policy = ConformerPolicy(method=conformers, seed=seed, salts=salts)  # type: ignore[arg-type]
     workers = (os.cpu_count() or 1) if processes < 0 else processes
-    kept = cache_folder() / "geometries" if cache else None
+    geometries = cache_folder() / "geometries" if cache else None
     by_name = len(inputs) == 1 and inputs[0] in datasets.names()
     if (source_file is not None or count) and not by_name:
         option = "--count" if count else "--from"
@@ -69,12 +67,12 @@ def import_(
 
         if by_name:
             result = import_dataset(
-                inputs[0], output, source_file, policy, workers, row, kept, bytes_there, count, seed
+                inputs[0], output, source_file, policy, workers, row, geometries, bytes_there, count, seed
             )
         else:
             options = ReadOptions((), smiles_column, delimiter, points=points, seed=seed, add_hydrogens=add_hydrogens)
             options = replace(options, targets=parse_targets(target, inputs, options), bonds=bonds)
-            result = import_inputs(inputs, output, options, policy, workers, progress=row, cache=kept)
+            result = import_inputs(inputs, output, options, policy, workers, progress=row, cache=geometries)
     console.print(f"Wrote {len(result.store)} structures to {result.store.path}")
     if result.record is not None:
         console.print(f"Rejected {result.rejected} rows, each with its reason in {result.record}")
@@ -97,9 +95,9 @@ def list_() -> None:
 @data_app.command()
 def info(
     store: Annotated[Path, typer.Argument(help="A structure store.")],
-    verify: Annotated[bool, typer.Option("--verify", help="Compare the content with its hash.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Verify the hash of the content.")] = False,
 ) -> None:
-    """Show what is in a store: counts, elements, labels and how many are missing."""
+    """Summarise a store: counts, elements, labels and missing values."""
     from molformer.data.store import StructureStore
     from molformer.data.summary import describe, describe_labels
 
@@ -135,10 +133,10 @@ def split(
         0.1,
         0.1,
     ),
-    seed: Annotated[int, typer.Option(help="Of the random choice.")] = 0,
-    label: Annotated[str, typer.Option(help="What a stratified split looks at.")] = "",
-    folds: Annotated[int, typer.Option(help="Parts of a cross-validation; 0 for none.")] = 0,
-    fold: Annotated[int, typer.Option(help="Which of them is the test part, from 0.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    label: Annotated[str, typer.Option(help="Label of a stratified split.")] = "",
+    folds: Annotated[int, typer.Option(help="Number of folds of a cross-validation; 0 for none.")] = 0,
+    fold: Annotated[int, typer.Option(help="Index of the test fold, from 0.")] = 0,
 ) -> None:
     """Split a store; train on the result with --split_by file --split_file FILE."""
     from molformer.data.splits import SplitPolicy, make_split, write_split

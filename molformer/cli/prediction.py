@@ -18,51 +18,55 @@ from molformer.errors import InputError
 
 if TYPE_CHECKING:
     from molformer.data.readers import Entry, ReadOptions
-    from molformer.data.structure import Structure
     from molformer.inference.prediction import Prediction
+    from molformer.structure import Structure
 
 
 @app.command()
 def predict(
     inputs: Annotated[
-        list[str], typer.Argument(help="SMILES, files (.smi .csv .sdf .xyz …), or - for SMILES line by line.")
+        list[str],
+        typer.Argument(help="SMILES, files (.smi .csv .sdf .xyz …), or - for lines of SMILES on standard input."),
     ],
     model: Annotated[
         list[str],
-        typer.Option("--model", "-m", help="Folder, shipped name or hub id; several are an ensemble. The shipped qm9."),
+        typer.Option("--model", "-m", help="Folder, shipped name or hub id; several form an ensemble. Default: qm9."),
     ] = [],  # noqa: B006 - typer copies it
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write .csv, .parquet or .sdf; - for CSV on the screen.")
+        Path | None,
+        typer.Option("--output", "-o", help="Output file: .csv, .parquet or .sdf; - for CSV on standard output."),
     ] = None,
-    target: Annotated[list[str], typer.Option("--target", "-t", help="What to predict; all by default.")] = [],  # noqa: B006
-    unit: Annotated[list[str], typer.Option("--unit", "-u", help="UNIT, or NAME=UNIT of a target.")] = [],  # noqa: B006
-    conformers: Annotated[int, typer.Option(help="Geometries of a SMILES, over which to average.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last whole row of OUTPUT.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first input that fails.")] = False,
-    keep_going: Annotated[bool, typer.Option("--keep-going", help="End with status 0 even if inputs failed.")] = False,
-    smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
+    target: Annotated[list[str], typer.Option("--target", "-t", help="Targets to predict; all by default.")] = [],  # noqa: B006
+    unit: Annotated[
+        list[str], typer.Option("--unit", "-u", help="Output unit: UNIT, or NAME=UNIT for one target.")
+    ] = [],  # noqa: B006
+    conformers: Annotated[int, typer.Option(help="Number of conformers of a SMILES to average over.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume after the last complete row of OUTPUT.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first error.")] = False,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="Exit with status 0 even if inputs failed.")] = False,
+    smiles_column: Annotated[str, typer.Option(help="SMILES column of a table; detected by default.")] = "",
     add_hydrogens: Annotated[
-        bool, typer.Option("--add-hydrogens", help="To 3-D SDF, MOL2 and PDB that lack them.")
+        bool, typer.Option("--add-hydrogens", help="Add missing hydrogens to 3-D SDF, MOL2 and PDB.")
     ] = False,
     bonds: Annotated[str, typer.Option(help="given, or perceive them for 3-D molecules without.")] = "given",
-    delimiter: Annotated[str, typer.Option(help="Between the fields of a table; found out by default.")] = "",
-    salts: Annotated[str, typer.Option(help="Of a SMILES with several parts: refuse, largest or keep.")] = "refuse",
-    processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
-    batch_size: Annotated[int, typer.Option(help="Geometries that are computed together.")] = 32,
-    memory: Annotated[float, typer.Option(help="GiB that a batch may take; larger molecules are refused.")] = 4.0,
+    delimiter: Annotated[str, typer.Option(help="Field delimiter of a table; detected by default.")] = "",
+    salts: Annotated[str, typer.Option(help="SMILES of several fragments: refuse, largest or keep.")] = "refuse",
+    processes: Annotated[int, typer.Option(help="Worker processes for conformers; -1 for all cores.")] = -1,
+    batch_size: Annotated[int, typer.Option(help="Largest number of geometries in a batch.")] = 32,
+    memory: Annotated[float, typer.Option(help="Memory limit of a batch, GiB.")] = 4.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    devices: Annotated[int, typer.Option(help="GPUs that share the work; of cpu, processes.")] = 1,
+    devices: Annotated[int, typer.Option(help="Number of GPUs, or of processes on cpu.")] = 1,
 ) -> None:
-    """Predict properties of molecules: a row for every input, whatever fails.
+    """Predict properties of molecules, with a row for every input.
 
-    A row whose input failed has no values but a status and a message; the command then ends with status 2. Rows are
-    written as they come: a run that was killed goes on with --resume; rows that failed before count as well.
+    An input that fails has a row with a status and a message, and the command exits with status 2. Rows are written
+    immediately; an interrupted run is continued by --resume, including the failures of its existing rows.
     """
     from molformer.data.readers import ReadOptions
-    from molformer.inference.inputs import policy_of
     from molformer.inference.models import default_model
     from molformer.inference.predictor import Predictor
-    from molformer.inference.question import Question
+    from molformer.inference.request import PredictionRequest
+    from molformer.inference.sources import policy_of
     from molformer.inference.writers import ScreenWriter, open_writer
 
     predictor = Predictor.load(model or [default_model()], device, batch_size, memory, devices)
@@ -71,16 +75,16 @@ def predict(
     units = {name: value for name, equals, value in (text.partition("=") for text in unit) if equals}
     if len(units) < len(unit) > 1:
         raise InputError("give a single --unit, or NAME=UNIT for each target")
-    question = Question.of(predictor.model.targets, target, units if units or not unit else unit[0])
+    request = PredictionRequest.of(predictor.model.targets, target, units if units or not unit else unit[0])
     on_screen = output is None or str(output) == "-"
     if output is not None and not on_screen:
         check_output(output)
         if any(Path(source).exists() and output.exists() and output.samefile(source) for source in inputs):
             raise InputError(f"cannot write '{output}': it is an input")
     elif resume:
-        raise InputError("--resume needs the --output FILE of the run that was killed")
+        raise InputError("--resume needs the --output FILE of the interrupted run")
     entries, workers = _entries_and_processes(inputs, options, processes)
-    layout, failed = predictor.layout(question, conformers), Failures()
+    layout, failed = predictor.layout(request, conformers), Failures()
     with ExitStack() as stack:
         writer: Any = None
         if output is not None:
@@ -88,12 +92,12 @@ def predict(
             entries = entries if on_screen else writer.rest(entries, failed.count_status)
         advance = stack.enter_context(counting("rows"))
         shown: list[Prediction] = []
-        for row in predictor.stream(entries, question, conformers, strict, policy, workers):
+        for row in predictor.stream(entries, request, conformers, strict, policy, workers):
             failed.look_at(row)
             (shown.append if writer is None else writer.write)(row)
             advance()
     if writer is None:
-        print_predictions(shown, question.shown)
+        print_predictions(shown, request.shown)
     elif not on_screen:
         console.print(f"Wrote {failed.rows} rows to {output}")
     if failed.count and not keep_going:
@@ -103,23 +107,24 @@ def predict(
 @app.command()
 def embed(
     inputs: Annotated[
-        list[str], typer.Argument(help="SMILES, files (.smi .csv .sdf .xyz …), or - for SMILES line by line.")
+        list[str],
+        typer.Argument(help="SMILES, files (.smi .csv .sdf .xyz …), or - for lines of SMILES on standard input."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="NPZ file to write.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="Folder, shipped name or hub id. The shipped qm9.")] = "",
+    model: Annotated[str, typer.Option("--model", "-m", help="Folder, shipped name or hub id. Default: qm9.")] = "",
     level: Annotated[str, typer.Option(help="molecule or atom.")] = "molecule",
-    keep_going: Annotated[bool, typer.Option("--keep-going", help="End with status 0 even if inputs failed.")] = False,
-    smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
-    processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="Exit with status 0 even if inputs failed.")] = False,
+    smiles_column: Annotated[str, typer.Option(help="SMILES column of a table; detected by default.")] = "",
+    processes: Annotated[int, typer.Option(help="Worker processes for conformers; -1 for all cores.")] = -1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Invariant features of molecules or atoms, for search and plots.
+    """Write invariant features of molecules or atoms, for similarity search and maps.
 
-    The NPZ file has `names`, `status` and `features`, a row for every input, NaN where it failed; of atoms, the rows
-    of input i are ptr[i] to ptr[i+1].
+    The NPZ file has `names`, `status` and `features`, a row for every input, NaN where it failed; with --level atom,
+    the rows of input i are ptr[i]:ptr[i+1].
     """
     from molformer.data.readers import ReadOptions
-    from molformer.inference.embed import embeddings, save_embeddings
+    from molformer.inference.embeddings import embeddings, save_embeddings
     from molformer.inference.models import default_model
     from molformer.inference.predictor import Predictor
 
@@ -128,7 +133,7 @@ def embed(
     entries, workers = _entries_and_processes(inputs, ReadOptions(smiles_column=smiles_column), processes)
     failed, rows = Failures(), []
     with counting("rows") as advance:
-        for row in embeddings(predictor, entries, level, workers):
+        for row in embeddings(predictor.runner, entries, level, workers):
             failed.look_at(row)
             rows.append(row)
             advance()
@@ -140,7 +145,7 @@ def embed(
 
 @app.command()
 def models() -> None:
-    """List the models that come with the package."""
+    """List the shipped models."""
     from molformer.inference.models import describe, shipped
 
     if not shipped():
@@ -158,18 +163,18 @@ def models() -> None:
 def check(
     model: Annotated[str, typer.Argument(help="Folder, shipped name or hub id.")],
     inputs: Annotated[
-        list[str] | None, typer.Argument(help="SMILES or files to check it on; a few small molecules by default.")
+        list[str] | None, typer.Argument(help="SMILES or files to evaluate; a few small molecules by default.")
     ] = None,
 ) -> None:
-    """Measure what a model promises: symmetry, batches, precision, smoothness, forces; status 1 if one is broken."""
+    """Check equivariance, batching, precision, smoothness and forces of a model; exit with status 1 on failure."""
     from molformer.inference.checks import check_model
-    from molformer.inference.inputs import embedded, policy_of, read_inputs
     from molformer.inference.predictor import Predictor
+    from molformer.inference.sources import policy_of, read_inputs, with_geometries
 
     predictor = Predictor.load(model, "cpu")
     structures: list[Structure] = []
-    for entry in embedded(read_inputs(inputs or []), policy_of(predictor.model.domain), 0, 1):
-        job = predictor.work.job(entry)
+    for entry in with_geometries(read_inputs(inputs or []), policy_of(predictor.model.domain), 0, 1):
+        job = predictor.runner.job(entry)
         if job.error is not None:
             raise job.error
         structures += job.structures
@@ -181,14 +186,14 @@ def check(
         verdict = "pass" if row.passed else "FAIL"
         table.add_row(row.name, row.target, f"{row.measured:.1e}", f"{row.limit:.0e}", verdict)
     console.print(table)
-    console.print("Measured: the largest change of a component, as a share of the target's typical deviation")
+    console.print("Measured: the largest change of a component, relative to the standard deviation of the target")
     if not all(row.passed for row in checks):
         raise typer.Exit(1)
 
 
 def _entries_and_processes(inputs: list[str], options: "ReadOptions", processes: int) -> "tuple[Iterator[Entry], int]":
-    """What is to be predicted, and how many processes make its geometries."""
-    from molformer.inference.inputs import processes_for, read_inputs, read_lines
+    """The entries to predict, and the number of worker processes for conformers."""
+    from molformer.inference.sources import processes_for, read_inputs, read_lines
 
     if "-" in inputs and sys.stdin is None:
         raise InputError("standard input is closed, from which - reads")

@@ -1,6 +1,7 @@
-"""Rows of predictions on the screen: those that have no values are counted, those that have are shown in a table."""
+"""Predictions as tables on a terminal, and a count of inputs that failed."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,17 +11,17 @@ from rich.table import Table
 from molformer.cli.app import console
 
 if TYPE_CHECKING:
-    from molformer.data.structure import Label
-    from molformer.inference.embed import Embedding
-    from molformer.inference.prediction import Prediction
+    from molformer.inference.embeddings import Embedding
+    from molformer.inference.prediction import Prediction, Value
+    from molformer.targets import Label
 
 
 _COLUMNS = 5
-"""Targets side by side; more are shown in further tables."""
+"""Largest number of targets in a table; more are shown in further tables."""
 
 
 class Failures:
-    """Counts the rows without values."""
+    """Counter of rows without values."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -44,7 +45,7 @@ class Failures:
             self.by_status[status] = self.by_status.get(status, 0) + 1
 
     def summary(self) -> str:
-        """One line; of a single failure, its message."""
+        """Summary in one line; the message of a single failure."""
         if self.count == 1:
             return self.first
         counts = ", ".join(f"{count} {status}" for status, count in self.by_status.items())
@@ -52,9 +53,8 @@ class Failures:
 
 
 def print_predictions(predictions: "list[Prediction]", targets: "Sequence[Label]") -> None:
-    """Tables with a row for each prediction, and what went wrong below them."""
+    """Print tables with a row for each prediction, followed by messages."""
     from molformer.data.readers import is_file
-    from molformer.inference.table import interval_line, screen_cells, screen_headings
 
     shown = [target for target in targets if not target.per_node]
     groups = [shown[start : start + _COLUMNS] for start in range(0, len(shown), _COLUMNS)] or [[]]
@@ -80,3 +80,45 @@ def print_predictions(predictions: "list[Prediction]", targets: "Sequence[Label]
     for prediction in predictions:
         if prediction.message:
             console.print(prediction.message)
+
+
+def screen_headings(targets: "Sequence[Label]") -> list[str]:
+    """Column headings of the tables."""
+    shown = [target for target in targets if not target.per_node]
+    return [f"|{target.name}|\n{target.unit}" if target.shape else f"{target.name}\n{target.unit}" for target in shown]
+
+
+def screen_cells(values: "Mapping[str, Value]", targets: "Sequence[Label]") -> list[str]:
+    """Cells in the order of `screen_headings`; empty for a prediction without values."""
+    return [_on_screen(target, values.get(target.name)) for target in targets if not target.per_node]
+
+
+def interval_line(rows: "Iterable[Prediction]", targets: "Sequence[Label]") -> str:
+    """Line with the half-widths of intervals, which are the same for all rows; empty if there are none."""
+    rows = list(rows)
+    widths: dict[Label, float] = {}
+    for target in targets:
+        if not target.shape and not target.per_node:
+            found = [row.values[target.name] for row in rows if target.name in row.values]
+            known = [float(one.interval[1] - one.value) for one in found if one.interval is not None]
+            if known:
+                widths[target] = max(known)
+    if not widths:
+        return ""
+    listed = ", ".join(f"{target.name} ±{width:.2g} {target.unit}".rstrip() for target, width in widths.items())
+    without = [row for row in rows if row.status == "ok" and all(one.interval is None for one in row.values.values())]
+    other = "; none for geometries of another origin than in training" if without else ""
+    return f"90 % intervals: {listed}{other}"
+
+
+def _on_screen(target: "Label", value: "Value | None") -> str:
+    if value is None:
+        return ""
+    if target.classes:
+        best = int(value.value.argmax())
+        return f"{target.classes[best]} {100 * value.value[best]:.0f} %"
+    if target.shape:
+        return f"{math.hypot(*value.value.ravel()):.3f}"
+    if value.std is not None:
+        return f"{float(value.value):.3f} ± {float(value.std):.3f}"
+    return f"{float(value.value):.3f}"

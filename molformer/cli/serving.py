@@ -10,30 +10,30 @@ from molformer.cli.app import app, console
 from molformer.errors import ConfigError
 
 _PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")
-"""What the extra `serve` brings."""
+"""Modules of the extra `serve`."""
 
 
 @app.command()
 def serve(
     model: Annotated[
         list[str],
-        typer.Option("--model", "-m", help="Folder, shipped name or hub id; several are an ensemble. The shipped qm9."),
+        typer.Option("--model", "-m", help="Folder, shipped name or hub id; several form an ensemble. Default: qm9."),
     ] = [],  # noqa: B006 - typer copies it
-    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets others in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Network address; 0.0.0.0 accepts remote connections.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Network port; 0 for a free one.")] = 8000,
     allow_host: Annotated[
         list[str], typer.Option(help="Name in Host headers beside those of this machine; * allows any.")
     ] = [],  # noqa: B006
-    processes: Annotated[int, typer.Option(help="Processes that make geometries; -1 takes all cores.")] = -1,
-    batch_size: Annotated[int, typer.Option(help="Geometries that are computed together.")] = 32,
-    memory: Annotated[float, typer.Option(help="GiB that a batch may take; larger molecules are refused.")] = 4.0,
-    seconds: Annotated[float, typer.Option(help="Time that a request may take.")] = 60.0,
-    molecules: Annotated[int, typer.Option(help="Molecules that a request may hold.")] = 1000,
-    atoms: Annotated[int, typer.Option(help="Atoms that a molecule may have.")] = 500,
-    body: Annotated[int, typer.Option(help="MiB that a request may have.")] = 8,
+    processes: Annotated[int, typer.Option(help="Worker processes for conformers; -1 for all cores.")] = -1,
+    batch_size: Annotated[int, typer.Option(help="Largest number of geometries in a batch.")] = 32,
+    memory: Annotated[float, typer.Option(help="Memory limit of a batch, GiB.")] = 4.0,
+    seconds: Annotated[float, typer.Option(help="Time limit of a request, s.")] = 60.0,
+    molecules: Annotated[int, typer.Option(help="Largest number of molecules in a request.")] = 1000,
+    atoms: Annotated[int, typer.Option(help="Largest number of atoms of a molecule.")] = 500,
+    body: Annotated[int, typer.Option(help="Largest size of a request, MiB.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Predict over HTTP: a page for people at /, an API for programs, described at /docs.
+    """Serve predictions over HTTP: a web page at /, and an API, documented at /docs.
 
     Needs the extra `serve`. Ctrl-C ends it when the requests in flight are answered.
     """
@@ -61,7 +61,7 @@ def serve(
 
 
 def _name(source: str) -> str:
-    """What a model is called: its name, or that of its run folder."""
+    """Display name of a model: its name, or that of its run folder."""
     path = Path(source).resolve()
     if not path.is_dir():
         return source

@@ -22,13 +22,13 @@ _SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 @app.command(context_settings=_SETTINGS)
 def train(
     context: typer.Context,
-    config: Annotated[str, typer.Argument(help="YAML file of settings, such as configs/qm9.yaml.")] = "",
-    resume: Annotated[str, typer.Option(help="Go on with the run in this folder.", metavar="RUN")] = "",
+    config: Annotated[str, typer.Argument(help="YAML config, such as configs/qm9.yaml.")] = "",
+    resume: Annotated[str, typer.Option(help="Resume the run in this folder.", metavar="RUN")] = "",
 ) -> None:
     """Train a model: molformer train [CONFIG] [--key value ...].
 
-    Every key of a config can be set on the command line, for instance --epochs 20. No config is needed:
-    molformer train --data mols.csv --target logS. --target can be given several times; --no-wandb turns W&B off.
+    Every key of a config can be set on the command line, for instance --epochs 20. A config is optional:
+    molformer train --data mols.csv --target logS. --target can be repeated; --no-wandb disables W&B.
     `molformer settings` lists all keys.
     """
     from molformer.training.arguments import plain_overrides, read_configs, read_run
@@ -44,13 +44,13 @@ def train(
 @app.command(context_settings=_SETTINGS)
 def finetune(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="Model folder, run folder or name of a shipped model to start from.")],
-    config: Annotated[str, typer.Argument(help="YAML file of settings.")] = "",
+    model: Annotated[str, typer.Argument(help="Initial model: model folder, run folder or name of a shipped model.")],
+    config: Annotated[str, typer.Argument(help="YAML config.")] = "",
 ) -> None:
-    """Train new heads on a trained encoder: molformer finetune MODEL --data mols.csv --target logS.
+    """Fine-tune a trained encoder with new heads: molformer finetune MODEL --data mols.csv --target logS.
 
-    The encoder learns at --encoder_rate of the rate of the heads (0.1); --freeze 2 leaves its first two layers as they
-    are. Every other key of a config can be set as well.
+    The learning rate of the encoder is --encoder_rate (0.1) times that of the heads; --freeze 2 freezes its first two
+    layers. All other keys of a config can be set as well.
     """
     from molformer.training.arguments import plain_overrides, read_configs
 
@@ -62,16 +62,16 @@ def finetune(
 @app.command(context_settings=_SETTINGS)
 def tune(
     context: typer.Context,
-    config: Annotated[str, typer.Argument(help="YAML file of the settings that stay.")] = "",
-    vary: Annotated[list[str], typer.Option(help="KEY=LOW:HIGH or KEY=A,B,C; several times.")] = [],  # noqa: B006
-    trials: Annotated[int, typer.Option(help="Training runs, those of an earlier call included.")] = 20,
-    folder: Annotated[Path, typer.Option(help="Where the runs go; an earlier search there goes on.")] = Path(
+    config: Annotated[str, typer.Argument(help="YAML config of the fixed settings.")] = "",
+    vary: Annotated[list[str], typer.Option(help="Search space: KEY=LOW:HIGH or KEY=A,B,C; can be repeated.")] = [],  # noqa: B006
+    trials: Annotated[int, typer.Option(help="Number of training runs, including earlier ones.")] = 20,
+    folder: Annotated[Path, typer.Option(help="Output folder; an earlier search in it is resumed.")] = Path(
         "runs/tune"
     ),
 ) -> None:
-    """Search for good settings: molformer tune CONFIG --vary learning_rate=1e-4:3e-3 --vary channels=32,64.
+    """Search for hyperparameters: molformer tune CONFIG --vary learning_rate=1e-4:3e-3 --vary channels=32,64.
 
-    Every other key of a config can be set as for `train`. Needs the extra `tune`.
+    All other keys of a config can be set as for `train`. Needs the extra `tune`.
     """
     from molformer.training.arguments import plain_overrides
     from molformer.training.tune import Range, tune
@@ -87,7 +87,7 @@ def tune(
 
 @app.command()
 def settings() -> None:
-    """List the keys of a config, with their defaults and what they mean."""
+    """List all keys of a config, with defaults and descriptions."""
     from molformer.training.arguments import describe_keys
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -105,15 +105,15 @@ def evaluate(
     data: Annotated[list[str], typer.Argument(help="A structure store, or files with labels: .csv .xyz .npz …")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for predictions and plots.")] = None,
     target: Annotated[list[str], typer.Option("--target", "-t", help="NAME or NAME=KIND,UNIT; all by default.")] = [],  # noqa: B006
-    split: Annotated[str, typer.Option(help="A run's split.json, to test one part of the data.")] = "",
-    part: Annotated[str, typer.Option(help="Which part of it: train, val or test.")] = "test",
-    batch_size: Annotated[int, typer.Option(help="Structures that are computed together.")] = 64,
-    smiles_column: Annotated[str, typer.Option(help="Column of a table that holds the SMILES.")] = "",
+    split: Annotated[str, typer.Option(help="split.json of a run, to evaluate a single part.")] = "",
+    part: Annotated[str, typer.Option(help="Part of the split: train, val or test.")] = "test",
+    batch_size: Annotated[int, typer.Option(help="Structures per batch.")] = 64,
+    smiles_column: Annotated[str, typer.Option(help="SMILES column of a table; detected by default.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Measure a model on labelled data: errors with 95 % bootstrap intervals."""
-    from molformer.training.errors_table import LEGEND, errors_table
-    from molformer.training.testing import evaluate_model
+    """Evaluate a model on labelled data: errors with 95 % bootstrap intervals."""
+    from molformer.cli.errors_table import LEGEND, errors_table
+    from molformer.training.evaluation import evaluate_model
 
     sources = data[0] if len(data) == 1 else data
     with Progress(*BAR, console=console, disable=not console.is_terminal, transient=True) as bar:
@@ -133,8 +133,8 @@ def evaluate(
     console.print(LEGEND)
     for name, found in result.covered.items():
         console.print(
-            f"Intervals of {name}, ±{found.half_width:.3g}: {found.level:.0%} promised, {found.share:.1%} of "
-            f"{found.count} values held"
+            f"Intervals of {name}, ±{found.half_width:.3g}: nominal coverage {found.level:.0%}, empirical "
+            f"{found.share:.1%} of {found.count} values"
         )
     if output is not None:
         result.write(output)
@@ -142,13 +142,13 @@ def evaluate(
 
 
 def _config_and_overrides(config: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """Without a config, the command line takes the first --key for one."""
+    """Without a config, its positional argument holds the first --key."""
     return ("", [config, *arguments]) if config.startswith("--") else (config, list(arguments))
 
 
 def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: bool = False) -> None:
+    from molformer.cli.errors_table import LEGEND, errors_table
     from molformer.training.distributed import writes_files
-    from molformer.training.errors_table import LEGEND, errors_table
     from molformer.training.progress import RunProgress
     from molformer.training.run import train as run
 
@@ -164,5 +164,5 @@ def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: 
         console.print(errors_table(result.errors, title))
         console.print(LEGEND)
     else:
-        console.print("No test part: how far the model errs is not known")
+        console.print("No test part: test errors are unknown")
     console.print(f"Model folder: {result.model}")

@@ -1,4 +1,4 @@
-"""From files and molecules to graphs: structures, stores, readers, conformers, splits, batches.
+"""Data sets: readers, conformers, stores, splits, batches.
 
 Import from the modules: most need only numpy, and RDKit is imported by those that use it.
 """

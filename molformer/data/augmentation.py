@@ -1,7 +1,7 @@
-"""Changes of point clouds during training: noise, fewer points, another size.
+"""Augmentation of point clouds in training: noise, dropout, subsampling and scaling.
 
-There is no rotation and no shift: the model gives the same result for every orientation and place of a cloud, so that
-seeing more of them teaches it nothing. A mirror image is missing too: it is another shape under SE(3).
+Rotations and translations are not needed, since the model is equivariant. Reflections are omitted, as they change the
+shape under SE(3).
 """
 
 from dataclasses import dataclass, replace
@@ -10,25 +10,25 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from molformer.data.structure import Structure
 from molformer.errors import ConfigError
 from molformer.graph import GraphBatch
+from molformer.structure import Structure
 
 FEWEST_POINTS = 4
-"""Points that always stay: the fewest that span space; no vector can be mistaken for a label of four points."""
+"""Smallest number of points, which span space; the shape (4,) of per-point labels differs from that of vectors."""
 
 Generator = np.random.Generator | torch.Generator
 
 
 @dataclass(frozen=True)
 class PointAugmentation:
-    """Random changes of a cloud, drawn anew for each; labels are kept, those of points with their points.
+    """Random augmentation of a cloud; per-point labels are subsampled with the points.
 
     Args:
         jitter: standard deviation of the noise of each coordinate, in the unit of the positions after scaling.
-        dropout: largest share of the points that is left out, 0 to 1; the share is drawn evenly below it.
-        subsample: largest number of points that stay, 0 for all.
-        scale: range of the factor of all positions; (1, 1) leaves them as they are. Labels are not scaled.
+        dropout: largest fraction of dropped points, 0 to 1; the fraction is drawn uniformly.
+        subsample: largest number of points, 0 for all.
+        scale: range of the scale factor of the positions. Labels are not scaled.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -56,11 +56,11 @@ class PointAugmentation:
             raise ConfigError(f"scale {list(self.scale)}: use two positive factors, the smaller one first")
 
     def __call__(self, cloud: Structure | GraphBatch, generator: Generator) -> Structure | GraphBatch:
-        """A changed copy of a cloud, or of each cloud of a batch; given edges are left out, for they no longer hold.
+        """Augmented copy of a cloud, or of each cloud of a batch, without edges.
 
         Args:
-            cloud: what to change.
-            generator: the source of chance; a torch generator gives one seed.
+            cloud: one cloud or a batch.
+            generator: random generator; a torch generator is used to draw a seed.
         """
         rng = _numpy_generator(generator)
         return self._structure(cloud, rng) if isinstance(cloud, Structure) else self._batch(cloud, rng)
@@ -103,7 +103,7 @@ class PointAugmentation:
         )
 
     def choose(self, points: int, rng: np.random.Generator) -> np.ndarray:
-        """Indices of the points of one cloud that stay, ascending."""
+        """Indices of the retained points of a cloud, ascending."""
         left = points - int(rng.uniform(0, self.dropout) * points) if self.dropout else points
         left = min(left, self.subsample) if self.subsample else left
         left = max(left, min(points, FEWEST_POINTS))

@@ -1,8 +1,7 @@
-"""EpochBatches: which structures stand together in each batch of each epoch.
+"""EpochBatches: batch sampler.
 
-All of it follows from the seed and the epoch: a training that is resumed, or spread over several processes, sees the
-batches that it would have seen otherwise. A batch has a number of structures, or as many as fit under a limit of atoms
-or edges, so that a few large molecules do not run out of memory.
+Batches are determined by seed and epoch, so that resumed and distributed training is reproducible. A batch has a fixed
+number of structures, or as many as a limit of atoms or edges allows, which bounds the memory of large molecules.
 """
 
 from collections.abc import Iterator
@@ -17,25 +16,25 @@ _TRIALS = 16  # epochs from which the number of batches under a limit is taken
 
 
 class EpochBatches(Sampler[list[Any]]):
-    """Lists of places, in the order given or, in training, in one that is drawn for each epoch.
+    """Lists of indices, in order or, in training, shuffled for each epoch.
 
-    Every epoch has the same number of batches, which a trainer relies on; Lightning calls `set_epoch`. The sampler
+    Every epoch has the same number of batches, as trainers require; Lightning calls `set_epoch`. The sampler
     goes into a `DataLoader` with `batch_size=None`.
 
     Args:
         size: number of structures.
-        batch_size: structures a batch, over all processes together; the most of them where there is a limit.
-        training: draw an order, and leave the last, smaller batch out.
-        seed: of the orders.
+        batch_size: structures per batch, over all processes; the maximum if there is a limit.
+        training: shuffle, and drop the last, smaller batch.
+        seed: of the shuffling.
         costs: atoms or edges of each structure (size,), or None for no limit.
         limit: largest sum of costs of a batch of one process.
-        epoch_size: structures of an epoch, 0 for all; passes over all structures are cut into such epochs.
+        epoch_size: structures per epoch, 0 for all; passes over all structures are divided into epochs.
         rank: of this process.
         world: number of processes.
-        with_epoch: give pairs (epoch, place) instead of places.
+        with_epoch: return pairs (epoch, index) instead of indices.
 
     Raises:
-        ConfigError: a structure is beyond the limit, or there are more processes than structures to share.
+        ConfigError: a structure exceeds the limit, or there are more processes than structures.
 
     Example:
         >>> list(EpochBatches(5, batch_size=2))
@@ -77,21 +76,21 @@ class EpochBatches(Sampler[list[Any]]):
         self._batches = self._number_of_batches()
 
     def set_epoch(self, epoch: int) -> None:
-        """Give the following passes the order of an epoch."""
+        """Set the epoch of the following passes."""
         self.epoch = epoch if self.training else 0
 
     def __len__(self) -> int:
-        """Batches that this process gets in an epoch."""
+        """Number of batches of this process in an epoch."""
         return self._batches // self.world if self.training and self.costs is not None else self._batches
 
     def __iter__(self) -> Iterator[list[Any]]:
-        # A generator: the epoch is looked at when the first batch is asked for, as Lightning tells it after iter().
+        # A generator, since Lightning sets the epoch after iter() and before the first batch.
         batches = self._of_epoch(self.epoch)
         for batch in self._share(batches):
             yield [(self.epoch, place) for place in batch] if self.with_epoch else batch
 
     def _share(self, batches: list[list[int]]) -> list[list[int]]:
-        """What this process gets of a training: a part of every batch, or whole ones where they are bounded."""
+        """Training batches of this process: a part of every batch, or complete batches if there is a limit."""
         if not self.training:
             return batches
         if self.costs is None:
@@ -110,7 +109,7 @@ class EpochBatches(Sampler[list[Any]]):
         return number
 
     def _order(self, epoch: int) -> np.ndarray:
-        """Places of an epoch: a piece of the passes over all structures, each in an order of its own."""
+        """Indices of an epoch: a section of successive shuffled passes over all structures."""
         if not self.training:
             return np.arange(self.rank, self.size, self.world)
         start, end = epoch * self.epoch_size, (epoch + 1) * self.epoch_size
@@ -126,7 +125,7 @@ class EpochBatches(Sampler[list[Any]]):
         return self._exactly(batches) if self.training else batches
 
     def _exactly(self, batches: list[list[int]]) -> list[list[int]]:
-        """As many batches as `len` promises: the largest are halved, or, rarely, the smallest left out."""
+        """Exactly `len` batches: the largest are halved, or, rarely, the smallest dropped."""
         while len(batches) < self._batches:
             largest = max(range(len(batches)), key=lambda index: len(batches[index]))
             whole = batches[largest]

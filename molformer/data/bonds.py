@@ -6,10 +6,10 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
 
-from molformer.data.molecular_graph import MolecularGraph
-from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
 from molformer.errors import DAMAGE, InputError, one_line
+from molformer.molecular_graph import MolecularGraph
+from molformer.structure import Structure
 
 _ORDERS = {Chem.BondType.SINGLE: 1, Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3, Chem.BondType.AROMATIC: 4}
 _CHIRALITY = {"R": 1, "S": 2}

@@ -1,7 +1,7 @@
-"""Clouds of a store on their way into batches: fewer points, normalised, augmented.
+"""Dataset of point clouds, with subsampling, normalisation and augmentation.
 
-All that is drawn for a cloud (its points, its augmentation) depends on the seed, the epoch and its place in the store
-alone: not on the batch, the worker or what was drawn before. A training that is resumed sees what it would have seen.
+Random choices for a cloud (points, augmentation) depend only on seed, epoch and index in the store, so that resumed
+training is reproducible.
 Letters: p points of a cloud.
 """
 
@@ -16,22 +16,22 @@ from torch.utils.data import Dataset
 from molformer.data.augmentation import PointAugmentation
 from molformer.data.sampling import farthest_point_sampling, normalise, random_subsample
 from molformer.data.store import StructureStore
-from molformer.data.structure import Label
 from molformer.errors import ConfigError
 from molformer.graph import GraphBatch
+from molformer.targets import Label
 
 Sampling = Literal["random", "farthest", "all"]
 
 
 @dataclass(frozen=True)
 class CloudOptions:
-    """What becomes of a cloud on its way into a batch.
+    """Preprocessing of point clouds.
 
     Args:
-        points: points of a cloud; one that has fewer keeps them all.
-        sampling: `random`; `farthest`, which covers a shape more evenly with few points; `all` leaves `points` aside.
-        normalise: move each cloud to its centroid and scale it into the unit sphere.
-        augmentation: changes of the training part, after that; None for none.
+        points: largest number of points of a cloud.
+        sampling: `random`; `farthest`, which covers a shape more uniformly; `all` ignores `points`.
+        normalise: center each cloud and scale it to the unit sphere.
+        augmentation: applied to the training part after normalisation; None for none.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -50,14 +50,14 @@ class CloudOptions:
 
 
 class PointCloudDataset(Dataset[GraphBatch]):
-    """Clouds of a store, fetched a batch at a time.
+    """Point clouds of a store, indexed by batch.
 
     Args:
         store: the clouds.
         indices: which of them, in order.
-        targets: the labels that come along.
+        targets: labels to load.
         options: points and normalisation; the augmentation is applied if there is one.
-        seed: of all that is drawn.
+        seed: of sampling and augmentation.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class PointCloudDataset(Dataset[GraphBatch]):
         return len(self.indices)
 
     def __getitem__(self, chosen: Sequence[tuple[int, int]]) -> GraphBatch:
-        """Batch of clouds, each named by epoch and place in this part."""
+        """Batch of clouds, given by pairs of epoch and position in this part."""
         indices = self.indices[[place for _, place in chosen]]
         rows, pos = [], []
         for (epoch, _), index in zip(chosen, indices.tolist(), strict=True):
-            kept, moved = self._cloud(index, np.random.default_rng([self.seed, epoch, index]))
-            rows.append(kept)
+            selected, moved = self._cloud(index, np.random.default_rng([self.seed, epoch, index]))
+            rows.append(selected)
             pos.append(moved)
-        sizes = [len(kept) for kept in rows]
+        sizes = [len(selected) for selected in rows]
         row = np.concatenate(rows)
         labels = {
             target.name: torch.from_numpy(self.store.column(target.name)[row if target.per_node else indices])
@@ -102,12 +102,12 @@ class PointCloudDataset(Dataset[GraphBatch]):
         options = self.options
         rows = self.store.rows(index)
         pos = self.store.column("pos")[rows].astype(np.float64)
-        kept = np.arange(len(pos))
+        selected = np.arange(len(pos))
         if options.sampling != "all":
             choose = random_subsample if options.sampling == "random" else farthest_point_sampling
-            kept = choose(pos, options.points, seed=int(rng.integers(2**63)))
-        pos = normalise(pos[kept]) if options.normalise else pos[kept]
+            selected = choose(pos, options.points, seed=int(rng.integers(2**63)))
+        pos = normalise(pos[selected]) if options.normalise else pos[selected]
         if options.augmentation is not None:
-            stay = options.augmentation.choose(len(kept), rng)
-            kept, pos = kept[stay], options.augmentation.move(pos[stay], rng)
-        return rows.start + kept, pos
+            stay = options.augmentation.choose(len(selected), rng)
+            selected, pos = selected[stay], options.augmentation.move(pos[stay], rng)
+        return rows.start + selected, pos

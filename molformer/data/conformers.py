@@ -1,10 +1,10 @@
-"""3-D geometries from molecular graphs: ETKDGv3, then a force field.
+"""Conformer generation: ETKDGv3 embedding, then force-field relaxation.
 
-The molecule is first rewritten in canonical order, so that every spelling of it gives the same geometry; with the
-order as written, two spellings of one molecule end up 1 Å apart. ETKDGv3: Wang et al. 2020,
+Atoms are first brought to canonical order, so that all SMILES of a molecule give the same geometry; otherwise two
+SMILES of one molecule can differ by 1 Å. ETKDGv3: Wang et al. 2020,
 doi 10.1021/acs.jcim.0c00025; MMFF94: Halgren 1996; UFF, where MMFF94 has no parameters: Rappé et al. 1992.
 
-Imports RDKit and numpy only: processes that do nothing but embed start in a fraction of a second.
+Imports RDKit and numpy only, so that worker processes start in a fraction of a second.
 """
 
 import re
@@ -17,15 +17,15 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors
 
 from molformer.data.bonds import graph_of
-from molformer.data.molecular_graph import MolecularGraph
-from molformer.data.structure import Structure
 from molformer.errors import ConfigError, ConformerError, InputError
+from molformer.molecular_graph import MolecularGraph
+from molformer.structure import Structure
 
 GeometryMethod = Literal["etkdg", "etkdg+mmff", "given"]
 Salts = Literal["refuse", "largest", "keep"]
 
 MORE_STEPS = 4
-"""A relaxation that does not converge is continued once, with so many times `ConformerPolicy.max_iterations` steps."""
+"""Factor of `ConformerPolicy.max_iterations` for the single continuation of an unconverged relaxation."""
 
 _AS_WRITTEN = Chem.SmilesParserParams()
 _AS_WRITTEN.removeHs = False
@@ -40,21 +40,21 @@ _GEOMETRY = "_molformer_geometry"  # property of an RDKit molecule that says how
 
 @dataclass(frozen=True)
 class ConformerPolicy:
-    """How a molecule without coordinates gets them.
+    """Policy of conformer generation.
 
     Args:
-        method: `given` (not at all: coordinates must be there), `etkdg` (embedding alone) or `etkdg+mmff` (relaxed
-            with MMFF94, or UFF where that lacks parameters).
-        num_conformers: geometries that are made; where one is asked for, it is the one of lowest force-field energy.
+        method: `given` (none: coordinates are required), `etkdg` (embedding only) or `etkdg+mmff` (relaxed with MMFF94,
+            or UFF if MMFF94 lacks parameters).
+        num_conformers: number of generated conformers; a single result is the one of lowest force-field energy.
         seed: of the embedding; the same seed gives the same geometry.
-        timeout: seconds after which the embedding of one geometry is given up.
+        timeout: time limit of the embedding of one conformer, s.
         max_iterations: force-field steps, see `MORE_STEPS`.
-        add_hydrogens: whether hydrogens are added; if not, there are only those that the SMILES has as atoms.
-        salts: of a SMILES with several parts, such as a salt, take none (`refuse`), the one with most heavy atoms
-            (`largest`), or all (`keep`), placed side by side and then relaxed together.
+        add_hydrogens: whether to add hydrogens; otherwise only explicit ones are present.
+        salts: for a SMILES of several fragments, `refuse` it, use the `largest` by heavy atoms, or `keep` all, placed
+            side by side and relaxed together.
 
     Raises:
-        ConfigError: the method is not known, or a number is not positive.
+        ConfigError: the method is unknown, or a number is not positive.
     """
 
     method: GeometryMethod = "etkdg+mmff"
@@ -108,10 +108,10 @@ def parse_smiles(smiles: str, name: str = "") -> Chem.Mol:
 
 
 def canonical_smiles(smiles: str, add_hydrogens: bool = True, name: str = "") -> str:
-    """The one spelling of a molecule from which its geometry is made, without isotopes and atom maps.
+    """Canonical SMILES for conformer generation, without isotopes and atom maps.
 
     Args:
-        smiles: any spelling.
+        smiles: any SMILES of the molecule.
         add_hydrogens: as in the policy; if not, hydrogens that are atoms stay.
         name: its title or row, for messages.
 
@@ -136,7 +136,7 @@ def canonical_smiles(smiles: str, add_hydrogens: bool = True, name: str = "") ->
 
 
 def largest_part(smiles: str) -> str:
-    """The part of a molecule that has most heavy atoms, of these the heaviest; the molecule as it is if it is one.
+    """The fragment with most heavy atoms, then largest mass; unchanged for a single fragment.
 
     Raises:
         InputError: it is not a valid SMILES.
@@ -153,11 +153,11 @@ def largest_part(smiles: str) -> str:
 
 
 def embed_smiles(smiles: str, policy: ConformerPolicy | None = None, name: str = "") -> Structure:
-    """A structure with hydrogens and a 3-D geometry from a SMILES.
+    """Structure with hydrogens and a generated 3-D geometry, from a SMILES.
 
     Args:
         smiles: one molecule.
-        policy: how the geometry is made.
+        policy: of conformer generation.
         name: its title or row, for messages.
 
     Raises:
@@ -172,11 +172,11 @@ def embed_smiles(smiles: str, policy: ConformerPolicy | None = None, name: str =
 
 
 def embed_smiles_all(smiles: str, policy: ConformerPolicy | None = None, name: str = "") -> list[Structure]:
-    """All geometries that a policy makes of a SMILES, from low to high force-field energy.
+    """All conformers of a SMILES, by increasing force-field energy.
 
     Args:
         smiles: one molecule.
-        policy: how the geometries are made. There may be fewer than its `num_conformers`.
+        policy: of conformer generation. There may be fewer than its `num_conformers`.
         name: its title or row, for messages.
 
     Raises:
@@ -198,7 +198,7 @@ def embed_smiles_all(smiles: str, policy: ConformerPolicy | None = None, name: s
 
 
 def embed_canonical(canonical: str, policy: ConformerPolicy) -> list[Structure]:
-    """Geometries of a molecule that is already spelled as `canonical_smiles` does, which is not checked.
+    """Conformers of a canonical SMILES (not checked).
 
     Raises:
         ConformerError: no geometry could be made; the message is the rest of a sentence that begins with the molecule.
@@ -243,7 +243,7 @@ def structure_of(mol: Chem.Mol, smiles: str = "", name: str = "", bonds: bool = 
 
 
 def _conformers(mol: Chem.Mol, policy: ConformerPolicy) -> list[Chem.Mol]:
-    """Molecules with one conformer each, by energy."""
+    """Molecules with one conformer each, by increasing energy."""
     if policy.add_hydrogens:
         mol = Chem.AddHs(mol)
     parameters = rdDistGeom.ETKDGv3()
@@ -274,7 +274,7 @@ def _conformers(mol: Chem.Mol, policy: ConformerPolicy) -> list[Chem.Mol]:
 
 
 def _unmarked(mol: Chem.Mol) -> Chem.Mol:
-    """The molecule without isotopes and atom maps, and without stereocentres that are none without them."""
+    """The molecule without isotopes and atom maps, and stereocentres that depend on them."""
     for atom in mol.GetAtoms():
         atom.SetIsotope(0)
         atom.SetAtomMapNum(0)
@@ -283,7 +283,7 @@ def _unmarked(mol: Chem.Mol) -> Chem.Mol:
 
 
 def _place_side_by_side(mol: Chem.Mol, parts: Sequence[Sequence[int]]) -> None:
-    """Move the parts of a conformer, which are embedded one by one about the origin, apart along x."""
+    """Separate the fragments of a conformer, which are embedded at the origin, along x."""
     pos, end = mol.GetConformer().GetPositions(), 0.0
     for part in map(list, parts):
         pos[part] -= [pos[part, 0].min() - end, *pos[part, 1:].mean(0)]
@@ -292,7 +292,7 @@ def _place_side_by_side(mol: Chem.Mol, parts: Sequence[Sequence[int]]) -> None:
 
 
 def _energy(mol: Chem.Mol, max_iterations: int) -> float:
-    """Force-field energy of the conformer, kcal/mol, after it was relaxed in place; 0 iterations leave it as it is."""
+    """Force-field energy of the conformer, kcal/mol, after relaxation in place by this number of iterations."""
     parameters, together = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol), {"ignoreInterfragInteractions": False}
     if parameters is not None:
         name, field = "mmff", rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, parameters, **together)

@@ -1,4 +1,4 @@
-"""Data modules: from a store to batches of graphs for training."""
+"""Data modules: training, validation and test batches of a store."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,18 +13,18 @@ from molformer.data.batching import EpochBatches
 from molformer.data.splits import Split, SplitPolicy, make_split
 from molformer.data.statistics import TargetStatistics, atom_rows, target_statistics
 from molformer.data.store import StructureStore
-from molformer.data.structure import Label
 from molformer.errors import ConfigError
 from molformer.graph import GraphBatch
+from molformer.targets import Label
 
 
 class StoreDataset(Dataset[GraphBatch]):
-    """Structures of a store, fetched a batch at a time by slicing its columns.
+    """Structures of a store, indexed by batch and read by slicing columns.
 
     Args:
         store: the structures.
         indices: which of them, in order.
-        targets: the labels that come along.
+        targets: labels to load.
     """
 
     def __init__(self, store: StructureStore, indices: np.ndarray, targets: Sequence[Label]) -> None:
@@ -36,7 +36,7 @@ class StoreDataset(Dataset[GraphBatch]):
         return len(self.indices)
 
     def __getitem__(self, chosen: Sequence[int]) -> GraphBatch:
-        """Batch of the structures at some places of this part."""
+        """Batch of the structures at some positions of this part."""
         indices = self.indices[list(chosen)]
         rows = atom_rows(self.store, indices)
         sizes = self.store.sizes[indices]
@@ -60,7 +60,7 @@ class StoreDataset(Dataset[GraphBatch]):
         )
 
     def _cells(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        """Cells of the structures, zeros for those that are not periodic; nothing if the store has none."""
+        """Cells of the structures, zeros if not periodic; empty if the store has none."""
         if "cell" not in self.store.columns:
             return {}
         cells = np.nan_to_num(self.store.column("cell")[indices]).astype(np.float32)
@@ -68,20 +68,19 @@ class StoreDataset(Dataset[GraphBatch]):
 
 
 class StoreDataModule(LightningDataModule, ABC):
-    """Training, validation and test batches of a store; `MoleculeDataModule` and `PointCloudDataModule` are such.
+    """Base class of `MoleculeDataModule` and `PointCloudDataModule`.
 
-    Under a distributed trainer each process gets its share of the training and validation batches; every one gets the
-    whole test part, whose predictions `predict_batches` shares out.
+    In distributed training, training and validation batches are divided among the processes; each process has all test
+    batches, of which `predict_batches` distributes the predictions.
 
     Args:
         store: a `StructureStore` or its path.
-        targets: names of the labels to learn.
-        split: how it is split.
-        batch_size: graphs a batch, over all processes together.
+        targets: names of the labels to predict.
+        split: policy of the split.
+        batch_size: graphs per batch, over all processes.
         epoch_size: graphs of an epoch, 0 for the whole training part.
         seed: of the order of the batches.
-        workers: processes that prepare batches; 0 does it in the training process, which is fast enough for
-            molecules.
+        workers: number of data-loading processes; 0 for none, which is fast enough for molecules.
     """
 
     def __init__(
@@ -104,19 +103,19 @@ class StoreDataModule(LightningDataModule, ABC):
         self.split: Split = make_split(self.store, split)
 
     def statistics(self) -> dict[str, TargetStatistics]:
-        """References and scale of each target, from the training part alone."""
+        """References and scale of each target, from the training part only."""
         return {target.name: target_statistics(self.store, self.split.train, target) for target in self.targets}
 
     def train_dataloader(self) -> DataLoader[GraphBatch]:
-        """Shuffled batches of the training part; the last, smaller one is left out."""
+        """Shuffled batches of the training part, without the last, smaller one."""
         return self._loader(self.repeated(self.split.train), training=True, shared=True)
 
     def repeated(self, indices: np.ndarray) -> np.ndarray:
-        """Structures as often as one pass over them in training has them."""
+        """Indices of the structures with repetitions for training."""
         return indices
 
     def val_dataloader(self) -> DataLoader[GraphBatch]:
-        """Batches of the validation part, the same in every epoch; of the training part where there is none."""
+        """Batches of the validation part, or of the training part if there is none, identical in every epoch."""
         return self._loader(self.split.val if len(self.split.val) else self.split.train, shared=True)
 
     def test_dataloader(self) -> DataLoader[GraphBatch]:
@@ -124,16 +123,16 @@ class StoreDataModule(LightningDataModule, ABC):
         return self.loader(self.split.test)
 
     def loader(self, indices: np.ndarray) -> DataLoader[GraphBatch]:
-        """Batches of some structures as they are, all of them in every process."""
+        """Batches of some structures in order, all of them in every process."""
         return self._loader(indices)
 
     @abstractmethod
     def dataset(self, indices: np.ndarray, training: bool) -> Dataset[GraphBatch]:
-        """Gives a batch for a list of places in `indices`."""
+        """Dataset indexed by lists of positions in `indices`."""
 
     @abstractmethod
     def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
-        """Which places of `indices` stand together."""
+        """Batch sampler of positions in `indices`."""
 
     def _loader(self, indices: np.ndarray, training: bool = False, shared: bool = False) -> DataLoader[GraphBatch]:
         trainer = self.trainer if shared else None
@@ -148,20 +147,19 @@ class MoleculeDataModule(StoreDataModule):
 
     Args:
         store: a `StructureStore` or its path.
-        targets: names of the labels to learn.
-        split: how it is split.
-        batch_size: graphs a batch, over all processes together; with a bound below, the most of them.
-        batch_atoms: largest number of atoms of a batch of one process, 0 for any.
-        batch_edges: the same for edges, if all atoms of a molecule were neighbours.
+        targets: names of the labels to predict.
+        split: policy of the split.
+        batch_size: graphs per batch, over all processes; the maximum if one of the following limits is set.
+        batch_atoms: largest number of atoms in a batch of one process, 0 for no limit.
+        batch_edges: the same for edges of fully connected molecules.
         epoch_size: graphs of an epoch, 0 for the whole training part.
         seed: of the split and of the order of the batches.
-        workers: processes that prepare batches.
-        repeats: how often one pass over the training part has structures of a geometry, by its method; once where it is
-            not named.
+        workers: number of data-loading processes.
+        repeats: repetitions per epoch of the structures with a geometry of some origin; 1 by default.
 
     Raises:
         StoreError: the store is missing or lacks a target.
-        ConfigError: the split does not fit, a molecule is beyond a bound, or the store has no such geometry.
+        ConfigError: the split is invalid, a molecule exceeds a limit, or the store has no such geometry.
     """
 
     def __init__(
@@ -188,7 +186,7 @@ class MoleculeDataModule(StoreDataModule):
             raise ConfigError(f"geometry_repeats names '{min(unknown)}'; the store has {known}")
 
     def repeated(self, indices: np.ndarray) -> np.ndarray:
-        """Structures as often as one pass over them in training has them."""
+        """Indices of the structures with repetitions for training."""
         counts = np.array([self.repeats.get(method, 1) for method in self.store.manifest["geometries"]])
         repeated = np.repeat(indices, counts[self.store.column("geometry")[indices]])
         if not len(repeated):
@@ -196,11 +194,11 @@ class MoleculeDataModule(StoreDataModule):
         return repeated
 
     def dataset(self, indices: np.ndarray, training: bool) -> StoreDataset:
-        """Gives a batch for a list of places in `indices`."""
+        """Dataset indexed by lists of positions in `indices`."""
         return StoreDataset(self.store, indices, self.targets)
 
     def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
-        """Which places of `indices` stand together."""
+        """Batch sampler of positions in `indices`."""
         sizes = self.store.sizes[indices]
         costs = sizes if self.batch_atoms else sizes * (sizes - 1) if self.batch_edges else None
         return EpochBatches(

@@ -1,4 +1,4 @@
-"""Writing files: drafts, the errors of the system, and fields that no spreadsheet takes for formulas."""
+"""Atomic writing of files, conversion of system errors, and safe CSV fields."""
 
 import fcntl
 import os
@@ -34,7 +34,7 @@ def draft_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: str | os.PathLike[str], kind: type[MolformerError] = InputError) -> Iterator[None]:
-    """Turn what the system says about a file that is being written into an error of a user.
+    """Context that converts system errors in writing a file to errors with a message for users.
 
     Raises:
         MolformerError: of that kind, if the disk is full or the like.
@@ -46,5 +46,5 @@ def writing(path: str | os.PathLike[str], kind: type[MolformerError] = InputErro
 
 
 def plain_field(text: str) -> str:
-    """A text as a field of a CSV file, with an apostrophe before what a spreadsheet would compute as a formula."""
+    """A text as a field of a CSV file, with an apostrophe before what a spreadsheet would take for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

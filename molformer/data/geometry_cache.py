@@ -1,4 +1,4 @@
-"""GeometryCache: geometries and failures of earlier calls, kept in a folder."""
+"""GeometryCache: persistent cache of conformers and failures."""
 
 import hashlib
 import json
@@ -17,9 +17,9 @@ from rdkit import rdBase
 from molformer.data.conformers import ConformerPolicy, canonical_graph
 from molformer.data.drafts import draft_folder, writing
 from molformer.data.store import StoreWriter, StructureStore
-from molformer.data.structure import Structure
 from molformer.data.workers import Outcome, WorkerDied
 from molformer.errors import ConformerError, StoreError
+from molformer.structure import Structure
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class GeometryCache:
     """A folder of geometries and failures by canonical SMILES, for one policy and one version of RDKit.
 
     New ones are written as further files, each whole or not at all, so that any number of processes may share the
-    folder; each sees what was there when it began. A damaged file is left out, with a warning.
+    folder; each sees what was there when it began. A damaged file is skipped, with a warning.
 
     Args:
         path: the folder; each policy has its own folder in it.
@@ -65,7 +65,7 @@ class GeometryCache:
                 elif file.suffix == ".json":
                     self._index.update(json.loads(file.read_text(encoding="utf-8")))
             except (StoreError, OSError, ValueError) as error:
-                logger.warning("'%s' of the cache is left out: %s", file, error)
+                logger.warning("'%s' of the cache is skipped: %s", file, error)
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +77,7 @@ class GeometryCache:
         return len(self._index) + len(self._new)
 
     def get(self, smiles: str) -> Outcome | None:
-        """What is known of a canonical SMILES; None if nothing is."""
+        """Cached outcome of a canonical SMILES; None if there is none."""
         if smiles in self._new:
             return self._new[smiles]
         found = self._index.get(smiles)
@@ -90,16 +90,16 @@ class GeometryCache:
         return replace(structure, pos=np.array(structure.pos), molecular_graph=graph)  # not a view of the file
 
     def put(self, smiles: str, outcome: Outcome) -> None:
-        """Add what became of a canonical SMILES; what may be otherwise next time is not kept."""
-        keep = isinstance(outcome, Structure | ConformerError) and not isinstance(outcome, WorkerDied)
-        if not keep or smiles in self._index:
+        """Add the outcome of a canonical SMILES, unless it may differ next time."""
+        final = isinstance(outcome, Structure | ConformerError) and not isinstance(outcome, WorkerDied)
+        if not final or smiles in self._index:
             return
         self._new[smiles] = outcome
         if len(self._new) >= SHARD or time.monotonic() - self._written > SHARD_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is new.
+        """Write new outcomes.
 
         Raises:
             StoreError: the folder cannot be written.

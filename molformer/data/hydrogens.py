@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from molformer.data.store import StructureStore, write_store
-from molformer.data.structure import Structure
 from molformer.errors import InputError
+from molformer.structure import Structure
 
 
 def heavy_atoms(structure: Structure) -> Structure:

@@ -10,14 +10,14 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from molformer.data import datasets
+from molformer.data.conformer_generation import with_geometry
 from molformer.data.conformers import ConformerPolicy
 from molformer.data.drafts import plain_field, writing
-from molformer.data.embedding import with_geometry
 from molformer.data.readers import Entry, ReadOptions, format_of, is_file, read_input
 from molformer.data.readers.files import suffix_of
 from molformer.data.store import FORMAT, StoreWriter, StructureStore, store_path
-from molformer.data.structure import Label
 from molformer.errors import InputError, MolformerError, StoreError, encodable
+from molformer.targets import Label
 from molformer.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -53,12 +53,12 @@ def import_inputs(
     Args:
         inputs: SMILES, files and folders.
         output: the store.
-        options: how files are read, and which labels are taken along.
+        options: of reading, with the labels to import.
         policy: how molecules without coordinates get them.
         processes: worker processes that make geometries; 0 works in this one.
         source: where the data come from; the names of the inputs if empty.
         progress: called after every row.
-        cache: folder where geometries are kept from one import to the next; none are kept if None.
+        cache: folder of cached geometries; None for no cache.
 
     Raises:
         InputError: an input cannot be read at all, two inputs disagree about a label, or no row is good.
@@ -92,7 +92,7 @@ def import_dataset(
         policy: how molecules without coordinates get them.
         processes: worker processes that make geometries.
         progress: called after every row.
-        cache: folder where geometries are kept from one import to the next.
+        cache: folder of cached geometries.
         downloaded: called with the bytes that are there and those of the whole file, None if that is not known.
         count: structures of a data set that is made here; 0 for its own number.
         seed: of a data set that is made here.
@@ -114,7 +114,7 @@ def import_dataset(
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: the environment's MOLFORMER_CACHE, or `~/.cache/molformer`."""
+    """Folder of downloads and caches: the environment's MOLFORMER_CACHE, or `~/.cache/molformer`."""
     return Path(os.environ.get("MOLFORMER_CACHE") or Path.home() / ".cache" / "molformer")
 
 
@@ -163,7 +163,7 @@ def open_data(
 
     Args:
         sources: a store, or files, folders and SMILES.
-        targets: labels to take along, as `parse_targets` takes them.
+        targets: labels to import, see `parse_targets`.
         smiles_column: see `ReadOptions`.
         processes: worker processes that make geometries.
         progress: called after every row of an import.
@@ -185,8 +185,8 @@ def open_data(
     path = cache_folder() / "stores" / f"{Path(inputs[0]).stem}-{key}.safetensors"
     record = _record_path(path)
     if not path.is_file():
-        kept = cache_folder() / "geometries"
-        import_inputs(inputs, path, options, processes=processes, progress=progress, cache=kept)
+        geometries = cache_folder() / "geometries"
+        import_inputs(inputs, path, options, processes=processes, progress=progress, cache=geometries)
     if record.is_file():
         logger.warning("some rows cannot be used; the reasons are in '%s'", record)
     return StructureStore(path)
@@ -197,7 +197,7 @@ def _record_path(store: Path) -> Path:
 
 
 def _stamp(name: str) -> str:
-    """What changes when an input does: its place, size and time."""
+    """Fingerprint of an input: path, size and modification time."""
     if not is_file(name):
         return name
     try:
@@ -208,7 +208,7 @@ def _stamp(name: str) -> str:
 
 
 class _Record:
-    """The rows that are rejected, in a draft of a CSV file."""
+    """CSV file of rejected rows."""
 
     def __init__(self, path: Path, draft: Path) -> None:
         self.path, self._draft = path, draft
@@ -221,7 +221,7 @@ class _Record:
             csv.writer(file).writerow([plain_field(cell) for cell in cells])
 
     def count(self, entry: Entry, error: MolformerError | None) -> None:
-        """Count a row, and note it if it has an error."""
+        """Count a row, and record its error, if any."""
         self.rows += 1
         if error is not None:
             self.rejected += 1
@@ -229,7 +229,7 @@ class _Record:
             self._add([str(self.rows), entry.name, entry.where, error.status, str(error)])
 
     def publish(self) -> None:
-        """Give the file its name, or take an older one away if nothing was rejected."""
+        """Publish the file, or remove an older one if no row was rejected."""
         with writing(self.path, StoreError):
             if self.rejected:
                 os.replace(self._draft, self.path)
@@ -270,7 +270,7 @@ def _labels_of(inputs: Sequence[str | Path], options: ReadOptions) -> list[Label
 
 
 def _missing(inputs: Sequence[str | Path], options: ReadOptions) -> set[str]:
-    """Targets that no input has, where the inputs can tell; most often they are misspelt.
+    """Targets that no input has, as far as inputs list their labels.
 
     Raises:
         InputError: there are some, and `options` do not allow it, or all are missing.
@@ -294,7 +294,7 @@ def _missing(inputs: Sequence[str | Path], options: ReadOptions) -> set[str]:
 
 
 def _entries(inputs: Sequence[str | Path], options: ReadOptions) -> Iterator[Entry]:
-    """Entries of all inputs; groups of different inputs are kept apart."""
+    """Entries of all inputs, with distinct groups for different inputs."""
     start = 0
     for name in inputs:
         end = start

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molformer.data.structure import Structure
 from molformer.errors import ConfigError, InputError
 from molformer.graph import GraphBatch
+from molformer.structure import Structure
 
 _PERIODIC = ("cell", "pbc", "shift")
 _OWN = ("z", "pos", "x", "edge_index", "batch", "ptr", "charge", "spin", *_PERIODIC)
@@ -50,22 +50,22 @@ def to_pyg(graph: GraphBatch | Structure) -> Any:
         values |= {"batch": batch.batch, "ptr": batch.ptr}
     taken = sorted(set(batch.labels) & set(_OWN))
     if taken:
-        raise InputError(f"a label of the name '{taken[0]}' cannot stand beside the attribute of that name: rename it")
+        raise InputError(f"a label of the name '{taken[0]}' conflicts with the attribute of that name: rename it")
     return data_class(**values, **batch.labels)
 
 
 def from_pyg(data: Any, labels: Iterable[str] | None = None) -> GraphBatch:
-    """Graphs of a PyG `Data` or `Batch`; without `z` they are point clouds, whose numbers are 0.
+    """Graphs of a PyG `Data` or `Batch`; without `z` they are point clouds with atomic numbers 0.
 
     Args:
         data: the graph or graphs.
-        labels: attributes that are labels; `y` if there is one, by default.
+        labels: attributes that are labels; by default `y`, if there is one.
 
     Returns:
-        The batch, with edges sorted by dst and then by src if the data have edges.
+        The batch; edges, if any, are sorted by dst and then by src.
 
     Raises:
-        InputError: there are no positions, a label is missing, or the nodes of a graph do not stand together.
+        InputError: there are no positions, a label is missing, or the nodes of a graph are not contiguous.
     """
     pos = data.get("pos")
     if pos is None or pos.ndim != 2 or pos.shape[1] != 3:
@@ -73,7 +73,7 @@ def from_pyg(data: Any, labels: Iterable[str] | None = None) -> GraphBatch:
     batch = data.get("batch")
     batch = torch.zeros(len(pos), dtype=torch.int64, device=pos.device) if batch is None else batch
     if len(batch) != len(pos) or (batch.diff() < 0).any():
-        raise InputError("the nodes of each graph of the PyG data must stand together: sort them by 'batch'")
+        raise InputError("the nodes of each graph of the PyG data must be contiguous: sort them by 'batch'")
     ptr = data.get("ptr")
     if ptr is None:
         ptr = torch.cat([batch.new_zeros(1), batch.bincount().cumsum(0)])
@@ -101,7 +101,7 @@ def from_pyg(data: Any, labels: Iterable[str] | None = None) -> GraphBatch:
 
 
 def structure_from_pyg(data: Any, labels: Iterable[str] | None = None, name: str = "") -> Structure:
-    """One molecule or cloud of a PyG `Data`; edges are left out, a label (1, …) of the graph loses its first axis.
+    """One molecule or cloud of a PyG `Data`; without edges; a label (1, …) of the graph loses its first axis.
 
     Args:
         data: the graph.

@@ -1,11 +1,11 @@
-"""Well-known property names: their kind and the unit they have where a file does not say.
+"""Well-known property names: their kinds and default units.
 
 The names are those of QM9 (Ramakrishnan et al. 2014, doi 10.1038/sdata.2014.22), of sGDML files, of ASE and of SPICE.
-A kind says how a model forms the value, see `molformer.targets`.
-A unit is that of the data set in which the name is at home: hartree for QM9's, eV for ASE's. The kinds:
+See `molformer.targets` for kinds. The default unit of a name is that of its data set: hartree for QM9, eV for ASE. The
+kinds:
 
 - Extensive, a sum over atoms: energies, the zero-point energy and the heat capacity grow with the number of atoms, and
-  what is left after a reference for each element is small; so are atomization energies, which are such differences
+  the residual of element references is small; so are atomization energies, which are such differences
   already. The polarizability and <R²> grow with it as well, <R²> a little faster than linearly, and models of this
   field that sum over atoms fit both best.
 - Intensive: orbital energies and their gap, and the length `mu` of the dipole, belong to the molecule as a whole;
@@ -49,14 +49,14 @@ _TABLE = {name: (kind, unit) for (kind, unit), names in _KNOWN.items() for name 
 
 
 def known_label(name: str, unit: str = "") -> Label | None:
-    """The label that a property of this name is, or None where the name says nothing.
+    """Label of a well-known property, or None if the name is unknown.
 
-    A name of one letter counts in its own case only, others in any.
+    Names of one letter are case-sensitive, others are not.
 
     Args:
-        name: name of the property, kept as the label's name.
-        unit: unit of the values; the usual one of the property if empty. With the unit of another quantity the name
-            must mean something else, and there is no such label.
+        name: name of the property and of the label.
+        unit: unit of the values; the default of the property if empty. There is no label if the unit has another
+            dimension than the property.
 
     Raises:
         UnitError: the unit is not known.
@@ -77,10 +77,10 @@ def known_label(name: str, unit: str = "") -> Label | None:
 
 
 def label_of_shape(name: str, shape: tuple[int, ...], per_atom: bool, unit: str = "") -> Label | None:
-    """The label that values of a name and a shape are.
+    """Label for values of a given name and shape.
 
-    The table decides where the shape is that of the property. A known name with another shape, such as `mu` with three
-    numbers, and an unknown name go by the shape alone and have no unit but the one that is given.
+    A known name has its kind if the shape agrees. A known name with another shape, such as `mu` with three components,
+    and an unknown name have the kind of the shape, and no default unit.
 
     Args:
         name: name of the property.

@@ -1,4 +1,4 @@
-"""Labels as a user writes them: NAME, NAME=KIND or NAME=KIND,UNIT."""
+"""Parsing of label specifications: NAME, NAME=KIND or NAME=KIND,UNIT."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ _OWN_UNITS = (".xyz", ".extxyz")
 
 
 def split_target(text: str) -> tuple[str, str, str]:
-    """Name, kind and unit of a label, the last two empty where they are not said; a name may have = in it.
+    """Name, kind and unit of a label, the last two empty if not given; a name may contain =.
 
     Example:
         >>> split_target("gap=intensive,meV"), split_target("pH=7")
@@ -30,15 +30,15 @@ def parse_targets(
 ) -> tuple[Label, ...]:
     """Labels from a command line.
 
-    What is not said is looked up: a well-known name has a kind and unit, a column of a table is looked at.
+    Missing kinds and units are those of well-known names, or are inferred from the column of a table.
 
     Args:
         texts: `gap`, `gap=intensive` or `gap=intensive,eV`.
         inputs: where the labels come from.
-        options: how they are read.
+        options: of reading.
 
     Raises:
-        InputError: a kind is not known, or cannot be found out.
+        InputError: a kind is unknown, or cannot be inferred.
         UnitError: a unit is not known.
 
     Example:
@@ -51,14 +51,14 @@ def parse_targets(
     if tables:
         from molformer.data.readers.table import guess_labels
 
-        looked_at = [(name, kind) for name, kind, _ in wanted if kind in ("", "category")]
+        unspecified = [(name, kind) for name, kind, _ in wanted if kind in ("", "category")]
         try:
-            labels = guess_labels(tables[0], looked_at, options)
+            labels = guess_labels(tables[0], unspecified, options)
         except InputError as error:
-            meant = [name for name, kind in looked_at if "=" in name and not kind]
+            meant = [name for name, kind in unspecified if "=" in name and not kind]
             kinds = f"; a kind, after =, is {', '.join(kind_names())}" if meant else ""
             raise InputError(f"{error}{kinds}") from None
-        found = dict(zip([name for name, _ in looked_at], labels, strict=True))
+        found = dict(zip([name for name, _ in unspecified], labels, strict=True))
     return tuple(found.get(name) or _label(name, kind, unit, inputs) for name, kind, unit in wanted)
 
 
@@ -68,15 +68,15 @@ def _label(name: str, kind: str, unit: str, inputs: Sequence[str | Path]) -> Lab
     if kind:
         return Label(name, unit, kind)
     if known := known_label(name):
-        return next((label for path in inputs for label in _told(path) if label.name == name), known)
+        return next((label for path in inputs for label in _stated(path) if label.name == name), known)
     _, equals, wrong = name.rpartition("=")
     if equals:
         raise InputError(f"'{name}': '{wrong}' is not a kind of label; use {', '.join(kind_names())}")
     raise InputError(f"'{name}' is not a well-known property: say its kind, such as {name}=intensive,eV")
 
 
-def _told(path: str | Path) -> list[Label]:
-    """The labels of an XYZ file, whose values have units of its format, not those of the data set of a name."""
+def _stated(path: str | Path) -> list[Label]:
+    """Labels of an XYZ file, with the units of the format instead of those of well-known names."""
     if not is_file(path) or suffix_of(Path(path)) not in _OWN_UNITS:
         return []
     return format_of(Path(path)).labels(Path(path), ReadOptions())

@@ -1,6 +1,6 @@
-"""Fewer points from many, points from voxels, and clouds of one size.
+"""Subsampling, normalisation and voxel conversion of point clouds.
 
-All choices are indices into the cloud, so that features and labels of the points go along. Letters: n points.
+Subsamples are indices into the cloud, which apply to features and labels as well. Letters: n points.
 """
 
 import numpy as np
@@ -9,18 +9,17 @@ from molformer.errors import InputError
 
 
 def farthest_point_sampling(pos: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Points far from each other: each next one is the farthest from all chosen before; the first is drawn.
+    """Farthest-point sampling: each point is the farthest from those before; the first is random.
 
-    Uses `fpsample` where it is installed (`molformer[points]`), numpy otherwise: the result is the same but for
-    ties of distance.
+    Uses `fpsample` if installed (`molformer[points]`), else numpy; results are the same except for ties.
 
     Args:
         pos: positions (n, 3).
-        count: how many; all points if there are no more.
+        count: number of points; all if there are fewer.
         seed: of the first point.
 
     Returns:
-        Indices (min(count, n),), in the order in which they were chosen.
+        Indices (min(count, n),), in the order of selection.
 
     Example:
         >>> line = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [9, 0, 0]])
@@ -31,30 +30,30 @@ def farthest_point_sampling(pos: np.ndarray, count: int, seed: int = 0) -> np.nd
     if count >= len(pos):
         return np.arange(len(pos))
     start = int(np.random.default_rng(seed).integers(len(pos)))
-    # The library works in single precision: centred, so that a far origin costs no digits.
-    centred = np.ascontiguousarray(pos - pos.mean(axis=0), dtype=np.float32)
+    # The library works in single precision: centered, so that large coordinates cost no precision.
+    centered = np.ascontiguousarray(pos - pos.mean(axis=0), dtype=np.float32)
     try:
         import fpsample
     except ImportError:
-        return farthest(centred.astype(np.float64), count, start)
-    chosen = fpsample.fps_sampling(centred, count, start_idx=start).astype(np.int64)
+        return farthest(centered.astype(np.float64), count, start)
+    chosen = fpsample.fps_sampling(centered, count, start_idx=start).astype(np.int64)
     # Of coincident points the library takes one again and again.
-    return chosen if len(np.unique(chosen)) == count else farthest(centred.astype(np.float64), count, start)
+    return chosen if len(np.unique(chosen)) == count else farthest(centered.astype(np.float64), count, start)
 
 
 def farthest(points: np.ndarray, count: int, start: int) -> np.ndarray:
-    """The same in any number of dimensions, in numpy.
+    """Farthest-point sampling in any number of dimensions, in numpy.
 
-    Squares of distances come from products: among points nearer to each other than rounding leaves of their distance
-    from the origin, the choice is arbitrary.
+    Squared distances are computed from inner products: the order of points closer to each other than the rounding
+    error is arbitrary.
 
     Args:
         points: (n, F).
-        count: how many, at most n.
+        count: number of points, at most n.
         start: index of the first one.
 
     Returns:
-        Indices (count,), in the order in which they were chosen.
+        Indices (count,), in the order of selection.
 
     Example:
         >>> farthest(np.array([[0.0], [1.0], [5.0], [2.0]]), 3, start=0).tolist()
@@ -73,11 +72,11 @@ def farthest(points: np.ndarray, count: int, start: int) -> np.ndarray:
 
 
 def random_subsample(pos: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Points drawn without replacement.
+    """Uniform random sample without replacement.
 
     Args:
         pos: positions (n, 3).
-        count: how many; all points if there are no more.
+        count: number of points; all if there are fewer.
         seed: of the draw.
 
     Returns:
@@ -94,7 +93,7 @@ def random_subsample(pos: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
 
 
 def voxel_to_points(voxels: np.ndarray) -> np.ndarray:
-    """Occupied cells of a grid as points, one unit apart, with the middle of the grid at the origin.
+    """Occupied cells of a grid as points with unit spacing, with the grid centered at the origin.
 
     Args:
         voxels: occupancy (I, J, K); what is not zero is occupied.
@@ -116,7 +115,7 @@ def voxel_to_points(voxels: np.ndarray) -> np.ndarray:
 
 
 def normalise(pos: np.ndarray) -> np.ndarray:
-    """A cloud moved to its centroid and scaled into the unit sphere.
+    """A cloud centered at its centroid and scaled to the unit sphere.
 
     Args:
         pos: positions (n, 3), any unit.
@@ -129,10 +128,10 @@ def normalise(pos: np.ndarray) -> np.ndarray:
         array([[ 0.,  0., -1.],
                [ 0.,  0.,  1.]])
     """
-    centred = pos - pos.mean(axis=0)
-    radius = np.linalg.norm(centred, axis=1).max()
-    # Below rounding, what is left of coincident points is noise, not a shape.
-    return centred / radius if radius > 4 * np.finfo(pos.dtype).eps * np.abs(pos).max() else np.zeros_like(centred)
+    centered = pos - pos.mean(axis=0)
+    radius = np.linalg.norm(centered, axis=1).max()
+    # Differences of coincident points below rounding are noise.
+    return centered / radius if radius > 4 * np.finfo(pos.dtype).eps * np.abs(pos).max() else np.zeros_like(centered)
 
 
 def _check(pos: np.ndarray, count: int) -> None:

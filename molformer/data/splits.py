@@ -1,7 +1,7 @@
 """Splitting a data set into training, validation and test part.
 
-Structures of one group (geometries of one molecule) stay together, but for a split that is given. Given the same store,
-policy and seed, the split is the same on every machine.
+Structures of one group (geometries of one molecule) are in the same part, except in a given split. A split is
+determined by store, policy and seed, on every machine.
 """
 
 import json
@@ -42,22 +42,22 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitPolicy:
-    """How a data set is split.
+    """Policy of a split.
 
     Args:
-        method: `random`; `scaffold` (molecules with one Bemis-Murcko scaffold stay together, the largest families
-            in training, so that the test asks for something new); `stratified` (each class of `label`, or each
-            tenth of its range, is split in the same shares); `file` (indices as given).
-        fractions: shares of training, validation and test that add up to 1; or numbers of structures (of groups, where
-            some belong together), what is left over being left out. With 0 there is no validation or no test part.
+        method: `random`; `scaffold` (molecules with one Bemis-Murcko scaffold are in the same part, the largest
+            families in training, so that the test part has new scaffolds); `stratified` (by class or decile of
+            `label`); `file` (indices as given).
+        fractions: of training, validation and test part, with a sum of 1; or numbers of structures (of groups, if there
+            are any), without the remainder. Validation and test part may be 0.
         seed: of the random choice.
-        label: what `stratified` looks at.
+        label: for `stratified`.
         file: JSON with the lists `train`, `val` and `test`, as a run folder's `split.json`.
-        folds: number of parts of a cross-validation, or 0; the test part is then one fold.
-        fold: which of them is the test part, from 0.
+        folds: number of folds of a cross-validation, or 0.
+        fold: index of the fold that is the test part, from 0.
 
     Raises:
-        ConfigError: the values do not fit each other.
+        ConfigError: the values are inconsistent.
     """
 
     method: SplitMethod = "random"
@@ -94,7 +94,7 @@ def make_split(store: StructureStore, policy: SplitPolicy) -> Split:
     """Split a store.
 
     Raises:
-        ConfigError: a part that is wanted would be empty, or a given file does not fit.
+        ConfigError: a requested part would be empty, or a given file is inconsistent with the store.
         StoreError: the store lacks the label to stratify by.
     """
     if policy.method == "file":
@@ -114,18 +114,18 @@ def random_split(
     folds: int = 0,
     fold: int = 0,
 ) -> Split:
-    """Split at random by group, in each stratum alike.
+    """Random split by group, stratified.
 
     Args:
         groups: group of each structure (n,).
-        fractions: share of the groups in training, validation and test, or numbers of groups.
-        seed: the same seed gives the same split on every machine.
+        fractions: of the groups in training, validation and test part, or numbers of groups.
+        seed: of the random choice.
         strata: stratum of each structure (n,); that of a group is its first structure's.
         folds: see `SplitPolicy`.
         fold: see `SplitPolicy`.
 
     Raises:
-        ConfigError: a part that is wanted would be empty.
+        ConfigError: a requested part would be empty.
 
     Example:
         >>> split = random_split(np.arange(10), (0.8, 0.1, 0.1), seed=0)
@@ -181,14 +181,14 @@ def _are_counts(fractions: Sequence[float]) -> bool:
 
 
 def _parts(count: int, fractions: Sequence[float], folds: int, fold: int) -> np.ndarray:
-    """Part (0, 1, 2, or 3 for none) of each place in a random order."""
+    """Part (0, 1, 2, or 3 for none) of each position in a random order."""
     places = np.arange(count)
     if not _are_shares(fractions):
         if sum(fractions) > count:
             raise ConfigError(
                 f"a split into {' + '.join(f'{n:.0f}' for n in fractions)} of {count} structures: too many"
             )
-        return np.digitize(places, np.cumsum(fractions))  # what is left over is part 3, which is nobody's
+        return np.digitize(places, np.cumsum(fractions))  # the remainder is part 3, which is unused
     if not folds:
         first, second = round(fractions[0] * count), round((fractions[0] + fractions[1]) * count)
         return np.digitize(places, [first, second])
@@ -201,7 +201,7 @@ def _parts(count: int, fractions: Sequence[float], folds: int, fold: int) -> np.
 
 
 def _scaffold_families(store: StructureStore, groups: np.ndarray) -> list[list[int]]:
-    """Groups with the same scaffold, largest family first; among equals, the one that comes first in the store."""
+    """Groups with the same scaffold, by decreasing size, then by their order in the store."""
     names, first = np.unique(groups, return_index=True)
     families: dict[str, list[int]] = defaultdict(list)
     missing = 0
@@ -215,7 +215,7 @@ def _scaffold_families(store: StructureStore, groups: np.ndarray) -> list[list[i
 
 
 def _in_order(families: Iterable[list[int]], groups: np.ndarray, fractions: Sequence[float]) -> Split:
-    """Fill training, then validation, then test with whole families."""
+    """Fill training, validation and test part with complete families."""
     names = np.unique(groups)
     limits = [round(fractions[0] * len(names)), round((fractions[0] + fractions[1]) * len(names))]
     part_of_group: dict[int, int] = {}
@@ -229,7 +229,7 @@ def _in_order(families: Iterable[list[int]], groups: np.ndarray, fractions: Sequ
 
 
 def _strata(store: StructureStore, groups: np.ndarray, name: str) -> np.ndarray:
-    """Class of each structure, or the tenth of the range of a number; -1 where it is missing."""
+    """Class or decile of each structure; -1 if the label is missing."""
     label = store.label(name)
     if label.per_node or label.shape:
         raise ConfigError(f"'{name}' is a label of kind '{label.kind}': stratify by a number or class of the structure")

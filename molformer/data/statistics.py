@@ -1,22 +1,22 @@
-"""What a target looks like on the training part: references of the elements and the deviation that is left.
+"""Statistics of a target on the training part: element references and residual standard deviation.
 
 An extensive target is fitted by least squares on the number of atoms of each element, an intensive one on their
 fractions, values per atom by the mean of each element, a tensor like an extensive target by its isotropic part. These
-fits are also the composition baseline that a model has to beat. Vectors, forces and stress have no reference but zero.
+fits are also the composition baseline. Vectors, forces and stress have zero references.
 Letters: n structures, Z = MAX_NUMBER + 1 element slots.
 """
 
 import numpy as np
 
 from molformer.data.store import StructureStore, ragged_rows
-from molformer.data.structure import Label
 from molformer.elements import MAX_NUMBER
 from molformer.errors import ConfigError
+from molformer.targets import Label
 from molformer.targets.statistics import TargetStatistics
 
 
 def target_statistics(store: StructureStore, indices: np.ndarray, label: Label) -> TargetStatistics:
-    """Statistics of a label over the structures `indices`, missing labels left out.
+    """Statistics of a label over the structures `indices`, without missing labels.
 
     Raises:
         ConfigError: none of these structures has the label.
@@ -44,7 +44,7 @@ def target_statistics(store: StructureStore, indices: np.ndarray, label: Label) 
 def baseline_values(
     store: StructureStore, indices: np.ndarray, label: Label, references: np.ndarray
 ) -> np.ndarray | float:
-    """What the composition alone predicts of the values that `labelled_values` gives; 0 where it predicts nothing.
+    """Predictions of the composition baseline for `labelled_values`; 0 if there is no baseline.
 
     Args:
         store: the structures.
@@ -63,24 +63,24 @@ def baseline_values(
 
 
 def _isotropic(values: np.ndarray) -> np.ndarray:
-    """Numbers themselves, and a third of the trace of matrices."""
+    """Scalars unchanged, and a third of the trace of matrices."""
     return np.trace(values, axis1=1, axis2=2) / 3 if values.ndim > 1 else values
 
 
 def labelled_values(store: StructureStore, indices: np.ndarray, label: Label) -> tuple[np.ndarray, np.ndarray]:
-    """Values of a label that are not missing, and for labels per atom the atomic number of each."""
+    """Non-missing values of a label and, for per-atom labels, their atomic numbers."""
     column = store.column(label.name)
     if not label.per_node:
         values = column[indices].astype(np.float64)
         return values[present(values)], np.empty(0, dtype=np.int64)
     rows = atom_rows(store, indices)
     values = column[rows].astype(np.float64)
-    kept = present(values)
-    return values[kept], store.column("numbers")[rows][kept].astype(np.int64)
+    labelled = present(values)
+    return values[labelled], store.column("numbers")[rows][labelled].astype(np.int64)
 
 
 def composition(store: StructureStore, indices: np.ndarray, label: Label) -> np.ndarray:
-    """Atoms of each element of the store (n, elements) where the label is not missing; fractions for a mean."""
+    """Number of atoms by element (n, elements) of labelled structures, or fractions for a mean."""
     rows = indices[present(store.column(label.name)[indices])]
     sizes = store.sizes[rows]
     slot = np.full(MAX_NUMBER + 1, -1)
@@ -92,10 +92,10 @@ def composition(store: StructureStore, indices: np.ndarray, label: Label) -> np.
 
 
 def atom_rows(store: StructureStore, indices: np.ndarray) -> np.ndarray:
-    """Rows of the per-atom columns that belong to structures, one structure after another."""
+    """Rows of the per-atom columns of some structures, concatenated."""
     return ragged_rows(store.column("ptr"), indices)[0]
 
 
 def present(values: np.ndarray) -> np.ndarray:
-    """Which values are there: not NaN in any component."""
+    """Mask of values without NaN in any component."""
     return np.isfinite(values.reshape(len(values), -1)).all(axis=1)

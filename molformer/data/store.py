@@ -1,11 +1,11 @@
-"""StructureStore: structures and labels in one safetensors file, ragged and memory-mapped.
+"""StructureStore: ragged arrays of structures and labels in one memory-mapped safetensors file.
 
-Per-atom arrays of all structures stand one after another; structure i owns the rows ptr[i]:ptr[i+1], and of bonds, if
-there are any, bonds.ptr[i]:bonds.ptr[i+1], pairs of its own atoms. The header carries a manifest (JSON): format
-version, counts, labels with units and kinds, source and a hash of the content.
-A store is read without loading it, by many processes at once, and nothing is ever unpickled.
+Per-atom arrays of all structures are concatenated; structure i has the rows ptr[i]:ptr[i+1], and of bonds, if there
+are any, bonds.ptr[i]:bonds.ptr[i+1], pairs of its own atoms. The header carries a manifest (JSON): format version,
+counts, labels with units and kinds, source and a hash of the content.
+A store is read lazily, by any number of processes, without unpickling.
 
-Letters: n structures, A atoms of all of them together.
+Letters: n structures, A atoms in total.
 """
 
 import contextlib
@@ -23,13 +23,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from molformer.data.drafts import draft_folder, writing
-from molformer.data.molecular_graph import ATOM_FEATURES, BOND_FEATURES, UNKNOWN, MolecularGraph
-from molformer.data.structure import Label, Structure
 from molformer.elements import SYMBOLS
 from molformer.errors import DAMAGE, InputError, StoreError, UnitError, one_line
+from molformer.molecular_graph import ATOM_FEATURES, BOND_FEATURES, UNKNOWN, MolecularGraph
+from molformer.structure import Structure
+from molformer.targets import Label
 
 FORMAT = 2
-"""Version of the store format; readers refuse what is newer than they are. Format 1 had no molecular graphs."""
+"""Version of the store format; newer ones are refused. Format 1 had no molecular graphs."""
 
 _MANIFEST = "molformer.store"
 _SAFETENSORS_NAME = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8", "int8": "I8"}
@@ -72,7 +73,7 @@ class StructureStore(Sequence[Structure]):
             raise StoreError(f"'{self.path}' is damaged: {one_line(error)}") from None
 
     def _open(self, path: str | os.PathLike[str]) -> None:
-        """Map the file and look at its header."""
+        """Map the file and validate its header."""
         self.path = store_path(path)
         if not self.path.is_file():
             raise StoreError(f"there is no store at '{self.path}'")
@@ -95,10 +96,10 @@ class StructureStore(Sequence[Structure]):
             raise StoreError(f"'{self.path}' is damaged or not a store: {one_line(error)}") from None
 
     def _check(self) -> None:
-        """Compare counts, columns and offsets with each other, so that no structure is cut short or missing.
+        """Check the consistency of counts, columns and offsets, so that no structure is truncated or missing.
 
         Raises:
-            ValueError: they do not fit; or another of `DAMAGE`.
+            ValueError: they are inconsistent; or another of `DAMAGE`.
         """
         if unknown := set(self.manifest) - _MANIFEST_KEYS:
             raise ValueError(f"its manifest has an unknown entry '{min(unknown)}'")
@@ -185,7 +186,7 @@ class StructureStore(Sequence[Structure]):
 
     @property
     def groups(self) -> np.ndarray:
-        """Group of each structure (n,); a structure without one is a group of its own."""
+        """Group of each structure (n,); a structure without a group has its own."""
         groups = np.array(self._columns["group"])
         alone = groups < 0
         groups[alone] = groups.max(initial=-1) + 1 + np.arange(alone.sum())
@@ -193,12 +194,12 @@ class StructureStore(Sequence[Structure]):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns besides labels; `cell`, `pbc` and `features` are there only if a structure has them."""
+        """Names of the columns without labels; `cell`, `pbc` and `features` are optional."""
         return tuple(name for name in self._columns if not name.startswith("label."))
 
     @property
     def elements(self) -> list[int]:
-        """Atomic numbers that occur, ascending."""
+        """Atomic numbers in the store, ascending."""
         return [SYMBOLS.index(symbol) for symbol in self.manifest["elements"]]
 
     def column(self, name: str) -> np.ndarray:
@@ -223,10 +224,10 @@ class StructureStore(Sequence[Structure]):
         return self.labels[name]
 
     def verify(self) -> None:
-        """Compare the content with the hash in the manifest; the header is compared with its own whenever one opens it.
+        """Verify the content by the hash in the manifest; the header is verified by its own when a store is opened.
 
         Raises:
-            StoreError: they differ: the file was damaged after it was written.
+            StoreError: they differ: the file is damaged.
         """
         digest = hashlib.sha256()
         with open(self.path, "rb") as file:
@@ -254,7 +255,7 @@ class StructureStore(Sequence[Structure]):
         return (True, True, True) if flags is None else (bool(flags[0]), bool(flags[1]), bool(flags[2]))
 
     def _optional(self, name: str, rows: int | slice) -> np.ndarray | None:
-        """Values of a column that not every store or structure has; NaN stands for none."""
+        """Values of an optional column; NaN if missing."""
         values = self._columns[name][rows] if name in self._columns else None
         return None if values is None or np.isnan(values).any() else values
 
@@ -264,16 +265,16 @@ class StructureStore(Sequence[Structure]):
 
 
 class StoreWriter:
-    """Writes a store structure by structure in constant memory; the file appears, whole, when the block ends.
+    """Context manager that writes a store in constant memory; the file is created atomically on exit.
 
     Args:
-        path: the store to be; `.safetensors` is added if it is not there.
-        labels: the labels kept; a structure that lacks one gets NaN.
-        source: where the data come from, kept in the manifest.
+        path: output file; `.safetensors` is appended if missing.
+        labels: stored labels; missing values are NaN.
+        source: origin of the data, stored in the manifest.
         precision: numpy type of the positions and per-atom labels.
 
     Attributes:
-        folder: where the file is made, which is removed at the end of the block, or by the next writer beside it.
+        folder: temporary folder, removed on exit, or by the next writer.
 
     Raises:
         StoreError: the folder cannot be written, or an `OSError` ends the block, as on a full disk.
@@ -304,7 +305,7 @@ class StoreWriter:
 
     def _close(self) -> None:
         for column in self._columns.values():
-            with contextlib.suppress(OSError):  # of one that is given up
+            with contextlib.suppress(OSError):  # of an aborted writer
                 column.close()
 
     def _begin(self, precision: str) -> None:
@@ -370,7 +371,7 @@ class StoreWriter:
             self._columns[key].append(value)
 
     def _add_optional(self, structure: Structure) -> None:
-        """Append to the columns that begin with the first structure that needs them; NaN stands for none."""
+        """Append to optional columns, which are created by the first structure that has them; NaN if missing."""
         periodic = structure.cell is not None
         cell, pbc = np.array([structure.cell]), np.array([structure.pbc], dtype=np.float32)
         values = {"cell": cell if periodic else None, "pbc": pbc if periodic else None, "features": structure.features}
@@ -487,13 +488,13 @@ def ragged_rows(ptr: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def store_path(path: str | os.PathLike[str]) -> Path:
-    """The file of a store, whose `.safetensors` may be left out."""
+    """The file of a store; the suffix `.safetensors` is optional."""
     path = Path(path)
     return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
 
 
 class _Column:
-    """One column on its way to the store: a growing file of raw values."""
+    """A column that is being written: a file of raw values."""
 
     def __init__(self, folder: Path, name: str, dtype: str, shape: tuple[int, ...] = ()) -> None:
         self.path = folder / name.replace("/", "%")
@@ -518,7 +519,7 @@ def _blocks(path: Path) -> Iterable[bytes]:
 
 
 def _header_hash(header: dict[str, Any], manifest: dict[str, Any]) -> str:
-    """Hash of all that a header says: names, types and places of the columns, and the manifest but this hash."""
+    """Hash of a header: names, types and offsets of the columns, and the manifest without this hash."""
     said = [header, {key: value for key, value in manifest.items() if key != "header_sha256"}]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 

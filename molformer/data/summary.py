@@ -1,4 +1,4 @@
-"""What is in a store, as text: counts, elements, labels with their spread, and how many are missing."""
+"""Summary of a store as text: counts, elements, distributions of labels, and missing values."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,15 @@ import numpy as np
 
 from molformer.data.statistics import present
 from molformer.data.store import StructureStore
-from molformer.data.structure import Label
 from molformer.elements import SYMBOLS
+from molformer.targets import Label
 
 _BARS = " ▁▂▃▄▅▆▇█"
-_SAMPLE = 200_000  # values of a label per atom that are looked at
+_SAMPLE = 200_000  # largest number of values of a per-atom label
 
 
 def describe(store: StructureStore) -> list[tuple[str, str]]:
-    """Facts of a store as pairs of a heading and a text.
+    """Properties of a store as pairs of a heading and a text.
 
     Example:
         >>> import tempfile
@@ -75,7 +75,7 @@ def _describe_label(store: StructureStore, label: Label) -> list[str]:
     values = np.asarray(column[np.flatnonzero(there)[:_SAMPLE]], dtype=np.float64)
     if label.classes:
         return [*head, "", "", _classes(values, label.classes), ""]
-    if label.shape:  # vectors and tensors by their length
+    if label.shape:  # norms of vectors and tensors
         values = np.sqrt((values**2).sum(axis=tuple(range(1, values.ndim))))
     mean, lowest, highest = (f"{number:.4g}" for number in (values.mean(), values.min(), values.max()))
     return [*head, mean, lowest, histogram(values), highest]

@@ -23,11 +23,11 @@ from typing import Any, BinaryIO, Self, cast
 from weakref import WeakKeyDictionary
 
 from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_canonical
-from molformer.data.structure import Structure
 from molformer.errors import ConformerError, MolformerError
+from molformer.structure import Structure
 
 SPARE_SECONDS = 60.0
-"""How long a worker that nobody needs waits for another pool."""
+"""Time that an idle worker waits for another pool, s."""
 
 Outcome = Structure | tuple[Structure, ...] | MolformerError
 """What becomes of one SMILES: its geometry, or all that were made, or an error.
@@ -37,18 +37,18 @@ The message of a `ConformerError` is the rest of a sentence that begins with the
 
 
 class WorkerDied(ConformerError):
-    """A molecule that ended the process that computed it; `reason` says how it ended."""
+    """A molecule whose worker process died; `reason` describes how."""
 
     reason = ""
 
 
 def group_of(canonical: str) -> int:
-    """The group of a molecule: the same for all its rows, so that a split never parts them."""
+    """The group of a molecule, which is the same for all of its rows, for splits by molecule."""
     return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:7])
 
 
 def outcome_of(policy: ConformerPolicy, is_canonical: bool, smiles: str) -> Outcome:
-    """The geometry of a SMILES, or the error that says why there is none."""
+    """The conformer of a SMILES, or its error."""
     try:
         canonical = smiles if is_canonical else canonical_smiles(smiles, policy.add_hydrogens)
         return embed_canonical(canonical, policy)[0].annotated(group=group_of(canonical))
@@ -57,7 +57,7 @@ def outcome_of(policy: ConformerPolicy, is_canonical: bool, smiles: str) -> Outc
 
 
 def outcomes_of(policy: ConformerPolicy, smiles: str) -> Outcome:
-    """All geometries that a policy makes of a SMILES, or the error that says why there is none."""
+    """All conformers of a SMILES, or its error."""
     try:
         return tuple(embed_canonical(canonical_smiles(smiles, policy.add_hydrogens), policy))
     except MolformerError as error:
@@ -96,7 +96,7 @@ class WorkerPool:
         self.close()
 
     def submit(self, smiles: list[Any]) -> "Future[list[Any]]":
-        """Outcomes of a list of SMILES, in its order, once a worker has computed them."""
+        """Future of the outcomes of a list of SMILES, in order."""
         given: list[subprocess.Popen[bytes]] = []
         future = self._threads.submit(self._run, smiles, given)
         self._computing[future] = given
@@ -110,7 +110,7 @@ class WorkerPool:
                 worker.kill()
 
     def close(self) -> None:
-        """End all workers at once, or those that compute; what they were computing is lost."""
+        """Terminate all workers, or those that are busy, with loss of their tasks."""
         with self._lock:
             self._closed = True
             idle = [worker for worker in self._workers if self._spare and worker not in self._busy]
@@ -237,7 +237,7 @@ atexit.register(_SPARE.end)
 
 
 def serve() -> None:
-    """What a worker process does until its input ends."""
+    """Main loop of a worker process, until its input ends."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing that a library prints gets between the replies
     function, limit, memory = pickle.loads(_receive(requests))

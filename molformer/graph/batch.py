@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from molformer.data.structure import Structure
+    from molformer.structure import Structure
 
 
 @dataclass(eq=False)

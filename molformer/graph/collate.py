@@ -10,7 +10,7 @@ from torch import Tensor
 from molformer.errors import InputError
 
 if TYPE_CHECKING:
-    from molformer.data.structure import Structure
+    from molformer.structure import Structure
 
 
 def collate(structures: Sequence["Structure"], dtype: torch.dtype) -> dict[str, Any]:

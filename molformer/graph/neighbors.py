@@ -11,9 +11,6 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from molformer.errors import InputError
-from molformer.graph.batch import GraphBatch
-
 _TREE_PAIRS = {"cpu": 1 << 16}
 _TREE_PAIRS_ELSEWHERE = 1 << 26
 """Pairs of a batch from which on a tree is faster, or its pairs no longer fit into the memory of a device."""
@@ -59,30 +56,3 @@ def _all_pairs(pos: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
     start = partners.cumsum(0) - partners
     src = torch.arange(len(dst), device=pos.device) - (start - first).repeat_interleave(partners)
     return src, dst
-
-
-def find_edges(graph: GraphBatch, cutoff: float, nearest: int = 0) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Edges of a batch, with periodic images or without.
-
-    Args:
-        graph: N nodes of B graphs.
-        cutoff: Å.
-        nearest: neighbors of a node, whatever the cutoff; 0 for all within it.
-
-    Returns:
-        src (E,), dst (E,), sorted, and, where a graph is periodic, the cells that are crossed (E, 3).
-
-    Raises:
-        InputError: the nearest neighbors of a periodic structure are wanted.
-    """
-    if graph.cell is not None and graph.pbc is not None:
-        if nearest:
-            raise InputError("a model of nearest neighbours (`neighbours`) cannot take periodic structures")
-        from molformer.graph.periodic import periodic_edges
-
-        return periodic_edges(graph.pos, graph.ptr, graph.cell, graph.pbc, cutoff)
-    if nearest:
-        from molformer.graph.knn import knn_edges
-
-        return *knn_edges(graph.pos, graph.ptr, nearest), None
-    return *radius_edges(graph.pos, graph.ptr, cutoff), None

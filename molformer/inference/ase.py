@@ -1,7 +1,7 @@
 """MolformerCalculator: a model as an ASE calculator, for relaxations and dynamics.
 
 Energies are in eV, forces in eV/Å, stress in eV/Å³ (as six numbers xx, yy, zz, yz, xz, xy), dipoles in e·Å, charges in
-e, as ASE has them. Positions go in as they are, so that energies are smooth along a path.
+e, the conventions of ASE. Positions are used without preprocessing, so that energies are smooth along a trajectory.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from molformer import units
 from molformer.data.readers.objects import from_ase
-from molformer.data.structure import Label
 from molformer.errors import ConfigError
-from molformer.inference.domain import unsupported
-from molformer.inference.forward import run
+from molformer.models.forward import run
 from molformer.models.property import PropertyModel
+from molformer.targets import Label
+from molformer.uncertainty.applicability import unsupported
 
 _UNITS = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å^3", "dipole": "e·Å", "charges": "e"}
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -31,12 +31,12 @@ class MolformerCalculator(Calculator):
     """Energy, forces, stress, dipole and charges of a model, as far as it predicts them.
 
     Args:
-        model: the network; a copy of it is used if its numbers have another precision.
+        model: a copy of it is used if it has another floating-point type.
         dtype: `float32` or `float64`.
         options: of ASE's `Calculator`.
 
     Raises:
-        ConfigError: the model predicts nothing that ASE asks for, or there is no such precision.
+        ConfigError: the model predicts no property of ASE, or `dtype` is unknown.
     """
 
     implemented_properties: ClassVar[list[str]] = list(_UNITS)
@@ -61,7 +61,7 @@ class MolformerCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Compute all that the model predicts for these atoms; called by ASE.
+        """Compute all properties of these atoms; called by ASE.
 
         Raises:
             CalculatorSetupError: an element is unknown to the model, or a position is not a finite number.
@@ -85,7 +85,7 @@ class MolformerCalculator(Calculator):
 
 
 def _targets_of(model: PropertyModel) -> dict[str, Label]:
-    """The targets that ASE asks for, by its names for them."""
+    """Targets of the model by the names of ASE's properties."""
     found: dict[str, Label] = {}
     with suppress(ConfigError):  # no energy, or it is not clear which
         found["energy"] = model.potential

@@ -1,4 +1,4 @@
-"""Work: entries in batches that fit into memory, and the outputs of all models for them, in order."""
+"""BatchRunner: batches of entries that fit into memory, and the outputs of all models for them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,27 +6,28 @@ from itertools import pairwise
 
 from molformer.data.hydrogens import heavy_atoms
 from molformer.data.readers import Entry
-from molformer.data.structure import Label, Structure
 from molformer.errors import InputError, MolformerError, TooLargeError
-from molformer.inference.domain import lacks_inputs, unsupported
-from molformer.inference.forward import Output, run
-from molformer.inference.memory import keep_freed_memory
+from molformer.inference.allocator import keep_freed_memory
 from molformer.inference.sizes import count_edges, edge_bytes
+from molformer.models.forward import Output, run
 from molformer.models.property import PropertyModel
+from molformer.structure import Structure
+from molformer.targets import Label
+from molformer.uncertainty.applicability import lacks_inputs, unsupported
 
 MOST_WAITING = 512
-"""Rows that wait for a batch to fill, at most: inputs that fail do not fill it."""
+"""Largest number of jobs in a batch, including failed ones, which do not count towards `batch_size`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """An entry that was looked at.
+    """A checked entry.
 
     Args:
-        entry: what was read.
-        structures: its geometries as the models take them, where they can be computed.
-        edges: of each geometry.
-        error: why it cannot be computed.
+        entry: the input.
+        structures: its geometries as the models take them; empty if there is an error.
+        edges: number of edges of each geometry.
+        error: why there is no prediction.
     """
 
     entry: Entry
@@ -35,13 +36,13 @@ class Job:
     error: MolformerError | None = None
 
 
-class Work:
-    """What some models compute together.
+class BatchRunner:
+    """Runs models on batches of structures.
 
     Args:
         models: the members of an ensemble, or a single one.
-        batch_size: geometries of a batch, at most.
-        memory: what a batch may take, GiB.
+        batch_size: largest number of geometries in a batch.
+        memory: limit of a batch, GiB.
     """
 
     def __init__(self, models: Sequence[PropertyModel], batch_size: int, memory: float) -> None:
@@ -54,7 +55,7 @@ class Work:
         keep_freed_memory()
 
     def job(self, entry: Entry) -> Job:
-        """The geometries of an entry that the models can take, or the reason why there are none."""
+        """Check an entry: its geometries and their edges, or the error."""
         if entry.error is not None or entry.structure is None:
             return Job(entry, error=entry.error)
         structures = (entry.structure, *entry.conformers)
@@ -83,7 +84,7 @@ class Work:
         return Job(entry, structures, edges)
 
     def batches(self, entries: Iterable[Entry]) -> Iterator[list[Job]]:
-        """Jobs in batches; only the conformers of a single molecule may be too many for one."""
+        """Batches of jobs within the limits; only the conformers of a single molecule may exceed them."""
         batch: list[Job] = []
         geometries = edges = 0
         for entry in entries:
@@ -111,14 +112,14 @@ class Work:
     def outputs_of(
         self, structures: Sequence[Structure], edges: Sequence[int], targets: Sequence[Label]
     ) -> Iterator[list[Output]]:
-        """Outputs of all models for each of some geometries with so many edges, in their order."""
+        """Outputs of all models for each structure, in order, given the numbers of edges."""
         for start, stop in pairwise(_cuts(edges, self.most_edges, self.batch_size)):
             of_models = [run(model, structures[start:stop], targets) for model in self.models]
             yield from (list(outputs) for outputs in zip(*of_models, strict=True))
 
 
 def _cuts(costs: Sequence[int], limit: int, most: int) -> list[int]:
-    """Places where a list is cut into pieces of at most `most` items whose costs add up to at most `limit`."""
+    """Boundaries of consecutive pieces with at most `most` items and a total cost of at most `limit`."""
     cuts, total = [0], 0
     for place, cost in enumerate(costs):
         if place > cuts[-1] and (total + cost > limit or place - cuts[-1] == most):

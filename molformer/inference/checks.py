@@ -1,7 +1,7 @@
-"""Checks: what a model promises, measured on its own weights.
+"""Numerical checks of a trained model: symmetry, batching, precision, smoothness and forces.
 
-Every measure is the largest change of a component, as a share of the target's typical deviation. In exact arithmetic
-all would be zero; the limits leave room for rounding and, where a step is finite, for the step.
+Every error is the largest change of a component, relative to the target's standard deviation. In exact arithmetic all
+are zero; the limits allow for rounding and for finite differences.
 Letters: n atoms.
 """
 
@@ -15,15 +15,15 @@ from torch import Tensor
 
 from molformer.data.conformers import embed_smiles
 from molformer.data.hydrogens import heavy_atoms
-from molformer.data.structure import Structure
 from molformer.graph import GraphBatch
-from molformer.models.checks import equivariance_error
 from molformer.models.domain import Domain
+from molformer.models.equivariance import equivariance_error
 from molformer.models.property import PropertyModel
 from molformer.models.targets import derivative_factor
+from molformer.structure import Structure
 
 SMILES = ("O", "CCO", "CC(N)=O", "Oc1ccccc1", "CS(=O)C", "FC(F)Cl")
-"""Molecules on which a model is checked, those whose elements it knows."""
+"""Default molecules; those with elements outside the training set are skipped."""
 
 LIMITS = {
     "equivariance, float32": 1e-3,
@@ -34,19 +34,19 @@ LIMITS = {
     "smooth at the cutoff": 1e-4,
     "forces against finite differences": 1e-5,
 }
-"""Largest measure of each check that passes."""
+"""Largest error of each check that passes."""
 
 _STEP = 1e-5  # Å
 
 
 @dataclass(frozen=True)
 class Check:
-    """One measured promise.
+    """Result of a check.
 
     Args:
         name: a key of `LIMITS`.
-        target: which is predicted.
-        measured: largest change, as a share of the target's scale.
+        target: name of the target.
+        measured: largest change, relative to the target's scale.
     """
 
     name: str
@@ -55,12 +55,12 @@ class Check:
 
     @property
     def limit(self) -> float:
-        """What is allowed."""
+        """Largest error that passes."""
         return LIMITS[self.name]
 
     @property
     def passed(self) -> bool:
-        """Whether the promise is kept; never if something is not a number."""
+        """Whether the error is within the limit; False for NaN."""
         return self.measured <= self.limit
 
 
@@ -68,11 +68,11 @@ def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> l
     """Measure equivariance, permutation, batches, precision, smoothness and forces of a model.
 
     Args:
-        model: is left as it is; copies compute on the CPU.
-        structures: what it is measured on; a few small molecules of its elements if empty.
+        model: is not changed; copies are evaluated on the CPU.
+        structures: to evaluate; a few small molecules of the model's elements if empty.
     """
     model = deepcopy(model).cpu().eval()
-    inputs = 3 * model.config.input_vectors + model.config.input_numbers
+    inputs = 3 * model.config.input_vectors + model.config.input_scalars
     structures = [replace(each, labels={}) for each in structures or sample_structures(model.domain, inputs)]
     if model.config.hydrogens == "implicit":
         structures = [heavy_atoms(each) for each in structures if each.molecular_graph is not None]
@@ -95,11 +95,11 @@ def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> l
 
 
 def sample_structures(domain: Domain, inputs: int = 0) -> list[Structure]:
-    """Small molecules of the elements of a domain, or clusters of its atoms where none is made of them.
+    """Small molecules of the elements of a domain, or random clusters of its atoms if none has only these.
 
     Args:
         domain: of a model.
-        inputs: features of each atom that the model takes; random numbers.
+        inputs: number of input features of each atom, which are random.
     """
     known = set(domain.elements)
     molecules = [embed_smiles(smiles) for smiles in SMILES]
@@ -137,7 +137,7 @@ def _values(model: PropertyModel, structures: Sequence[Structure]) -> dict[str, 
 
 
 def _largest(model: PropertyModel, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, float]:
-    """Largest difference of each target, as a share of its scale; a value that no structure has counts as none."""
+    """Largest difference of each target relative to its scale; values absent from both are ignored."""
     found = {}
     for target in model.targets:
         difference = (one[target.name] - other[target.name]).abs()
@@ -147,15 +147,15 @@ def _largest(model: PropertyModel, one: dict[str, Tensor], other: dict[str, Tens
 
 
 def _permutation(model: PropertyModel, structures: Sequence[Structure]) -> dict[str, float]:
-    """The atoms of each structure in reverse."""
-    turned = [each.select(np.arange(len(each))[::-1]) for each in structures]
-    straight, reverse = _values(model, structures), _values(model, turned)
+    """Atoms of each structure in reverse order."""
+    permuted = [each.select(np.arange(len(each))[::-1]) for each in structures]
+    reference, reverse = _values(model, structures), _values(model, permuted)
     sizes = [len(each) for each in structures]
     for target in model.targets:
         if target.per_node:
             parts = reverse[target.name].split(sizes)
             reverse[target.name] = torch.cat([part.flip(0) for part in parts])
-    return _largest(model, straight, reverse)
+    return _largest(model, reference, reverse)
 
 
 def _alone(model: PropertyModel, structures: Sequence[Structure]) -> dict[str, float]:
@@ -166,7 +166,7 @@ def _alone(model: PropertyModel, structures: Sequence[Structure]) -> dict[str, f
 
 
 def _cutoff(model: PropertyModel, structure: Structure) -> dict[str, float]:
-    """An atom more, whose distance from the nearest other one passes the cutoff."""
+    """An additional atom whose distance to the nearest other one crosses the cutoff."""
     last = int(structure.pos[:, 0].argmax())
 
     def with_probe(distance: float) -> dict[str, Tensor]:

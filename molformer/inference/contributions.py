@@ -1,27 +1,25 @@
-"""Contributions: what each atom of a molecule adds to a predicted number.
+"""Atomic contributions to predicted scalars.
 
-A number of a graph is read out as a sum over its atoms, of which a part belongs to the element alone; where it is
-intensive, the sum has weights that add up to 1. How a sum is shared out is the model's own choice and no observable.
+A scalar of a graph is read out as a sum over its atoms, with a reference value for each element; for intensive targets
+the sum has weights that sum to 1. The decomposition is learned by the model and is not an observable.
 Letters: n atoms.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from molformer.graph import GraphBatch
-from molformer.inference.inputs import structure_of
+from molformer.inference.batches import BatchRunner
+from molformer.inference.sources import structure_of
 from molformer.nn.readout import AtomHead, ChargesHead, ExtensiveHead, ScalarHead
 
-if TYPE_CHECKING:
-    from molformer.inference.predictor import Predictor
 
-
-def contributions(predictor: "Predictor", molecule: Any, references: bool = True) -> dict[str, np.ndarray]:
+def contributions(runner: BatchRunner, molecule: Any, references: bool = True) -> dict[str, np.ndarray]:
     """Contributions of the atoms in the first model of a predictor; see `Predictor.contributions`."""
-    model = predictor.model
-    structure = structure_of(predictor, molecule)
+    model = runner.models[0]
+    structure = structure_of(runner, molecule)
     weight = model.encoder.species.weight
     found = {}
     with torch.no_grad():

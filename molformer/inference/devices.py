@@ -1,6 +1,6 @@
-"""Several devices: one process for each, which computes every n-th batch; rows come back in their order.
+"""Inference on several devices: one process for each, which computes every n-th batch; results keep the input order.
 
-Processes rather than threads: the time of a small model is Python's, of which a process has one share only.
+Processes rather than threads, since the throughput of a small model is limited by the Python interpreter.
 """
 
 import os
@@ -15,16 +15,17 @@ from typing import Self
 
 import torch
 
-from molformer.data.structure import Label, Structure
 from molformer.errors import ConfigError, ModelError
-from molformer.inference.batches import Job, Work
-from molformer.inference.forward import Output
+from molformer.inference.batches import BatchRunner, Job
+from molformer.models.forward import Output
 from molformer.models.property import check_device, load_model
+from molformer.structure import Structure
+from molformer.targets import Label
 
 AHEAD = 2
-"""Batches that each device has been given, at most: one that it computes and one that waits."""
+"""Largest number of batches assigned to a device: one in progress and one queued."""
 
-_work: Work | None = None  # of this process, where it is one of a device
+_work: BatchRunner | None = None  # of this process, where it is one of a device
 
 
 def device_names(device: str, count: int) -> tuple[str, ...]:
@@ -32,10 +33,10 @@ def device_names(device: str, count: int) -> tuple[str, ...]:
 
     Args:
         device: `auto`, `cpu` or `cuda`.
-        count: how many; of `cpu`, processes.
+        count: number of devices; of `cpu`, of processes.
 
     Raises:
-        ConfigError: there are not so many.
+        ConfigError: there are fewer devices.
 
     Example:
         >>> device_names("cpu", 2)
@@ -51,13 +52,13 @@ def device_names(device: str, count: int) -> tuple[str, ...]:
 
 
 class Devices:
-    """A process for each device, with the models on it; a context manager that ends them.
+    """Context manager of worker processes, one for each device.
 
     Args:
         folders: of the models, the members of an ensemble or a single one.
         names: of the devices.
-        batch_size: geometries of a batch, at most.
-        memory: what a batch may take on each device, GiB.
+        batch_size: largest number of geometries in a batch.
+        memory: limit of a batch on each device, GiB.
     """
 
     def __init__(self, folders: Sequence[Path], names: Sequence[str], batch_size: int, memory: float) -> None:
@@ -81,7 +82,7 @@ class Devices:
     def computed(
         self, batches: Iterable[list[Job]], targets: Sequence[Label]
     ) -> Iterator[tuple[list[Job], Iterator[list[Output]]]]:
-        """Batches with their outputs, in order, as `Work.computed` gives them.
+        """Batches with their outputs, in order, as `BatchRunner.computed` gives them.
 
         Raises:
             ModelError: a process ended.
@@ -97,7 +98,7 @@ class Devices:
             while pending:
                 yield _done(pending)
         except BrokenProcessPool:
-            raise ModelError("the process of a device ended; with less memory for a batch it may go on") from None
+            raise ModelError("the worker process of a device ended: try a lower memory limit of a batch") from None
 
 
 def _done(
@@ -110,7 +111,7 @@ def _done(
 def _start(folders: Sequence[Path], name: str, batch_size: int, memory: float, threads: int) -> None:
     global _work
     torch.set_num_threads(threads)
-    _work = Work([load_model(folder, "cpu").to(name).eval() for folder in folders], batch_size, memory)
+    _work = BatchRunner([load_model(folder, "cpu").to(name).eval() for folder in folders], batch_size, memory)
 
 
 def _outputs(structures: Sequence[Structure], edges: Sequence[int], targets: Sequence[Label]) -> list[list[Output]]:

@@ -10,7 +10,7 @@ from typing import Any
 from molformer.errors import ConfigError, ModelError
 
 FILES = ("config.json", "model.safetensors", "reference.safetensors", "README.md")
-"""What a model folder holds. No file that would have to be unpickled is ever looked at."""
+"""Files of a model folder; none needs unpickling."""
 
 
 def download(repo_id: str, revision: str | None = None, token: str | None = None, **options: Any) -> Path:

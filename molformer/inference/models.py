@@ -1,4 +1,4 @@
-"""Where models are found: shipped ones by name, model and run folders, and the Hugging Face hub."""
+"""Locating models: shipped ones by name, model and run folders, and the Hugging Face hub."""
 
 import os
 import re
@@ -8,10 +8,10 @@ from pathlib import Path
 from molformer.errors import ModelError
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
-"""Folder of the models that come with the package, one folder each."""
+"""Folder of the shipped models."""
 
 DEFAULT = "qm9"
-"""Name of the shipped model that is taken where none is named."""
+"""Name of the shipped model used by default."""
 
 CONFIG = "config.json"
 MEMBER = "member-*"
@@ -21,17 +21,17 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def shipped() -> dict[str, Path]:
-    """Folders of the models that come with the package, by name."""
+    """Folders of the shipped models, by name."""
     if not SHIPPED.is_dir():
         return {}
     return {path.name: path for path in sorted(SHIPPED.iterdir()) if (path / CONFIG).is_file()}
 
 
 def default_model() -> str:
-    """The name of the model that is taken where none is named.
+    """Name of the default model.
 
     Raises:
-        ModelError: this version does not ship it.
+        ModelError: this version does not ship one.
     """
     if DEFAULT not in shipped():
         raise ModelError("this version ships no model: name one with --model FOLDER")
@@ -39,11 +39,11 @@ def default_model() -> str:
 
 
 def find_models(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Model folders of one model, or of the members of an ensemble.
+    """Folders of a model or of the members of an ensemble.
 
     Args:
         source: a model folder, a run folder, the folder of a saved ensemble, the name of a shipped model, the id of
-            one on the hub; or several of these, which together are an ensemble.
+            one on the hub; or several of these, which form an ensemble.
 
     Raises:
         ModelError: there is no such model.
@@ -58,7 +58,7 @@ def find_models(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
     models = shipped()
     if name in models:
         return [models[name]]
-    # A folder that is misspelt is not looked for in the net.
+    # A misspelt path of a folder is not looked up on the hub.
     if isinstance(source, str) and _HUB_ID.fullmatch(source) and not path.parent.is_dir():
         from molformer.inference.hub import download
 
@@ -76,7 +76,7 @@ def _inside(path: Path) -> list[Path]:
 
 
 def describe(folder: Path) -> tuple[str, str, str]:
-    """What a model predicts, the elements that it knows, and the number of its parameters.
+    """Targets, elements and number of parameters of a model.
 
     Raises:
         ModelError: it is damaged.

@@ -1,24 +1,23 @@
-"""MOL blocks of the geometries that were used, with bonds where they are known."""
+"""MOL blocks of predicted structures, with bonds where they are known."""
 
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
 from rdkit.Geometry import Point3D
 
 from molformer.data.conformers import canonical_smiles
-from molformer.data.structure import Structure
 from molformer.errors import MolformerError
+from molformer.structure import Structure
 
 FEW = 200
-"""Atoms up to which bonds are looked for in given coordinates, which takes long for more."""
+"""Number of atoms up to which bonds are inferred from coordinates, which is slow for larger structures."""
 
 
 def molblock(structure: Structure | None, title: str = "") -> str:
-    """The MOL block of a structure, V3000 where it is too large for V2000; one without atoms for None.
+    """MOL block of a structure, V3000 where it is too large for V2000; without atoms for None.
 
     Args:
-        structure: a geometry that was made from a SMILES has the bonds of that, one that was given those that its
-            distances tell.
-        title: a line.
+        structure: a generated geometry has the bonds of its SMILES, a given one bonds inferred from distances.
+        title: first line of the block.
     """
     mol = Chem.Mol() if structure is None else _from_smiles(structure) or _from_distances(structure)
     mol.SetProp("_Name", title)
@@ -27,7 +26,7 @@ def molblock(structure: Structure | None, title: str = "") -> str:
 
 
 def _from_smiles(structure: Structure) -> Chem.Mol | None:
-    """The molecule of a SMILES with the coordinates that were made for it; None if they were made otherwise."""
+    """RDKit molecule of a SMILES with the generated coordinates; None if the atoms do not match."""
     if not structure.smiles or not structure.geometry.startswith("etkdg"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""pipeline: a task by its name, plain values in and out."""
+"""pipeline: predictions as plain dictionaries, selected by the name of a task."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ TASKS = ("property-prediction",)
 
 
 class PropertyPipeline:
-    """Molecules in, a dictionary of plain values for each out.
+    """Callable that maps molecules to dictionaries of plain values.
 
     Args:
         predictor: the model.
@@ -40,7 +40,7 @@ def pipeline(
     device: str = "auto",
     **options: Any,
 ) -> PropertyPipeline:
-    """A function from molecules to plain values.
+    """A callable that maps molecules to plain values.
 
     Args:
         task: `property-prediction`.

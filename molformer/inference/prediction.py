@@ -1,41 +1,37 @@
-"""What a model says: Value, Prediction and Predictions, a list of rows in the order of the inputs.
+"""Prediction, the result for one input, and Value, that of one target.
 
-Every doubt is named for what it is: `conformer_std`, `ensemble_std` and `interval` answer different questions.
+Three measures of uncertainty are reported separately: `conformer_std`, `ensemble_std` and `interval`.
 Letters: n atoms, K classes.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
+from typing import Literal
 
 import numpy as np
 
-from molformer.data.structure import Label, Structure
 from molformer.errors import ConfigError, InputError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from molformer.structure import Structure
 
 Status = Literal[
     "ok", "invalid_input", "embedding_failed", "unsupported_element", "out_of_domain", "too_large", "not_finite"
 ]
-"""What became of an input. Rows that are `ok` or `out_of_domain` have values, the others have none."""
+"""Status of an input. Rows with `ok` or `out_of_domain` have values, the others have none."""
 
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A predicted value.
+    """Predicted value of a target, with uncertainties.
 
     Args:
         value: (), or (3,) for a vector, (3, 3) for a tensor or stress (NaN where the structure is not periodic), (n,)
             for charges, (n, 3) for forces and other vectors of n atoms; the probability of 1 for a binary target, (K,)
             probabilities of the classes of a category, (n, K) of one of atoms.
         unit: its unit.
-        conformer_std: standard deviation over the conformers of a molecule; of the length of a vector or tensor, which
-            turns with its geometry. None if there was one geometry.
+        conformer_std: standard deviation over the conformers of a molecule; of the norm of a vector or tensor, as the
+            orientations of conformers are arbitrary. None for a single geometry.
         ensemble_std: standard deviation over the models of an ensemble, of each component; None for a single model.
-        interval: lower and upper end of the interval that held the truth for 90 % of the validation set; None for
-            classes, out of domain, and where the model does not know it.
+        interval: lower and upper bound of the split-conformal prediction interval with a nominal coverage of 90 %; None
+            for classes, out of domain, and for models without a calibration.
     """
 
     value: np.ndarray
@@ -46,7 +42,7 @@ class Value:
 
     @property
     def std(self) -> np.ndarray | None:
-        """Standard deviation over models and conformers together, of a value without a direction; None if unknown."""
+        """Combined standard deviation over models and conformers, for scalars; None if unknown."""
         parts = [part for part in (self.conformer_std, self.ensemble_std) if part is not None]
         parts = [part for part in parts if part.shape == self.value.shape]
         return np.sqrt(np.sum(np.square(parts), axis=0)) if parts else None
@@ -55,22 +51,22 @@ class Value:
         return float(self.value)
 
     def __repr__(self) -> str:
-        doubt = "" if self.std is None or self.std.shape else f" ± {self.std:.2g}"
-        return f"{np.array2string(self.value, precision=4)}{doubt} {self.unit}".rstrip()
+        spread = "" if self.std is None or self.std.shape else f" ± {self.std:.2g}"
+        return f"{np.array2string(self.value, precision=4)}{spread} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of one input.
+    """Predicted values for one input.
 
     Args:
         name: the SMILES, or the file and frame.
-        status: `ok`; `out_of_domain`, with values that should not be relied on; or why there are no values.
+        status: `ok`; `out_of_domain`, with values that are unreliable; or the reason why there are no values.
         message: the reason, in a sentence; empty if ok.
-        structure: the geometry that was used, the best of several.
+        structure: the geometry used, of several conformers the first.
         values: by target name.
-        percentile: share of the validation set, in %, that lies as near to the training set as this molecule, in the
-            space of the model's features; None if the model does not know it.
+        percentile: of the molecule's distance to the training set, in the model's feature space, among the distances of
+            the validation molecules, in %; None for models without a calibration.
     """
 
     name: str
@@ -86,58 +82,3 @@ class Prediction:
         if not self.values:
             raise InputError(f"{self.name} has no values: {self.message}")
         raise ConfigError(f"there is no target '{target}'; there are {', '.join(self.values)}")
-
-
-class Predictions(list[Prediction]):
-    """Rows in the order of the inputs; a row stands for an input that failed too.
-
-    Where there is a single row, its values are those of the list: `model.predict("CCO")["gap"]`.
-
-    Args:
-        rows: the rows.
-        targets: what was predicted, in the units of the values.
-    """
-
-    def __init__(self, rows: Iterable[Prediction] = (), targets: Iterable[Label] = ()) -> None:
-        super().__init__(rows)
-        self.targets = tuple(targets)
-
-    @overload
-    def __getitem__(self, place: str) -> Value: ...
-    @overload
-    def __getitem__(self, place: SupportsIndex) -> Prediction: ...
-    @overload
-    def __getitem__(self, place: slice) -> "Predictions": ...
-    def __getitem__(self, place: Any) -> Any:
-        """A row, some rows, or a value of the only row.
-
-        Raises:
-            InputError: a value is asked for and there are several rows, or it has none.
-        """
-        if isinstance(place, str):
-            if len(self) != 1:
-                raise InputError(f"there are {len(self)} rows: choose one first, as in predictions[0]['{place}']")
-            return super().__getitem__(0)[place]
-        chosen = super().__getitem__(place)
-        return Predictions(chosen, self.targets) if isinstance(place, slice) else chosen
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """Plain values, a dictionary for each row; what a row lacks is None."""
-        from molformer.inference.table import Layout, records
-
-        return records(self, Layout.of(self, self.targets))
-
-    def to_frame(self) -> "DataFrame":
-        """A pandas table with a row for each input.
-
-        Raises:
-            ConfigError: pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError:
-            raise ConfigError("tables need pandas: pip install 'molformer[pandas]'") from None
-        from molformer.inference.table import Layout
-
-        layout = Layout.of(self, self.targets)
-        return pandas.DataFrame([layout.cells(row) for row in self], columns=layout.headings)

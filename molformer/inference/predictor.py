@@ -1,9 +1,10 @@
-"""Predictor: from SMILES, files or structures to values with units and doubts, one row for each input, in order."""
+"""Predictor: predictions with units and uncertainties from SMILES, files or structures, one row for each input."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -12,34 +13,38 @@ import torch
 from molformer.data.conformers import ConformerPolicy
 from molformer.data.readers import Entry
 from molformer.errors import ModelError
-from molformer.inference.batches import Work
-from molformer.inference.calibration import Calibration
+from molformer.inference.attention_weights import Attention, attention
+from molformer.inference.batches import BatchRunner
+from molformer.inference.contributions import contributions
 from molformer.inference.devices import Devices, device_names
-from molformer.inference.forward import threads
-from molformer.inference.inputs import embedded, listed, policy_of, processes_for, read_inputs
+from molformer.inference.embeddings import embed
+from molformer.inference.hub import download, upload
 from molformer.inference.models import find_models
-from molformer.inference.prediction import Prediction, Predictions
-from molformer.inference.question import Question
+from molformer.inference.prediction import Prediction
+from molformer.inference.pretrained import save_pretrained
+from molformer.inference.request import PredictionRequest
 from molformer.inference.rows import row_of
-from molformer.inference.table import Layout
+from molformer.inference.sources import listed, policy_of, processes_for, read_inputs, with_geometries
+from molformer.inference.table import Layout, Predictions
+from molformer.models.forward import threads
 from molformer.models.property import PropertyModel, load_model
+from molformer.uncertainty.calibration import Calibration
 
 if TYPE_CHECKING:
     from molformer.inference.ase import MolformerCalculator
-    from molformer.inference.attention import Attention
 
 
 class Predictor:
-    """Predicts the properties of molecules with a trained model, or with several that predict the same.
+    """Predicts properties of molecules with a trained model or an ensemble.
 
     Args:
-        models: the network, on the device it is to run on; or the members of an ensemble.
-        batch_size: geometries that are computed together, at most.
-        memory: what a batch may take, GiB; a structure that needs more is refused as `too_large`.
+        models: a model on its device, or the members of an ensemble.
+        batch_size: largest number of geometries in a batch.
+        memory: limit of a batch, GiB; a structure that needs more gets the status `too_large`.
         calibrations: of each network, see `Calibration`; None where there is none.
 
     Raises:
-        ModelError: the models of an ensemble do not predict the same targets, or a calibration is not its model's.
+        ModelError: the models of an ensemble have different targets, or a calibration is not that of its model.
     """
 
     def __init__(
@@ -51,7 +56,7 @@ class Predictor:
     ) -> None:
         self.models = (models.eval(),) if isinstance(models, PropertyModel) else tuple(each.eval() for each in models)
         self.calibrations = tuple(calibrations) or (None,) * len(self.models)
-        self.work = Work(self.models, batch_size, memory)
+        self.runner = BatchRunner(self.models, batch_size, memory)
         self.folders: tuple[Path, ...] = ()
         self.devices: tuple[str, ...] = ()
         assert len(self.calibrations) == len(self.models) > 0
@@ -81,16 +86,16 @@ class Predictor:
         """A predictor from a model folder, a run folder, the name of a shipped model or one on the hub.
 
         Args:
-            source: where the model is, see `find_models`; several are an ensemble.
+            source: see `find_models`; several form an ensemble.
             device: `auto` takes a GPU if there is one; else `cpu` or `cuda`.
-            batch_size: geometries that are computed together, at most.
-            memory: what a batch may take, GiB.
-            devices: how many of them `predict` and `stream` share the work among, each in a process of its own; a
-                script then needs the usual `if __name__ == "__main__":`.
+            batch_size: largest number of geometries in a batch.
+            memory: limit of a batch, GiB.
+            devices: number of devices that `predict` and `stream` use, each in a process of its own; a script then
+                needs `if __name__ == "__main__":`.
 
         Raises:
             ModelError: there is no model, or it is damaged.
-            ConfigError: there is no such device, or there are fewer.
+            ConfigError: a device does not exist.
         """
         names = device_names(device, devices) if devices != 1 else ()
         folders = find_models(source)
@@ -101,7 +106,7 @@ class Predictor:
 
     @property
     def model(self) -> PropertyModel:
-        """The network, the first of an ensemble."""
+        """The model, or the first member of an ensemble."""
         return self.models[0]
 
     def predict(
@@ -119,25 +124,25 @@ class Predictor:
 
         Args:
             inputs: SMILES, paths of files, structures, RDKit `Mol` or ASE `Atoms`; one, or several of them.
-            targets: names of those that are wanted; all by default.
-            unit: of single targets by their names; or one unit, in which all targets that it can measure are given.
-            conformers: geometries of a molecule without coordinates, over which values are averaged.
-            strict: raise at the first input that fails, instead of giving a row that says why.
-            policy: how molecules without coordinates get them; as in the training by default.
-            processes: worker processes that make these while the model works; all cores for many molecules by default.
-            progress: called with the number of rows after each.
+            targets: names of the targets to predict; all by default.
+            unit: output units by target name; or one unit, used for all targets of its dimension.
+            conformers: number of conformers of a molecule without coordinates, over which values are averaged.
+            strict: raise the error of the first input that fails, instead of returning a row with its status.
+            policy: of conformer generation; by default that of the training set.
+            processes: worker processes for conformer generation; by default all cores for many molecules.
+            progress: called with the number of finished rows.
 
         Returns:
-            A row for every molecule, whatever fails.
+            A row for every molecule, also for those that fail.
 
         Raises:
             MolformerError: a target or unit does not exist; with `strict`, also the first failure.
         """
-        question = Question.of(self.model.targets, targets, unit)
+        request = PredictionRequest.of(self.model.targets, targets, unit)
         inputs = listed(inputs)
         workers = processes_for(inputs, processes)
-        rows = Predictions(targets=question.shown)
-        stream = self.stream(read_inputs(inputs), question, conformers, strict, policy, workers)
+        rows = Predictions(targets=request.shown)
+        stream = self.stream(read_inputs(inputs), request, conformers, strict, policy, workers)
         for count, row in enumerate(stream, start=1):
             rows.append(row)
             if progress is not None:
@@ -147,35 +152,35 @@ class Predictor:
     def stream(
         self,
         entries: Iterable[Entry],
-        question: Question | None = None,
+        request: PredictionRequest | None = None,
         conformers: int = 1,
         strict: bool = False,
         policy: ConformerPolicy | None = None,
         processes: int = 0,
     ) -> Iterator[Prediction]:
-        """Predictions of entries as they come, in constant memory; the arguments are those of `predict`."""
-        question = question or Question.of(self.model.targets)
+        """Predictions as an iterator, in constant memory; the arguments are those of `predict`."""
+        request = request or PredictionRequest.of(self.model.targets)
         policy = policy_of(self.model.domain, conformers, policy)
-        batches = self.work.batches(embedded(entries, policy, processes, conformers))
+        batches = self.runner.batches(with_geometries(entries, policy, processes, conformers))
         with ExitStack() as stack:
-            work = stack.enter_context(self._spread()) if self.devices else self.work
-            for batch, outputs in work.computed(batches, question.targets):
+            runner = stack.enter_context(self._devices()) if self.devices else self.runner
+            for batch, outputs in runner.computed(batches, request.targets):
                 for job in batch:
                     if strict and job.error is not None:
                         raise job.error
-                    # One that waits for a core that a worker process has would delay all.
+                    # More threads than free cores would wait for those that worker processes occupy.
                     with threads(max(1, torch.get_num_threads() - processes)):
                         found = [next(outputs) for _ in job.structures]
-                    yield row_of(job, found, question, self.model, self.calibrations)
+                    yield row_of(job, found, request, self.model, self.calibrations)
 
-    def _spread(self) -> Devices:
-        return Devices(self.folders, self.devices, self.work.batch_size, self.work.memory)
+    def _devices(self) -> Devices:
+        return Devices(self.folders, self.devices, self.runner.batch_size, self.runner.memory)
 
-    def layout(self, question: Question, conformers: int = 1) -> Layout:
-        """The columns of a table of the answers, before there are any."""
-        numbers = {target.name for target in question.targets if not target.is_class}
+    def layout(self, request: PredictionRequest, conformers: int = 1) -> Layout:
+        """The columns of a table of predictions for a request."""
+        numbers = {target.name for target in request.targets if not target.is_class}
         return Layout(
-            question.shown,
+            request.shown,
             conformers > 1,
             len(self.models) > 1,
             frozenset(numbers.intersection(*(each.half_widths if each else () for each in self.calibrations))),
@@ -183,7 +188,7 @@ class Predictor:
         )
 
     def embed(self, inputs: Any, level: str = "molecule", processes: int | None = None) -> "np.ndarray | list[Any]":
-        """Invariant features of molecules, for search and plots; see `inference.features`.
+        """Invariant features of molecules, for similarity search and maps; see `models.features`.
 
         Args:
             inputs: as in `predict`.
@@ -191,48 +196,42 @@ class Predictor:
             processes: as in `predict`.
 
         Returns:
-            An array (B, F), NaN where an input failed; or, of atoms, a list of B arrays (n, F), None where it failed.
+            An array (B, F), NaN where an input failed; or, for atoms, a list of B arrays (n, F), None where it failed.
         """
-        from molformer.inference.embed import embed
+        return embed(self.runner, inputs, level, processes)
 
-        return embed(self, inputs, level, processes)
-
-    def attention(self, molecule: Any) -> "Attention":
+    def attention(self, molecule: Any) -> Attention:
         """Attention weights of every layer and head for one molecule.
 
         Raises:
             MolformerError: the molecule cannot be used.
         """
-        from molformer.inference.attention import attention
+        return attention(self.runner, molecule)
 
-        return attention(self, molecule)
-
-    def contributions(self, molecule: Any, references: bool = True) -> "dict[str, np.ndarray]":
-        """What each atom of one molecule adds to its predicted numbers, in the units of the model.
+    def contributions(self, molecule: Any, references: bool = True) -> dict[str, np.ndarray]:
+        """Atomic contributions to the predicted scalars of one molecule, in the units of the model.
 
         Args:
             molecule: as in `predict`.
-            references: with the part that belongs to the element alone, so that the numbers add up to the prediction.
+            references: include the element references, so that the contributions sum to the prediction.
 
         Returns:
-            By target name, (n,): parts of extensive and intensive numbers, and values per atom as they are.
+            By target name, (n,): contributions to extensive and intensive scalars, and the values of per-atom targets.
 
         Raises:
             MolformerError: the molecule cannot be used.
         """
-        from molformer.inference.contributions import contributions
-
-        return contributions(self, molecule, references)
+        return contributions(self.runner, molecule, references)
 
     def calculator(self, dtype: str = "float32", **options: Any) -> "MolformerCalculator":
-        """An ASE calculator: energy, forces, stress, dipole and charges, as far as the model predicts them.
+        """ASE calculator of energy, forces, stress, dipole and charges, as far as the model predicts them.
 
         Args:
-            dtype: `float32`, or `float64` for relaxations to tight limits and long dynamics.
+            dtype: `float32`, or `float64` for tightly converged relaxations and long molecular dynamics.
             options: further ones of ASE's `Calculator`.
 
         Raises:
-            ConfigError: the model predicts nothing that ASE asks for.
+            ConfigError: the model predicts none of these.
         """
         from molformer.inference.ase import MolformerCalculator
 
@@ -244,9 +243,7 @@ class Predictor:
         Raises:
             ModelError: it cannot be written.
         """
-        from molformer.inference.pretrained import save_pretrained
-
-        save_pretrained(self, folder)
+        save_pretrained(folder, self.models, self.calibrations, self.folders)
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], device: str = "auto", **options: Any) -> Self:
@@ -260,8 +257,6 @@ class Predictor:
         Raises:
             ModelError: there is no such model, or it is damaged.
         """
-        from molformer.inference.hub import download
-
         if Path(source).is_dir() or not options:
             return cls.load(source, device)
         return cls.load(download(os.fspath(source), **options), device)
@@ -278,9 +273,10 @@ class Predictor:
             ModelError: the hub cannot be reached or refuses.
             ConfigError: huggingface_hub is not installed.
         """
-        from molformer.inference.pretrained import push_to_hub
-
-        return push_to_hub(self, repo_id, private, token)
+        with TemporaryDirectory(prefix="molformer-") as folder:
+            self.save_pretrained(folder)
+            names = ", ".join(target.name for target in self.model.targets)
+            return upload(folder, repo_id, private, token, f"molformer model of {names}")
 
 
 def _named(model: PropertyModel) -> str:

@@ -1,43 +1,39 @@
-"""Saving a predictor as a folder, and putting it on the Hugging Face hub."""
+"""The folder of a saved predictor: a model folder, or one for each member of an ensemble."""
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from molformer.data.drafts import writing
 from molformer.errors import ModelError
-
-if TYPE_CHECKING:
-    from molformer.inference.predictor import Predictor
+from molformer.models.property import PropertyModel
+from molformer.uncertainty.calibration import Calibration
 
 CARD = "README.md"
 
 
-def save_pretrained(predictor: "Predictor", folder: str | os.PathLike[str]) -> None:
-    """Write the model folder; see `Predictor.save_pretrained`."""
+def save_pretrained(
+    folder: str | os.PathLike[str],
+    models: Sequence[PropertyModel],
+    calibrations: Sequence[Calibration | None],
+    sources: Sequence[Path] = (),
+) -> None:
+    """Write the folder; see `Predictor.save_pretrained`.
+
+    Args:
+        folder: where to.
+        models: one, or the members of an ensemble.
+        calibrations: of each model.
+        sources: the folders that the models were loaded from, whose model cards are copied.
+    """
     folder = Path(folder)
-    alone = len(predictor.models) == 1
-    for number, (model, calibration) in enumerate(zip(predictor.models, predictor.calibrations, strict=True), start=1):
-        inside = folder if alone else folder / f"member-{number}"
+    for number, (model, calibration) in enumerate(zip(models, calibrations, strict=True), start=1):
+        inside = folder if len(models) == 1 else folder / f"member-{number}"
         model.save(inside)
         if calibration is not None:
             calibration.save(inside)
-        card = predictor.folders[number - 1] / CARD if predictor.folders else None
+        card = sources[number - 1] / CARD if sources else None
         if card is not None and card.is_file() and card.resolve() != (inside / CARD).resolve():
             with writing(inside / CARD, ModelError):
                 shutil.copyfile(card, inside / CARD)
-
-
-def push_to_hub(predictor: "Predictor", repo_id: str, private: bool | None = None, token: str | None = None) -> str:
-    """Put the model on the hub; see `Predictor.push_to_hub`."""
-    from molformer.inference.hub import upload
-
-    with TemporaryDirectory(prefix="molformer-") as folder:
-        save_pretrained(predictor, folder)
-        return upload(folder, repo_id, private, token, f"molformer model of {_targets(predictor)}")
-
-
-def _targets(predictor: "Predictor") -> str:
-    return ", ".join(target.name for target in predictor.model.targets)

@@ -1,34 +1,34 @@
-"""From the outputs of the models to the row of an input: values, doubts, and whether they can be relied on."""
+"""Predictions from the outputs of the models: values, uncertainties, and the applicability domain."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from molformer.errors import NotFiniteError
+from molformer.inference.aggregation import aggregated
 from molformer.inference.batches import Job
-from molformer.inference.calibration import Calibration
-from molformer.inference.domain import familiar_geometry, outside
-from molformer.inference.forward import Output
 from molformer.inference.prediction import Prediction
-from molformer.inference.question import Question
-from molformer.inference.uncertainty import combined
+from molformer.inference.request import PredictionRequest
+from molformer.models.forward import Output
 from molformer.models.property import PropertyModel
+from molformer.uncertainty.applicability import outside, same_geometry_family
+from molformer.uncertainty.calibration import Calibration
 
 
 def row_of(
     job: Job,
     outputs: Sequence[Sequence[Output]],
-    question: Question,
+    request: PredictionRequest,
     model: PropertyModel,
     calibrations: Sequence[Calibration | None],
 ) -> Prediction:
-    """The row of a job.
+    """The prediction for a job.
 
     Args:
-        job: what was computed, or the error.
-        outputs: for each geometry, those of each model.
-        question: targets and units.
-        model: the first model, whose domain counts.
+        job: the input, or its error.
+        outputs: of each model for each geometry.
+        request: targets and units.
+        model: the first model of an ensemble, of which the domain is used.
         calibrations: of all models.
     """
     name = job.entry.name
@@ -43,26 +43,18 @@ def row_of(
         if calibrations[0].is_far(distance):
             reasons.append(f"it is farther from the training set than {percentile:.0f} % of the validation set")
     values = {}
-    familiar = not reasons and all(each is not None and familiar_geometry(each, structure) for each in calibrations)
-    for target, shown, factor in zip(question.targets, question.shown, question.factors, strict=True):
+    # Errors on geometries of another origin than those of the calibration may be larger.
+    calibrated = not reasons and all(each and same_geometry_family(each, structure) for each in calibrations)
+    for target, shown, factor in zip(request.targets, request.shown, request.factors, strict=True):
         by_model = [[each[place].values[target.name] for each in outputs] for place in range(len(calibrations))]
-        width = _half_width(target.name, calibrations) if familiar else None
+        widths = [each.half_widths.get(target.name) for each in calibrations if each and calibrated]
+        width = None if None in widths else max(widths, default=None)  # type: ignore[type-var]
         absent = target.kind == "stress" and not structure.periodic
         if not absent and not np.isfinite(by_model).all():
             error = NotFiniteError(f"{name}: the model gives no finite number for '{target.name}' of this structure")
             return Prediction(name, error.status, str(error), job.entry.structure)  # type: ignore[arg-type]
-        values[target.name] = combined(shown, factor * np.array(by_model), None if width is None else factor * width)
+        values[target.name] = aggregated(shown, factor * np.array(by_model), None if width is None else factor * width)
     if reasons:
         message = f"{name}: {'; '.join(reasons)}"
         return Prediction(name, "out_of_domain", message, job.entry.structure, values, percentile)
     return Prediction(name, "ok", structure=job.entry.structure, values=values, percentile=percentile)
-
-
-def _half_width(name: str, calibrations: Sequence[Calibration | None]) -> float | None:
-    """Half-width of an interval, in the model's unit; of an ensemble, the widest of its members.
-
-    There is none for a geometry of another origin than those on which it was measured: its error may be larger.
-    """
-    widths = [None if each is None else each.half_widths.get(name) for each in calibrations]
-    known = [width for width in widths if width is not None]
-    return max(known) if len(known) == len(widths) else None

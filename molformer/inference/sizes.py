@@ -1,24 +1,24 @@
-"""How much a structure costs, and batches that fit into memory.
+"""Estimates of the memory that a prediction needs.
 
-What a prediction needs is about in proportion to the edges. Letters: n atoms, M = (lmax+1)² components, C channels.
+It is approximately proportional to the number of edges. Letters: n atoms, M = (lmax+1)² components, C channels.
 """
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from molformer.data.structure import Structure
 from molformer.graph.periodic import count_periodic
 from molformer.models.property import PropertyModel
+from molformer.structure import Structure
 
 _FEW = 32
-"""Atoms up to which all pairs are counted, whatever their distance."""
+"""Number of atoms up to which all pairs are counted."""
 
 _TENSORS = 6
-"""Tensors of the size of the edges' features that are alive at once; in each layer, if there are gradients."""
+"""Number of simultaneously allocated tensors of edge features; of each layer, if there are gradients."""
 
 
 def edge_bytes(model: PropertyModel) -> int:
-    """Memory that an edge takes at the peak of a prediction, bytes, with room to spare."""
+    """Upper estimate of the peak memory of a prediction per edge, bytes."""
     config = model.config
     components = (config.lmax + 1) ** 2
     bytes_per_number = next(model.parameters()).element_size()
@@ -30,7 +30,7 @@ def edge_bytes(model: PropertyModel) -> int:
 
 
 def count_edges(structure: Structure, cutoff: float) -> int:
-    """Edges of a structure, at most: every pair if it is small, those within the cutoff (Å) otherwise.
+    """Upper bound of the number of edges: all pairs of a small structure, else pairs within the cutoff (Å).
 
     Raises:
         TooLargeError: a periodic structure has far too many images within the cutoff.
@@ -38,9 +38,7 @@ def count_edges(structure: Structure, cutoff: float) -> int:
     atoms = len(structure)
     if structure.cell is not None:
         return count_periodic(structure.pos, structure.cell, np.array(structure.pbc), cutoff)
-    return atoms * (atoms - 1) if atoms <= _FEW else _within(structure, cutoff)
-
-
-def _within(structure: Structure, cutoff: float) -> int:
+    if atoms <= _FEW:
+        return atoms * (atoms - 1)
     tree = cKDTree(structure.pos)
-    return int(tree.count_neighbors(tree, cutoff)) - len(structure)
+    return int(tree.count_neighbors(tree, cutoff)) - atoms

@@ -1,18 +1,22 @@
-"""Predictions as rows of a table: the columns that there are, and their cells.
+"""Predictions, the list of all rows, and its layout as a table.
 
-A number is one column; a vector or tensor is its length on a screen and its components in a file, because they mean
-something only in the frame of the geometry; a category is its likeliest class, in a file with all probabilities; values
-per atom appear in files alone, in the order of the atoms, classes of atoms as their places among the classes.
+A scalar is one column. Of a vector or tensor, a terminal shows the norm and a file has the components, which depend on
+the orientation of the geometry. Of a category, a terminal shows the most probable class, and a file has all
+probabilities. Per-atom values are only in files, in the order of the atoms; classes of atoms by index.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
-from molformer.data.structure import Label
+from molformer.errors import ConfigError, InputError
 from molformer.inference.prediction import Prediction, Value
+from molformer.targets import Label
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Cell = str | float | list[float] | None
 
@@ -27,11 +31,11 @@ class Layout:
     """The columns of a table of predictions.
 
     Args:
-        targets: what is predicted, in the units of the values.
-        conformers: whether there are spreads over conformers.
-        ensemble: whether there are spreads over models.
+        targets: with the units of the values.
+        conformers: whether there are standard deviations over conformers.
+        ensemble: whether there are standard deviations over models.
         intervals: names of the targets with intervals.
-        percentile: whether the distance to the training set is known.
+        percentile: whether there are percentiles of the distance to the training set.
     """
 
     targets: tuple[Label, ...]
@@ -42,7 +46,7 @@ class Layout:
 
     @classmethod
     def of(cls, rows: Iterable[Prediction], targets: Sequence[Label]) -> "Layout":
-        """The columns for which at least one row has something to say."""
+        """The columns that are not empty in all rows."""
         rows = list(rows)
         values = [(name, value) for row in rows for name, value in row.values.items()]
         return cls(
@@ -55,13 +59,13 @@ class Layout:
 
     @property
     def headings(self) -> list[str]:
-        """Names of the columns, units in brackets."""
+        """Names of the columns, with units in parentheses."""
         of_targets = [heading for target in self.targets for heading in self._headings(target)]
         return [*FACTS, *of_targets, *([PERCENTILE] if self.percentile else [])]
 
     @property
     def types(self) -> list[str]:
-        """What stands in the columns: `text`, `number` or `list`, the numbers of atoms."""
+        """Types of the columns: `text`, `number` or `list`, of per-atom values."""
         of_targets = []
         for target in self.targets:
             first = "list" if target.per_node else "text" if target.classes else "number"
@@ -69,18 +73,18 @@ class Layout:
         return [*["text"] * len(FACTS), *of_targets, *(["number"] if self.percentile else [])]
 
     def cells(self, row: Prediction) -> list[Cell]:
-        """The cells of a row, under `headings`; None where it has nothing to say."""
+        """Cells of a row in the order of `headings`; None where there is no value."""
         formula = row.structure.formula if row.structure else ""
         of_targets = [cell for target in self.targets for cell in self._cells(target, row.values.get(target.name))]
         return [row.name, formula, row.status, row.message, *of_targets, *([row.percentile] if self.percentile else [])]
 
-    def _doubts(self, target: Label) -> list[str]:
-        """Which doubts have a column: those of numbers."""
+    def _uncertainties(self, target: Label) -> list[str]:
+        """Columns of the uncertainties of a scalar; empty for other targets."""
         if target.classes or target.shape or target.per_node:
             return []
-        doubts = [("conformer_std", self.conformers), ("ensemble_std", self.ensemble)]
+        uncertainties = [("conformer_std", self.conformers), ("ensemble_std", self.ensemble)]
         bounds = ["low", "high"] if target.name in self.intervals else []
-        return [name for name, there in doubts if there] + bounds
+        return [name for name, known in uncertainties if known] + bounds
 
     def _headings(self, target: Label) -> list[str]:
         unit = f" ({target.unit})" if target.unit else ""
@@ -92,7 +96,7 @@ class Layout:
             parts = [*target.target_kind.components, *["norm"] * (len(target.shape) == 1)]
             return [f"{target.name}_{part}{unit}" for part in parts]
         first = f"p({target.name})" if target.is_class else f"{target.name}{unit}"
-        return [first, *(f"{target.name}_{doubt}{unit}" for doubt in self._doubts(target))]
+        return [first, *(f"{target.name}_{name}{unit}" for name in self._uncertainties(target))]
 
     def _cells(self, target: Label, value: Value | None) -> list[Cell]:
         if value is None:
@@ -106,61 +110,64 @@ class Layout:
             return [*numbers, float(np.linalg.norm(value.value))]
         low, high = value.interval or (None, None)
         known = {"conformer_std": value.conformer_std, "ensemble_std": value.ensemble_std, "low": low, "high": high}
-        doubts = [known[doubt] for doubt in self._doubts(target)]
-        return [*numbers, *(None if doubt is None else float(doubt) for doubt in doubts)]
+        uncertainties = [known[name] for name in self._uncertainties(target)]
+        return [*numbers, *(None if one is None else float(one) for one in uncertainties)]
 
 
 def text_of(cell: Cell) -> str:
-    """A cell as text: ten digits of a number, blanks between the numbers of atoms, nothing where there is nothing."""
+    """A cell as text: numbers with ten digits, per-atom values separated by blanks, and an empty text for None."""
     if isinstance(cell, list):
         return " ".join(f"{number:.10g}" for number in cell)
     return "" if cell is None else f"{cell:.10g}" if isinstance(cell, float) else cell
 
 
-def records(rows: Iterable[Prediction], layout: Layout) -> list[dict[str, Any]]:
-    """Plain values, a dictionary for each row."""
-    headings = layout.headings
-    return [dict(zip(headings, layout.cells(row), strict=True)) for row in rows]
+class Predictions(list[Prediction]):
+    """Rows in the order of the inputs, one for each, also for inputs that failed.
 
+    The values of a single row can be indexed directly: `model.predict("CCO")["gap"]`.
 
-def screen_headings(targets: Sequence[Label]) -> list[str]:
-    """Headings of the columns that a screen shows."""
-    shown = [target for target in targets if not target.per_node]
-    return [f"|{target.name}|\n{target.unit}" if target.shape else f"{target.name}\n{target.unit}" for target in shown]
+    Args:
+        rows: the rows.
+        targets: with the units of the values.
+    """
 
+    def __init__(self, rows: Iterable[Prediction] = (), targets: Iterable[Label] = ()) -> None:
+        super().__init__(rows)
+        self.targets = tuple(targets)
 
-def screen_cells(values: Mapping[str, Value], targets: Sequence[Label]) -> list[str]:
-    """The cells under `screen_headings`; empty where a prediction has no values."""
-    return [_on_screen(target, values.get(target.name)) for target in targets if not target.per_node]
+    @overload
+    def __getitem__(self, place: str) -> Value: ...
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> Prediction: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Predictions": ...
+    def __getitem__(self, place: Any) -> Any:
+        """A row, some rows, or a value of the only row.
 
+        Raises:
+            InputError: a target is requested from several rows, or from one without values.
+        """
+        if isinstance(place, str):
+            if len(self) != 1:
+                raise InputError(f"there are {len(self)} rows: choose one first, as in predictions[0]['{place}']")
+            return super().__getitem__(0)[place]
+        chosen = super().__getitem__(place)
+        return Predictions(chosen, self.targets) if isinstance(place, slice) else chosen
 
-def interval_line(rows: Iterable[Prediction], targets: Sequence[Label]) -> str:
-    """The intervals of the numbers on a screen, which are as wide for every row, in a line; empty if there are none."""
-    rows = list(rows)
-    widths = {}
-    for target in targets:
-        if not target.shape and not target.per_node:
-            found = [row.values[target.name] for row in rows if target.name in row.values]
-            known = [float(one.interval[1] - one.value) for one in found if one.interval is not None]
-            if known:
-                widths[target] = max(known)
-    if not widths:
-        return ""
-    listed = ", ".join(f"{target.name} ±{width:.2g} {target.unit}".rstrip() for target, width in widths.items())
-    without = [row for row in rows if row.status == "ok" and all(one.interval is None for one in row.values.values())]
-    other = "; none where a geometry is of another origin than in training" if without else ""
-    return f"90 % intervals: {listed}{other}"
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """A dictionary of plain values for each row; None where there is no value."""
+        layout = Layout.of(self, self.targets)
+        return [dict(zip(layout.headings, layout.cells(row), strict=True)) for row in self]
 
+    def to_frame(self) -> "DataFrame":
+        """A pandas data frame with a row for each input.
 
-def _on_screen(target: Label, value: Value | None) -> str:
-    if value is None:
-        return ""
-    if target.classes:
-        best = int(value.value.argmax())
-        return f"{target.classes[best]} {100 * value.value[best]:.0f} %"
-    if target.shape:
-        return f"{float(np.linalg.norm(value.value)):.3f}"
-    doubt = value.std
-    if doubt is not None:
-        return f"{float(value.value):.3f} ± {float(doubt):.3f}"
-    return f"{float(value.value):.3f}"
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ConfigError("tables need pandas: pip install 'molformer[pandas]'") from None
+        layout = Layout.of(self, self.targets)
+        return pandas.DataFrame([layout.cells(row) for row in self], columns=layout.headings)

@@ -1,7 +1,7 @@
-"""Files that predictions are written to as they come: CSV, Parquet and SDF; a run that was killed can go on.
+"""Streaming writers of predictions: CSV, Parquet and SDF, with resumption of interrupted runs.
 
-Every row is flushed, so that a run that ends in any way leaves whole rows and, at most, a part of one more, which
-`resume` cuts off. A Parquet file is of use only when it is finished: until then its rows are in a CSV file beside it.
+Every row is flushed, so that an interrupted run leaves complete rows and at most one incomplete row, which `resume`
+truncates. The rows of an unfinished Parquet file are in a CSV file beside it.
 """
 
 import csv
@@ -21,21 +21,21 @@ from molformer.inference.prediction import Prediction
 from molformer.inference.table import FACTS, Layout, text_of
 
 SUFFIXES = (".csv", ".parquet", ".sdf")
-"""Endings of the files that can be written."""
+"""Suffixes of supported files."""
 
 _GROUP = 10_000  # rows of a Parquet file that are in memory at a time
 
 
 class Writer(ABC):
-    """A file of predictions; a context manager that finishes it if nothing went wrong.
+    """Context manager of an output file, which is completed on successful exit.
 
     Args:
         path: the file.
         layout: its columns.
-        resume: go on after the last whole row of a file that is there; else it is replaced.
+        resume: continue after the last complete row of an existing file; otherwise it is replaced.
 
     Raises:
-        InputError: it cannot be written, or is another file than this run would write.
+        InputError: it cannot be written, or an existing file has other columns.
     """
 
     def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
@@ -61,14 +61,14 @@ class Writer(ABC):
             self.finish()
 
     def rest(self, entries: Iterable[Entry], earlier: Callable[[str, str], None] | None = None) -> Iterator[Entry]:
-        """The entries whose rows are not in the file yet.
+        """Entries without a row in the file.
 
         Args:
             entries: all of them.
             earlier: called with the status and the message of each row that is there.
 
         Raises:
-            InputError: the rows that are there are not those of these entries.
+            InputError: the existing rows are not those of these entries.
         """
         remaining = iter(entries)
         for number, (name, _, status, message) in enumerate(self.facts() if self.going_on else (), start=1):
@@ -78,8 +78,8 @@ class Writer(ABC):
             if entry is None or self.as_written(entry.name) != name:
                 found = "there is none" if entry is None else f"it is '{entry.name}'"
                 raise InputError(
-                    f"'{self.path}' is of other inputs: its row {number} is '{name}' and now {found}; go on with the "
-                    "same inputs, or leave --resume out to begin anew"
+                    f"'{self.path}' is of other inputs: its row {number} is '{name}' and now {found}; resume with the "
+                    "same inputs, or omit --resume to start again"
                 )
         yield from remaining
 
@@ -94,38 +94,38 @@ class Writer(ABC):
             self._file.flush()
 
     def _check_columns(self) -> None:
-        """Refuse to go on in a file with other columns."""
+        """Check that an existing file has the same columns."""
         if self.columns() not in ([], self.layout.headings):
             raise InputError(
-                f"'{self.path}' has other columns: go on with the same model, targets, units and conformers, or leave "
+                f"'{self.path}' has other columns: resume with the same model, targets, units and conformers, or leave "
                 "--resume out to begin anew"
             )
 
     def as_written(self, name: str) -> str:
-        """The name of an input, as the file has it."""
+        """Name of an input as written in the file."""
         return name
 
     def begin(self) -> None:  # noqa: B027 - most files begin with their first row
-        """Write what stands before the first row."""
+        """Write the header, if any."""
 
     @abstractmethod
     def put(self, row: Prediction) -> None:
-        """Write a row, which need not reach the disk."""
+        """Write a row, which may remain buffered."""
 
     @abstractmethod
     def whole(self, path: Path) -> int:
-        """Bytes up to the end of the last whole row of a file."""
+        """Length of a file up to the end of its last complete row, bytes."""
 
     @abstractmethod
     def columns(self) -> list[str]:
-        """The headings that the file has; empty if it has no whole row."""
+        """Column names of the file; empty if it has no complete row."""
 
     @abstractmethod
     def facts(self) -> Iterator[list[str]]:
-        """The columns `FACTS` of the rows that are in the file."""
+        """The columns `FACTS` of existing rows."""
 
     def finish(self) -> None:  # noqa: B027 - most files are finished with their last row
-        """Do what is left to do after the last row."""
+        """Complete the file after the last row."""
 
 
 class CsvWriter(Writer):
@@ -169,18 +169,18 @@ class CsvWriter(Writer):
 
 
 class ParquetWriter(CsvWriter):
-    """A Parquet file; numbers of atoms are lists. Until it is finished, its rows are in `NAME.part.csv`."""
+    """A Parquet file; per-atom values are lists. Until it is complete, its rows are in `NAME.part.csv`."""
 
     def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
         _pyarrow()
         self.target = path
         part = path.with_name(f"{path.name}.part.csv")
         if resume and path.is_file() and not part.is_file():
-            raise InputError(f"'{path}' is finished; leave --resume out to begin anew")
+            raise InputError(f"'{path}' is finished; omit --resume to start again")
         super().__init__(part, layout, resume)
 
     def finish(self) -> None:
-        """Make the Parquet file of the rows."""
+        """Convert the rows to the Parquet file."""
         arrow, parquet = _pyarrow()
         number = arrow.float64()
         types = {"text": arrow.string(), "number": number, "list": arrow.list_(number)}
@@ -202,7 +202,7 @@ class ParquetWriter(CsvWriter):
 
 
 class SdfWriter(Writer):
-    """An SDF file with a record for each prediction: the geometry that was used, and the values as properties.
+    """An SDF file with a record for each prediction: the geometry, and the values as properties.
 
     A row without a geometry has a record without atoms.
     """
@@ -251,7 +251,7 @@ class SdfWriter(Writer):
 
 
 class ScreenWriter:
-    """CSV rows on standard output, each as it comes.
+    """CSV rows on standard output, unbuffered.
 
     Args:
         layout: the columns.
@@ -269,10 +269,10 @@ class ScreenWriter:
 
 
 def open_writer(path: Path, layout: Layout, resume: bool = False) -> Writer:
-    """The writer for a kind of file, by its ending.
+    """Writer for a file, chosen by its suffix.
 
     Raises:
-        InputError: such files cannot be written, or this one cannot.
+        InputError: the format is not supported, or the file cannot be written.
     """
     kinds: dict[str, type[Writer]] = {".csv": CsvWriter, ".parquet": ParquetWriter, ".sdf": SdfWriter}
     if path.suffix.lower() not in kinds:
@@ -281,7 +281,7 @@ def open_writer(path: Path, layout: Layout, resume: bool = False) -> Writer:
 
 
 def _fields(layout: Layout, row: Prediction) -> list[str]:
-    """The cells of a row as fields of a CSV file."""
+    """Fields of a CSV row."""
     return [plain_field(cell) if isinstance(cell, str) else text_of(cell) for cell in layout.cells(row)]
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from molformer.elements import MAX_NUMBER
 from molformer.graph.batch import GraphBatch
-from molformer.graph.neighbors import find_edges
+from molformer.graph.edges import find_edges
 from molformer.models.config import SE3TransformerConfig
 from molformer.nn.edges import Edges
 from molformer.so3.components import num_components
@@ -35,10 +35,10 @@ class Encoder(nn.Module, ABC):
         self.config = config
         self.species = nn.Embedding(MAX_NUMBER + 1, config.channels)
         self.inputs = None
-        if config.all_vectors or config.input_numbers:
+        if config.all_vectors or config.input_scalars:
             from molformer.nn.inputs import NodeInputs
 
-            self.inputs = NodeInputs(config.lmax, config.all_vectors, config.input_numbers, config.channels)
+            self.inputs = NodeInputs(config.lmax, config.all_vectors, config.input_scalars, config.channels)
         self.chemistry = None
         if config.molecular_graph or config.charge_and_spin:
             from molformer.nn.chemistry import Chemistry
@@ -95,4 +95,4 @@ class Encoder(nn.Module, ABC):
 
     def find_edges(self, graph: GraphBatch) -> tuple[Tensor, Tensor, Tensor | None]:
         """The edges that the configuration wants, see `graph.find_edges`."""
-        return find_edges(graph, self.config.cutoff, self.config.neighbours)
+        return find_edges(graph, self.config.cutoff, self.config.max_neighbors)

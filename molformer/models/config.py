@@ -1,7 +1,8 @@
-"""The numbers that describe an SE(3)-Transformer, and presets of them."""
+"""Hyperparameters of an SE(3)-Transformer, and presets of them."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from functools import wraps
+from typing import Any, Literal, TypeVar, get_args
 
 from molformer.errors import ConfigError
 from molformer.nn.so2 import Group
@@ -13,12 +14,13 @@ Architecture = Literal["pre-norm", "paper"]
 SelfInteraction = Literal["linear", "attentive"]
 Norms = Literal["both", "radial", "features", "none"]
 Hydrogens = Literal["explicit", "implicit"]
+Config = TypeVar("Config")
 
 
 _CHOICES: dict[str, Any] = {
     "convolution": ConvolutionName,
     "group": Group,
-    "up": Axis,
+    "symmetry_axis": Axis,
     "architecture": Architecture,
     "self_interaction": SelfInteraction,
     "norms": Norms,
@@ -26,42 +28,67 @@ _CHOICES: dict[str, Any] = {
 }
 
 
+def _accept_renamed(config: type[Config]) -> type[Config]:
+    """Have a config accept earlier names of its keys, as arguments and as attributes."""
+    create = config.__init__
+
+    @wraps(create)
+    def __init__(self: Config, *args: Any, **values: Any) -> None:
+        from molformer.models.renamed import current_names
+
+        create(self, *args, **current_names(values))
+
+    def __getattr__(self: Config, name: str) -> Any:
+        from molformer.models.renamed import RENAMED, current_name
+
+        if name not in RENAMED:
+            raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
+        return getattr(self, current_name(name))
+
+    config.__init__ = __init__  # type: ignore[method-assign, assignment]
+    config.__getattr__ = __getattr__  # type: ignore[attr-defined]
+    return config
+
+
+@_accept_renamed
 @dataclass(frozen=True)
 class SE3TransformerConfig:
     """Size and symmetry of an encoder.
 
     Args:
-        lmax: highest degree of the features; 1 to 3 is usual, 6 the most.
+        lmax: highest degree of the features; typically 1 to 3, at most 6.
         channels: channels of each degree; 16 to 256.
         num_layers: Transformer blocks; 2 to 12.
         num_heads: attention heads, a divisor of the channels of keys and values.
-        message_channels: channels of keys and values, 0 for as many as `channels`. Edges are many more than nodes and
-            cost most: wide nodes with narrow messages learn more in the same time.
-        qk_norm: normalise queries and keys, which keeps attention soft at high learning rates.
+        message_channels: channels of keys and values, 0 for as many as `channels`. There are many more edges than
+            nodes, so that narrow messages allow wider nodes at the same cost.
+        qk_norm: normalise queries and keys, which prevents saturated attention at high learning rates.
         cutoff: radius of the graph, Å; 4 to 6.
-        neighbours: only the so many nearest within the cutoff send to a node, 0 for all: for clouds of uneven density.
-            Values then jump where two neighbours change places. Not for periodic structures.
-        basis_size: Bessel functions of an edge's length; 8 to 32.
-        edge_features: width of the edge network; 32 to 128.
+        max_neighbors: number of nearest neighbors within the cutoff that a node attends to, 0 for all; for clouds of
+            uneven density. Outputs are then discontinuous where the order of neighbors changes. Not for periodic
+            structures.
+        basis_size: Bessel functions of the edge length; 8 to 32.
+        edge_features: width of the radial network; 32 to 128.
         feed_forward: hidden channels of the feed-forward network, as a multiple of `channels`.
         convolution: `separable` (fast) or `full` (the paper's kernel).
         radial: radial functions that the `full` kernel combines; 16 to 64.
-        group: `SE(3)` tells mirror images apart, `E(3)` does not and costs less.
-        input_vectors: vectors of each node that are given, such as a velocity or a normal: the first columns of the
+        group: symmetry group; `SE(3)` distinguishes enantiomers, `E(3)` does not and costs less.
+        input_vectors: vector input features of each node, such as a velocity or a normal: the first columns of the
             structures' features, three for each.
-        input_numbers: numbers of each node that are given, such as a charge or a colour: the next columns.
-        up: axis that all nodes are told as a vector, `x`, `y` or `z`: the model then tells lying objects from standing
-            ones, and is equivariant under turns about this axis alone. `none` for molecules.
-        centre: whether all nodes are told where they lie, as the vector from the mean of their graph: what a local
-            view of a cloud lacks. Not for periodic structures.
-        input_edge_numbers: numbers of each edge that are given with the graph, for `paper` alone.
+        input_scalars: scalar input features of each node, such as a charge or a colour: the next columns.
+        symmetry_axis: axis whose unit vector is an input feature of all nodes, `x`, `y` or `z`: the model then
+            distinguishes upright from lying objects, and is equivariant under rotations about this axis only. `none`
+            for molecules.
+        center: whether the vector from the centroid of its graph is an input feature of each node, for clouds that are
+            wider than the receptive field. Not for periodic structures.
+        input_edge_scalars: scalar input features of each edge, given with the graph; for `paper` only.
         architecture: `pre-norm`, a residual stream with feed-forward networks; or `paper`, the published network, which
             takes its sizes from here but neither basis, edge network nor feed-forward.
-        divide: share of the channels that keys and values of `paper` have, as 1/`divide`.
+        channels_div: keys and values of `paper` have `channels` / `channels_div` channels.
         self_interaction: of `paper`, `linear` or `attentive`.
         norms: of `paper`, layer norms in the `radial` networks, norm nonlinearity of the `features`, `both` or `none`.
-        stochastic_depth: probability that a molecule does without the attention, or the feed-forward, of the last
-            block in a step of training; smaller in earlier blocks, in proportion to their place. 0 to 0.3.
+        stochastic_depth: probability that the attention, or the feed-forward, of the last block is skipped for a
+            molecule in a training step; it increases linearly from the first block. 0 to 0.3.
         molecular_graph: whether bonds and chemistry of the atoms (formal charge, hybridisation, aromaticity, attached
             hydrogens, smallest ring and, under SE(3), chirality) are inputs; structures without a graph are taken too.
         drop_graph: probability that a structure loses its molecular graph in a step of training, so that the model also
@@ -81,7 +108,7 @@ class SE3TransformerConfig:
     message_channels: int = 0
     qk_norm: bool = False
     cutoff: float = 5.0
-    neighbours: int = 0
+    max_neighbors: int = 0
     basis_size: int = 16
     edge_features: int = 64
     feed_forward: int = 2
@@ -89,12 +116,12 @@ class SE3TransformerConfig:
     radial: int = 32
     group: Group = "SE(3)"
     input_vectors: int = 0
-    input_numbers: int = 0
-    up: Axis = "none"
-    centre: bool = False
-    input_edge_numbers: int = 0
+    input_scalars: int = 0
+    symmetry_axis: Axis = "none"
+    center: bool = False
+    input_edge_scalars: int = 0
     architecture: Architecture = "pre-norm"
-    divide: int = 2
+    channels_div: int = 2
     self_interaction: SelfInteraction = "linear"
     norms: Norms = "both"
     stochastic_depth: float = 0.0
@@ -107,14 +134,14 @@ class SE3TransformerConfig:
         if not 0 <= self.lmax <= MAX_LMAX:
             raise ConfigError(f"lmax is {self.lmax}; choose 0 to {MAX_LMAX}")
         counts = ("channels", "num_layers", "num_heads", "basis_size", "edge_features", "feed_forward", "radial")
-        for name in (*counts, "divide"):
+        for name in (*counts, "channels_div"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("input_vectors", "input_numbers", "input_edge_numbers", "neighbours"):
+        for name in ("input_vectors", "input_scalars", "input_edge_scalars", "max_neighbors"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if self.all_vectors and self.lmax < 1:
-            raise ConfigError("input vectors, `up` and `centre` need lmax of at least 1")
+            raise ConfigError("input vectors, `symmetry_axis` and `center` need lmax of at least 1")
         if self.message_channels < 0:
             raise ConfigError(f"message_channels is {self.message_channels}; use 0 for as many as channels")
         if self.attended % self.num_heads:
@@ -123,15 +150,15 @@ class SE3TransformerConfig:
                 f"{name} ({self.attended}) must be a multiple of num_heads ({self.num_heads}): "
                 "every head takes the same share"
             )
-        if self.architecture == "paper" and self.channels % (self.divide * self.num_heads):
+        if self.architecture == "paper" and self.channels % (self.channels_div * self.num_heads):
             raise ConfigError(
-                f"channels ({self.channels}) must be a multiple of divide · num_heads ({self.divide} · "
+                f"channels ({self.channels}) must be a multiple of channels_div · num_heads ({self.channels_div} · "
                 f"{self.num_heads}): every head takes the same share of the keys"
             )
         if self.architecture == "paper" and (self.message_channels or self.qk_norm):
-            raise ConfigError("message_channels and qk_norm are not for architecture 'paper': it has `divide`")
-        if self.input_edge_numbers and self.architecture != "paper":
-            raise ConfigError("input_edge_numbers are for architecture 'paper'")
+            raise ConfigError("message_channels and qk_norm are not for architecture 'paper': it has `channels_div`")
+        if self.input_edge_scalars and self.architecture != "paper":
+            raise ConfigError("input_edge_scalars are for architecture 'paper'")
         if not self.cutoff > 0:
             raise ConfigError(f"cutoff is {self.cutoff} Å; it must be positive")
         if not 0 <= self.stochastic_depth < 1:
@@ -148,8 +175,8 @@ class SE3TransformerConfig:
 
     @property
     def all_vectors(self) -> int:
-        """Vectors that a node is told, `up` and that from the centre among them."""
-        return self.input_vectors + (self.up != "none") + self.centre
+        """Number of vector input features of a node, with those of `symmetry_axis` and `center`."""
+        return self.input_vectors + (self.symmetry_axis != "none") + self.center
 
     @property
     def attended(self) -> int:

@@ -18,7 +18,7 @@ from molformer.graph import GraphBatch
 
 
 def differentiable(graph: GraphBatch, cell: bool) -> GraphBatch:
-    """The graph with positions, and its cell if asked for, with respect to which an energy can be differentiated."""
+    """The graph with positions, and its cell if asked for, as leaves that require gradients."""
     graph = replace(graph, pos=_leaf(graph.pos))
     return replace(graph, cell=_leaf(graph.cell)) if cell and graph.cell is not None else graph
 
@@ -31,8 +31,8 @@ def forces_and_stress(
     Args:
         energy: of each graph (B,), computed from `graph`.
         graph: what `differentiable` returned.
-        stress: whether the stress is wanted; the forces cost nothing more.
-        create_graph: whether the result is to be differentiated in turn.
+        stress: whether to return the stress as well, from the same backward pass.
+        create_graph: whether the result is to be differentiated again, as in training.
 
     Returns:
         Forces (N, 3), unit of the energy over Å; stress (B, 3, 3), unit of the energy over Å³, NaN for graphs that
@@ -58,9 +58,9 @@ def forces_and_stress(
 
 
 class DerivedScale(nn.Module):
-    """Typical size of a target that has no head; 0 while it is not known.
+    """Standard deviation of a derived target, which has no head; 0 if unknown.
 
-    Weights that were saved before there was such a scale leave it as it is.
+    Absent from the weights of earlier versions.
     """
 
     value: Tensor
@@ -86,7 +86,7 @@ def _stress(gradients: tuple[Tensor | None, ...], graph: GraphBatch) -> Tensor:
     by_pos, by_cell = (None if gradient is None else gradient.double() for gradient in gradients)
     assert by_pos is not None
     pos, cell = graph.pos.double(), graph.cell.double()
-    # The gradients of a graph add up to zero: about its centre, large coordinates do not cost digits.
+    # The gradients of a graph sum to zero: relative to its centroid, large coordinates cost no precision.
     arms = pos - graph.mean_over_graphs(pos)[graph.batch]
     virial = graph.sum_over_graphs(by_pos[:, :, None] * arms[:, None])
     if by_cell is not None:  # None if no edge crosses the cell

@@ -1,4 +1,4 @@
-"""Domain: what a model was trained on, and so where its predictions can be trusted."""
+"""Domain: elements, size and geometries of the training set, stored with the model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from molformer.elements import MAX_NUMBER
 
 @dataclass(frozen=True)
 class Domain:
-    """What a model was trained on.
+    """Range of the training set of a model.
 
     Args:
-        elements: atomic numbers that occurred.
-        max_atoms: size of the largest structure.
-        geometries: where the geometries came from, by `Structure.geometry`.
+        elements: atomic numbers in the training set.
+        max_atoms: number of atoms of the largest structure.
+        geometries: origins of the geometries, see `Structure.geometry`.
     """
 
     elements: tuple[int, ...] = ()
@@ -34,7 +34,7 @@ class Domain:
         """Inverse of `to_dict`.
 
         Raises:
-            ValueError: an element is none.
+            ValueError: an atomic number is out of range.
         """
         elements = tuple(int(number) for number in values["elements"])
         if elements and not 0 <= min(elements) <= max(elements) <= MAX_NUMBER:

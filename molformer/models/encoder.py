@@ -67,7 +67,7 @@ class SE3Transformer(Encoder):
             raise ConfigError(f"a network of architecture '{config.architecture}' is made by `PaperTransformer`")
         super().__init__(config)
         self.out_lmax, self.out_channels = config.lmax, config.channels
-        given = config.all_vectors, config.input_numbers
+        given = config.all_vectors, config.input_scalars
         self.edges = EdgeEmbedding(config.lmax, config.cutoff, config.basis_size, config.edge_features, *given)
         rates = [config.stochastic_depth * layer / config.num_layers for layer in range(1, config.num_layers + 1)]
         self.blocks = nn.ModuleList(SE3TransformerBlock(config, rate) for rate in rates)

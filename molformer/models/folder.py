@@ -13,17 +13,17 @@ from torch import Tensor
 
 from molformer.errors import DAMAGE, ModelError
 from molformer.models.config import SE3TransformerConfig
+from molformer.models.renamed import current_names
 
-FORMAT = 2
-"""Version of the folder; what is newer is refused.
+FORMAT = 3
+"""Version of the folder format; newer ones are refused.
 
 New in 2 are `forces`, the encoder's `stochastic_depth`, and scales of forces and stress among the weights; where a
-folder lacks them, they have defaults.
+folder lacks them, they have defaults. New in 3 are the names in `renamed`.
 """
 
-
 LARGEST = 1024
-"""A size that a config may have without a weight of such a dimension: that of a part that the network does without."""
+"""Sizes up to this are accepted in a config without a weight of this dimension, as for layers that are not used."""
 
 
 def write_folder(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
@@ -65,6 +65,7 @@ def read_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
         if not (folder / name).is_file():
             raise ModelError(f"'{folder}' is not a model folder: it has no {name}")
     config = _read_config(folder / "config.json")
+    config["encoder"] = current_names(config["encoder"], warn=False)
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         _check_sizes(config["encoder"], {name: file.get_slice(name).get_shape() for name in file.keys()})  # noqa: SIM118
     weights = load_file(folder / "model.safetensors")
@@ -75,7 +76,7 @@ def read_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
 
 
 def _check_sizes(encoder: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
-    """Compare types and sizes of the config with the shapes of the weights, before a network is made of them.
+    """Check types and sizes of the config against the shapes of the weights, before the network is built.
 
     Raises:
         ValueError: they do not fit.

@@ -17,11 +17,11 @@ def given_inputs(graph: GraphBatch, config: SE3TransformerConfig) -> tuple[Tenso
     Raises:
         InputError: the structures have fewer features than the model takes.
     """
-    vectors, scalars = (part.nan_to_num() for part in split_inputs(graph, config.input_vectors, config.input_numbers))
-    if config.up != "none":
-        axis = vectors.new_tensor([float(name == config.up) for name in "xyz"])
+    vectors, scalars = (part.nan_to_num() for part in split_inputs(graph, config.input_vectors, config.input_scalars))
+    if config.symmetry_axis != "none":
+        axis = vectors.new_tensor([float(name == config.symmetry_axis) for name in "xyz"])
         vectors = torch.cat([vectors, axis.expand(len(vectors), 1, 3)], dim=1)
-    if config.centre:
+    if config.center:
         arms = graph.pos - graph.mean_over_graphs(graph.pos).index_select(0, graph.batch)
         vectors = torch.cat([vectors, arms.to(vectors.dtype)[:, None]], dim=1)
     return vectors, scalars

@@ -1,9 +1,9 @@
 """Weights of NVIDIA's SE(3)-Transformer (DeepLearningExamples, DGLPyTorch/DrugDiscovery) as a `PaperTransformer`.
 
-Theirs is stated in the φ_J of the published kernel, with e3nn's 3j symbols and integral harmonics; ours
-in the edge's frame. φ_J are mapped by an orthogonal matrix (`so3.kernel_to_frame`), which is folded into the last
-layer of the radial networks, and by a sign for each (l, k, J) where e3nn's 3j symbol is minus ours. Networks that were
-saved in a fused layout share one radial network among several pairs of degrees; each pair gets a copy.
+Their kernel is parametrised by the φ_J of the publication, with e3nn's 3j symbols and integral-normalised harmonics;
+the one of this package in the edge frame. φ_J are mapped by an orthogonal matrix (`so3.kernel_to_frame`), which is
+folded into the last layer of the radial networks, and by the relative sign of the 3j symbols for each (l, k, J).
+Networks in a fused layout share one radial network among several pairs of degrees; each pair gets a copy.
 
 Letters: k and l degrees of input and output, J = |l-k| … l+k, C channels in, D channels out, R radial functions.
 """
@@ -21,11 +21,11 @@ from torch.nn import functional
 
 from molformer.errors import ModelError
 from molformer.models.config import SE3TransformerConfig
-from molformer.models.paper import PaperTransformer
 from molformer.models.property import PropertyModel
+from molformer.models.published import PaperTransformer
+from molformer.models.published.block import LinearSelfInteraction, NormNonlinearity, PaperAttention
+from molformer.models.published.pairwise import PairwiseConvolution, RadialNet
 from molformer.nn.linear import DegreeLinear
-from molformer.nn.pairwise import PairwiseConvolution, RadialNet
-from molformer.nn.paper import LinearSelfInteraction, NormNonlinearity, PaperAttention
 from molformer.nn.readout import Pooling, ScalarHead
 from molformer.so3 import kernel_to_frame
 from molformer.targets import Label
@@ -93,15 +93,15 @@ def from_nvidia(
 ) -> PropertyModel:
     """A model with the weights of NVIDIA's `SE3TransformerPooled`.
 
-    It takes the inputs of that network: numbers of each atom as `features`, and of each edge as `edge_features` of a
+    It takes the inputs of that network: scalar `features` of each atom and `edge_features` of a
     graph whose edges are given.
 
     Args:
         state: the weights, as `load_nvidia` gives them.
         target: what is predicted, of kind intensive.
-        num_heads: attention heads, which the weights do not tell.
-        pooling: `max` or `mean`, which they do not tell either.
-        mean: of the target on the training part, which their network predicts the deviation from.
+        num_heads: attention heads, which cannot be derived from the weights.
+        pooling: `max` or `mean`, which cannot be derived either.
+        mean: of the target on the training part; their network predicts the deviation from it.
         std: by which it divided the deviation.
         e3nn: version with which it was trained; NVIDIA's repository asks for 0.3.3.
 
@@ -164,11 +164,11 @@ def _config(
         channels=channels,
         num_layers=len(blocks),
         num_heads=num_heads,
-        divide=channels // share,
+        channels_div=channels // share,
         radial=radial,
         cutoff=1e4,  # so far that the envelope is 1
-        input_numbers=features,
-        input_edge_numbers=edge_numbers - 1,
+        input_scalars=features,
+        input_edge_scalars=edge_numbers - 1,
         norms=norms[with_norm, bool(blocks[0].norm)],  # type: ignore[arg-type]
     )
 

@@ -1,4 +1,4 @@
-"""PropertyModel: an encoder and one head for each target; what is trained, saved and used to predict.
+"""PropertyModel: an encoder with one readout head for each target.
 
 Letters: N nodes, B graphs, M components, C channels, K classes.
 """
@@ -37,18 +37,18 @@ from molformer.version import __version__
 
 
 class PropertyModel(nn.Module):
-    """Predicts the targets of a batch of graphs in their units.
+    """Predicts the targets of a batch of graphs, in the unit of each target.
 
     Args:
         config: of the encoder.
         targets: name, unit and kind of each target; a `stress` is a derivative of the `potential`.
-        pooling: how intensive targets and classes are read out, `mean`, `attention` or `max`.
+        pooling: readout of intensive targets and classes, `mean`, `attention` or `max`.
         domain: what it was trained on.
-        forces: `conservative` forces are minus the gradient of the `potential`; `direct` ones are read out of the
-            features, which needs neither an energy nor a backward pass but conserves no energy.
+        forces: `conservative` forces are minus the gradient of the `potential`; `direct` forces are predicted by a
+            head, which needs neither an energy nor a backward pass, but does not conserve energy.
 
     Raises:
-        ConfigError: the targets contradict each other.
+        ConfigError: the targets are inconsistent.
 
     Example:
         >>> config = SE3TransformerConfig(lmax=1, channels=8, num_layers=1)
@@ -90,20 +90,19 @@ class PropertyModel(nn.Module):
         Returns:
             By target name: (B,) for scalars, (B, 3) for vectors, (B, 3, 3) for tensors and stress (NaN where a graph
             is not periodic), (N,) for charges and other values per atom, (N, 3) for forces and other vectors per atom;
-            logits (B,) for binary targets, (B, K) for categories and (N, K) for those of atoms, which `probabilities`
-            turns into what they mean.
+            logits (B,) for binary targets, (B, K) for categories and (N, K) for those of atoms, see `probabilities`.
         """
         graph = self.differentiable(graph)
         return self.readout(self.features(graph), graph)
 
     def differentiable(self, graph: GraphBatch) -> GraphBatch:
-        """The graph that `features` and `readout` take: ready for the derivatives that are predicted, if any are."""
+        """Input of `features` and `readout`: positions and cell require gradients if derivatives are predicted."""
         if not self.derived:
             return graph
         return differentiable(graph, cell=any(target.target_kind.derivative == "strain" for target in self.derived))
 
     def features(self, graph: GraphBatch) -> Tensor:
-        """Features (N, M, C) of the nodes, from which `readout` and any further head read.
+        """Equivariant node features (N, M, C), the input of `readout` and of further heads.
 
         Args:
             graph: as `differentiable` gives it.
@@ -125,8 +124,8 @@ class PropertyModel(nn.Module):
         """Values of every target, see `forward`.
 
         Args:
-            x: what `features` gave (N, M, C).
-            graph: the graph that it was given.
+            x: output of `features` (N, M, C).
+            graph: its input.
 
         Raises:
             ConfigError: derivatives are predicted and the features are not those of this graph.
@@ -150,7 +149,7 @@ class PropertyModel(nn.Module):
         Args:
             names: of the targets.
             x: features (N, M, C).
-            graph: the graph that they are of.
+            graph: the graph of these features.
         """
         return {name: self.head(name)(x, graph) for name in names}
 
@@ -175,7 +174,7 @@ class PropertyModel(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """Invariant features of a node, see `inference.features`."""
+        """Number of invariant features of a node, see `models.features`."""
         return self.encoder.out_channels * (self.encoder.out_lmax + 1)
 
     def _derived_scale(self, target: Label) -> Tensor:
@@ -184,7 +183,7 @@ class PropertyModel(nn.Module):
         return scale.value
 
     def _gradients(self) -> AbstractContextManager[None]:
-        """Derivatives that are predicted need gradients, also where the caller has turned them off."""
+        """Enable gradients for predicted derivatives, also under `torch.no_grad`."""
         return torch.set_grad_enabled(torch.is_grad_enabled() or bool(self.derived))
 
     @staticmethod
@@ -195,10 +194,9 @@ class PropertyModel(nn.Module):
         return activation(logits)
 
     def scale(self, target: Label) -> Tensor:
-        """Typical deviation of a target from its references, in its unit, by which its loss is divided.
+        """Standard deviation of a target from its references, in its unit, by which its loss is divided.
 
-        Conservative forces of an older model, which does not know theirs, have the energy's per root of the number of
-        atoms.
+        Conservative forces of a model of an earlier version, which has no such scale, use that of the energy.
         """
         if target not in self.derived:
             return self.head(target.name).scale
@@ -209,7 +207,7 @@ class PropertyModel(nn.Module):
         return torch.where(own > 0, own, energy.scale / energy.size.sqrt() * derivative_factor(self.potential, target))
 
     def set_statistics(self, statistics: Mapping[str, TargetStatistics]) -> None:
-        """Tell every head, and the scales of derivatives, what the targets look like on the training part.
+        """Set references and scales of all heads and derivatives to those of the training part.
 
         Args:
             statistics: by target name.
@@ -221,10 +219,10 @@ class PropertyModel(nn.Module):
             self._derived_scale(target).fill_(statistics[target.name].scale)
 
     def start_from(self, other: "PropertyModel") -> None:
-        """Take the weights of another model: its encoder, and the heads that are alike.
+        """Copy the weights of the encoder and of matching heads of another model.
 
-        A head is alike if its target has the same name and kind, and it is as large: with another pooling it is not.
-        Statistics of the targets are not taken: they belong to the data.
+        A head matches if its target has the same name and kind and its weights the same shapes, which depend on the
+        pooling. Statistics of the targets are not copied: they are those of the training data.
 
         Args:
             other: a model whose encoder has the same sizes.
@@ -302,7 +300,7 @@ def check_device(device: str) -> None:
 
 
 def load_model(path: str | os.PathLike[str], device: str = "auto") -> PropertyModel:
-    """A trained model, on the device it is to run on.
+    """Load a trained model onto a device.
 
     Args:
         path: a model folder, or a run folder that holds one.

@@ -1,4 +1,4 @@
-"""What the kinds of the targets ask of a model: heads, an energy to differentiate, features of high enough degree."""
+"""Requirements of target kinds on a model: heads, an energy to differentiate, and a sufficient degree of features."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -8,7 +8,7 @@ from molformer.errors import ConfigError
 from molformer.models.base import Encoder
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.encoder import SE3Transformer
-from molformer.models.paper import PaperTransformer
+from molformer.models.published import PaperTransformer
 from molformer.nn.readout import Head, Pooling
 from molformer.targets import HeadOptions, Label
 
@@ -28,7 +28,7 @@ def derived_targets(targets: Sequence[Label], forces: ForcesFrom) -> list[Label]
 
 
 def potential_of(targets: Sequence[Label]) -> Label:
-    """The target whose derivatives forces and stress are: `energy`, or else the only extensive energy.
+    """The energy of which forces and stress are derivatives: the target `energy`, or the only extensive energy.
 
     Raises:
         ConfigError: there is none, or it is not clear which.
@@ -44,7 +44,7 @@ def potential_of(targets: Sequence[Label]) -> Label:
 
 
 def derivative_factor(potential: Label, target: Label) -> float:
-    """From the unit of an energy per Å, or per Å³, to the unit of forces or stress.
+    """Conversion factor from the unit of the energy per Å, or per Å³, to that of forces or stress.
 
     Raises:
         UnitError: the target's unit measures something else.
@@ -54,7 +54,7 @@ def derivative_factor(potential: Label, target: Label) -> float:
 
 
 def check_targets(targets: Sequence[Label], config: SE3TransformerConfig, forces: ForcesFrom) -> None:
-    """Refuse targets that contradict each other.
+    """Check that the targets of a model are consistent.
 
     Args:
         targets: of one model.
@@ -88,25 +88,25 @@ def check_targets(targets: Sequence[Label], config: SE3TransformerConfig, forces
 
 
 def needed_degree(targets: Sequence[Label], forces: ForcesFrom) -> int:
-    """Highest degree of the features that the targets are read from."""
+    """Lowest `lmax` of features from which all targets can be read out."""
     derived = derived_targets(targets, forces)
     return max(0 if target in derived else target.target_kind.lmax for target in targets)
 
 
 def new_encoder(config: SE3TransformerConfig, targets: Sequence[Label], forces: ForcesFrom) -> Encoder:
-    """The network of a config; the published one gives out no more degrees than the targets need."""
+    """The encoder of a config; the output degree of `paper` is the highest that the targets need."""
     if config.architecture == "paper":
         return PaperTransformer(config, needed_degree(targets, forces))
     return SE3Transformer(config)
 
 
 def module_name(name: str) -> str:
-    """Name of a target's head among the weights; a module's name may hold no dot and be no attribute."""
+    """Name of a target's head in the state dict; names of modules have no dot and differ from all attributes."""
     return "target:" + name.replace("%", "%25").replace(".", "%2E")
 
 
 def new_head(target: Label, config: SE3TransformerConfig, pooling: Pooling) -> Head:
-    """The head that reads a target out; forces are those predicted directly."""
+    """The readout head of a target; for forces, that of direct forces."""
     paper = config.architecture == "paper"
     channels = (config.lmax + 1) * config.channels if paper else config.channels
     make = target.target_kind.head

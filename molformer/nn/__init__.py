@@ -7,8 +7,6 @@ from molformer.nn.full_kernel import FullConvolution
 from molformer.nn.inputs import EdgeInputs, NodeInputs
 from molformer.nn.linear import DegreeLinear
 from molformer.nn.norm import EquivariantRMSNorm
-from molformer.nn.pairwise import PairwiseConvolution
-from molformer.nn.paper import NormNonlinearity
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.nn.readout import (
     AtomClassHead,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from molformer.data.molecular_graph import UNKNOWN
 from molformer.graph.topology import NUM_CODES, edge_codes
+from molformer.molecular_graph import UNKNOWN
 
 if TYPE_CHECKING:
     from molformer.graph import GraphBatch

@@ -1,4 +1,4 @@
-"""Figures of a model's work, as matplotlib figures that are returned and not shown, and molecules to turn by hand.
+"""Figures of predictions and models (matplotlib figures, not shown), and interactive views of molecules.
 
 matplotlib is imported when a figure is asked for.
 """

@@ -1,4 +1,4 @@
-"""What happens inside a model, as pictures of matrices. Letters: n atoms, H heads, M = (lmax+1)² components."""
+"""Matrices inside a model as images. Letters: n atoms, H heads, M = (lmax+1)² components."""
 
 from typing import TYPE_CHECKING
 
@@ -9,14 +9,14 @@ from molformer.elements import SYMBOLS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from molformer.inference.attention import Attention
+    from molformer.inference.attention_weights import Attention
 
 
 def attention_matrix(attention: "Attention", layer: int, head: int | None = None) -> "Figure":
-    """Which atom (column) each atom (row) listens to.
+    """Attention matrix: targets as rows, sources as columns.
 
     Args:
-        attention: as `Predictor.attention` gives it.
+        attention: result of `Predictor.attention`.
         layer: from 0; negative ones count from the end.
         head: from 0; None for the mean of all.
     """
@@ -28,8 +28,8 @@ def attention_matrix(attention: "Attention", layer: int, head: int | None = None
     names = [f"{SYMBOLS[number]}{place}" for place, number in enumerate(attention.structure.numbers.tolist())]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7)
-    axes.set_xlabel("sends")
-    axes.set_ylabel("listens")
+    axes.set_xlabel("source")
+    axes.set_ylabel("target")
     figure.colorbar(picture, ax=axes, shrink=0.8).set_label("attention")
     return figure
 
@@ -39,7 +39,7 @@ def block_matrix(matrix: np.ndarray, title: str = "") -> "Figure":
 
     Args:
         matrix: rows and columns ordered by degree: component (l, m) at index l² + l + m.
-        title: over the picture.
+        title: of the figure.
 
     Example:
         >>> block_matrix(np.eye(9), "D(R)").axes[0].get_title()

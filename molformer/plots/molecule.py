@@ -1,4 +1,4 @@
-"""A molecule as balls and sticks on paper, its atoms coloured by a number each.
+"""Ball-and-stick image of a molecule, with atoms coloured by values.
 
 Parallel projection along the shortest principal axis, painted from back to front. Letters: n atoms, E edges.
 """
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
+from molformer.structure import Structure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,16 +28,16 @@ def molecule(
     edges: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     numbered: bool = False,
 ) -> "Figure":
-    """A picture of one molecule.
+    """Ball-and-stick figure of a molecule.
 
     Args:
         structure: the molecule.
-        values: a number of each atom (n,), blue below zero and red above; where none is below, white to red. Without
-            them, atoms have the colours of their elements.
+        values: of each atom (n,), blue below and red above zero, or white to red if none is negative. Without values,
+            atoms have the colours of their elements.
         name: of the values.
         unit: of the values.
-        edges: `src` (E,), `dst` (E,) and `weight` (E,) of links to be drawn the stronger the larger their weight.
-        numbered: write each atom's number beside its symbol.
+        edges: `src` (E,), `dst` (E,) and `weight` (E,) of edges to draw, with line widths by weight.
+        numbered: label atoms by their index.
 
     Example:
         >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
@@ -79,26 +79,26 @@ def molecule(
 
 
 def flattened(pos: np.ndarray) -> np.ndarray:
-    """Positions (n, 3) about their middle, turned so that they are widest along x, then y, and z points at the viewer.
+    """Centered positions (n, 3) in the frame of their principal axes: widest along x, then y; z towards the viewer.
 
-    A proper rotation: a molecule is not mirrored. Which end is left does not depend on how it was turned before.
+    The rotation is proper, and independent of the original orientation.
 
     Example:
         >>> flattened(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]]))[:, 0].round(3).tolist()
         [-1.0, 1.0]
     """
-    centred = np.asarray(pos, dtype=float) - np.mean(pos, axis=0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=True)
-    turned = centred @ axes.T
-    signs = np.where((turned[:, :2] ** 3).sum(0) < 0, -1.0, 1.0)
-    if len(turned) == 2:
-        signs[0] = 1.0 if turned[1, 0] > turned[0, 0] else -1.0
+    centerd = np.asarray(pos, dtype=float) - np.mean(pos, axis=0)
+    _, _, axes = np.linalg.svd(centerd, full_matrices=True)
+    rotated = centerd @ axes.T
+    signs = np.where((rotated[:, :2] ** 3).sum(0) < 0, -1.0, 1.0)
+    if len(rotated) == 2:
+        signs[0] = 1.0 if rotated[1, 0] > rotated[0, 0] else -1.0
     flips = np.array([*signs, signs.prod() * np.linalg.det(axes)])
-    return turned * flips
+    return rotated * flips
 
 
 def bonds(numbers: np.ndarray, pos: np.ndarray) -> np.ndarray:
-    """Pairs of atoms (·, 2) that are as near as bonded ones are.
+    """Pairs of atoms (·, 2) at bonding distance.
 
     Example:
         >>> bonds(np.array([8, 1, 1]), np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])).tolist()
@@ -128,7 +128,7 @@ def _paint_links(axes: "Axes", pos: np.ndarray, src: np.ndarray, dst: np.ndarray
 
 
 def _paint_balls(axes: "Axes", pos: np.ndarray, radii: np.ndarray, colours: Sequence[str]) -> None:
-    """Balls with a light: rings that grow smaller and brighter towards where it falls."""
+    """Shaded balls: rings of increasing brightness towards the highlight."""
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Circle
 
@@ -140,5 +140,5 @@ def _paint_balls(axes: "Axes", pos: np.ndarray, radii: np.ndarray, colours: Sequ
         )
         for share in np.linspace(0.05, 0.85, 12):
             shade = base * (0.75 + 0.25 * min(1.0, 1.6 * share)) + 0.45 * max(0.0, share - 0.5) * (1 - base)
-            centre = np.array([x, y]) + 0.8 * share * radius * _LIGHT
-            axes.add_patch(Circle(tuple(centre), radius * (1 - share), color=np.clip(shade, 0, 1), zorder=depth + 1e-5))
+            center = np.array([x, y]) + 0.8 * share * radius * _LIGHT
+            axes.add_patch(Circle(tuple(center), radius * (1 - share), color=np.clip(shade, 0, 1), zorder=depth + 1e-5))

@@ -1,4 +1,4 @@
-"""Figures of numbers that are predicted: against labels, with their intervals, and how they were learnt."""
+"""Figures of regression targets: parity plots, prediction intervals and learning curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from molformer.inference.prediction import Prediction
 
-_MOST_POINTS = 20_000  # more cannot be told apart and make a slow picture
+_MOST_POINTS = 20_000  # more overlap and are slow to draw
 
 
 def parity(
@@ -23,7 +23,7 @@ def parity(
     error: float | None = None,
     half_width: float | None = None,
 ) -> "Figure":
-    """Predictions against labels, with the diagonal.
+    """Parity plot of predictions against labels.
 
     Args:
         label: true values, any shape; NaN where missing.
@@ -68,7 +68,7 @@ def learning_curve(rows: Sequence[Mapping[str, float]]) -> "Figure":
     """Losses of the training and validation part by epoch.
 
     Args:
-        rows: of `metrics.csv`, with `epoch`, `train/loss` and `val/loss`, as `read_metrics` gives them.
+        rows: of `metrics.csv`, with `epoch`, `train/loss` and `val/loss`, see `read_metrics`.
 
     Example:
         >>> learning_curve([{"epoch": 0, "train/loss": 1.0, "val/loss": 1.2}]).axes[0].get_ylabel()
@@ -90,10 +90,10 @@ def learning_curve(rows: Sequence[Mapping[str, float]]) -> "Figure":
 
 
 def intervals(rows: "Sequence[Prediction]", target: str) -> "Figure":
-    """Values of one target with their intervals, a line for each molecule that has a value.
+    """Predicted values of a target with prediction intervals, a line for each molecule.
 
     Args:
-        rows: as `Predictor.predict` gives them; a hollow point has no interval.
+        rows: result of `Predictor.predict`; hollow points have no interval.
         target: its name.
 
     Raises:

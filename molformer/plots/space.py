@@ -1,4 +1,4 @@
-"""Maps of chemical space: many features of many molecules as points on paper. Letters: B molecules, F features."""
+"""Maps of chemical space: projections of molecular features to a plane. Letters: B molecules, F features."""
 
 from typing import TYPE_CHECKING
 
@@ -9,23 +9,25 @@ if TYPE_CHECKING:
 
 
 def plane(features: np.ndarray, count: int = 2) -> np.ndarray:
-    """The first principal components (B, count) of features (B, F), each feature first brought to unit variance.
+    """The first principal components (B, count) of features (B, F), with features scaled to unit variance.
 
     Example:
         >>> plane(np.random.default_rng(0).standard_normal((10, 5))).shape
         (10, 2)
     """
-    centred = features - features.mean(0)
-    spread = centred.std(0)
-    left, size, _ = np.linalg.svd(centred / np.where(spread > 1e-9 * spread.max(), spread, np.inf), full_matrices=False)
+    centered = features - features.mean(0)
+    spread = centered.std(0)
+    left, size, _ = np.linalg.svd(
+        centered / np.where(spread > 1e-9 * spread.max(), spread, np.inf), full_matrices=False
+    )
     return left[:, :count] * size[:count]
 
 
 def feature_map(points: np.ndarray, values: np.ndarray, name: str, unit: str = "") -> "Figure":
-    """Points (B, 2) coloured by a number each; colours end at the 2nd and 98th percentile.
+    """Scatter plot of points (B, 2) coloured by values, clipped to the 2nd and 98th percentile.
 
     Args:
-        points: places of the molecules.
+        points: coordinates of the molecules.
         values: (B,); NaN is drawn grey.
         name: of the values.
         unit: of the values.

@@ -1,4 +1,4 @@
-"""A molecule to turn with the mouse in a notebook, by the viewer of the server's page: no network is needed."""
+"""Interactive 3-D view of a molecule in a notebook, with the viewer of the server's page; works offline."""
 
 import html
 import json
@@ -8,16 +8,16 @@ from importlib.resources import files
 
 import numpy as np
 
-from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
+from molformer.structure import Structure
 
 
 @dataclass(frozen=True)
 class MoleculeView:
-    """What a notebook shows as a molecule that can be turned.
+    """HTML representation of an interactive view.
 
     Args:
-        page: an HTML page that needs nothing else.
+        page: self-contained HTML page.
         width: pixels.
         height: pixels.
     """
@@ -36,7 +36,7 @@ class MoleculeView:
 def view(
     structure: Structure, values: Sequence[float] | np.ndarray | None = None, name: str = "", unit: str = ""
 ) -> MoleculeView:
-    """A molecule to look at from all sides; pointing at an atom tells its value.
+    """Interactive view of a molecule; hovering over an atom shows its value.
 
     Args:
         structure: the molecule.

@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 
 from molformer.elements import SYMBOLS
 from molformer.errors import MolformerError
-from molformer.inference import question
+from molformer.inference.request import PredictionRequest
 from molformer.serving import schema
 from molformer.serving.guard import Guard
 from molformer.serving.metrics import CONTENT_TYPE
@@ -59,8 +59,8 @@ def create_app(service: Service, hosts: Container[str] | None = None) -> FastAPI
 
     @app.post("/predict", responses=_PROBLEMS)
     async def predict(asked: schema.PredictionRequest, request: Request) -> schema.PredictionResponse:
-        """Predict molecules: a row for each, in their order, whatever fails."""
-        wanted = question.Question.of(service.predictor.model.targets, asked.targets, asked.unit)
+        """Predict molecules: a row for each, in order, also for failures."""
+        wanted = PredictionRequest.of(service.predictor.model.targets, asked.targets, asked.unit)
         rows = await service.predict(asked.molecules, wanted, asked.conformers, _address(request))
         return schema.PredictionResponse(model=service.name, rows=[schema.row_of(row, asked.geometry) for row in rows])
 
@@ -73,9 +73,9 @@ def create_app(service: Service, hosts: Container[str] | None = None) -> FastAPI
         conformers: Annotated[schema.Conformers, Form()] = 1,
         geometry: Annotated[bool, Form(description="Whether the geometries are wanted.")] = False,
     ) -> schema.PredictionResponse:
-        """Predict the molecules of a file: a row for each, in their order, whatever fails."""
+        """Predict the molecules of a file: a row for each, in order, also for failures."""
         names = [name for name in targets if name]
-        wanted = question.Question.of(service.predictor.model.targets, names, unit or None)
+        wanted = PredictionRequest.of(service.predictor.model.targets, names, unit or None)
         address = _address(request)
         entries = await service.entries_of_file(await file.read(), file.filename or "", address)
         rows = await service.predict(entries, wanted, conformers, address)
@@ -83,7 +83,7 @@ def create_app(service: Service, hosts: Container[str] | None = None) -> FastAPI
 
     @app.post("/explain", responses=_PROBLEMS)
     async def explain(asked: schema.Molecule, request: Request) -> schema.Explanation:
-        """What each atom of a molecule adds to its prediction, and how much the others listen to it."""
+        """Atomic contributions to a prediction, and the attention that each atom receives."""
         return await service.explain(asked.molecule, _address(request))
 
     @app.get("/models")

@@ -15,11 +15,11 @@ from threading import Condition, Thread
 import torch
 
 from molformer.inference.batches import Job
-from molformer.inference.forward import threads
 from molformer.inference.prediction import Prediction
 from molformer.inference.predictor import Predictor
-from molformer.inference.question import Question
+from molformer.inference.request import PredictionRequest
 from molformer.inference.rows import row_of
+from molformer.models.forward import threads
 from molformer.serving.fairness import Client, FairQueue
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ CLOSE_SECONDS = 5.0
 @dataclass(frozen=True, eq=False)
 class _Item:
     job: Job
-    question: Question
+    request: PredictionRequest
     row: "Future[Prediction]" = field(default_factory=Future)
 
 
@@ -70,9 +70,9 @@ class Batcher:
         self._thread = Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job, question: Question, client: Client = Client()) -> "Future[Prediction]":  # noqa: B008
+    def submit(self, job: Job, request: PredictionRequest, client: Client = Client()) -> "Future[Prediction]":  # noqa: B008
         """The row of a molecule, when it is there; one that is cancelled is not computed."""
-        item, edges = _Item(job, question), sum(job.edges)
+        item, edges = _Item(job, request), sum(job.edges)
         with self._changed:
             (self._small if edges < LARGE_EDGES else self._large).put(item, client, 50.0 + edges)
             self._changed.notify()
@@ -110,7 +110,7 @@ class Batcher:
                 if self._closed:
                     return None
                 self._changed.wait()
-            end, size = time.monotonic() + self.max_batch_delay, self.predictor.work.batch_size
+            end, size = time.monotonic() + self.max_batch_delay, self.predictor.runner.batch_size
             while len(self._small) < size and not self._closed and (left := end - time.monotonic()) > 0:
                 self._changed.wait(left)
             if self._large and not (self._small and self._owed):
@@ -139,11 +139,11 @@ class Batcher:
 
     def _rows(self, items: Sequence[_Item]) -> list[Prediction]:
         predictor = self.predictor
-        wanted = {target.name for item in items for target in item.question.targets}
+        wanted = {target.name for item in items for target in item.request.targets}
         targets = [target for target in predictor.model.targets if target.name in wanted]
-        outputs = predictor.work.outputs([item.job for item in items], targets)
+        outputs = predictor.runner.outputs([item.job for item in items], targets)
         rows = []
         for item in items:
             mine = [next(outputs) for _ in item.job.structures]
-            rows.append(row_of(item.job, mine, item.question, predictor.model, predictor.calibrations))
+            rows.append(row_of(item.job, mine, item.request, predictor.model, predictor.calibrations))
         return rows

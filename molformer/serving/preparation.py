@@ -13,15 +13,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from molformer.data.conformer_generation import with_outcome
 from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_canonical, parse_smiles
-from molformer.data.embedding import with_outcome
 from molformer.data.readers.entry import Entry
-from molformer.data.structure import Structure
 from molformer.data.workers import WorkerDied, WorkerPool
 from molformer.errors import InputError, MolformerError, TooLargeError
 from molformer.serving.fairness import Client, FairQueue
 from molformer.serving.limits import Limits
 from molformer.serving.reading import entry_of_line, name_and_suffix, named_by_formula, read_upload
+from molformer.structure import Structure
 
 LARGE_MS = 500.0
 """Estimated time of a task from which on it is computed by the workers for large ones."""

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
-from molformer.data.structure import Structure
 from molformer.elements import SYMBOLS
 from molformer.inference.prediction import Prediction, Status, Value
 from molformer.serving.limits import MOST_CONFORMERS, MOST_NAMES
+from molformer.structure import Structure
 
 Numbers = float | list[float | None] | list[list[float | None]] | None
 """A number, those of a vector, or of the atoms; null where there is none."""
@@ -105,7 +105,7 @@ class Explanation(BaseModel):
         description="Part of each atom by the name of the target, beyond the mean of its element."
     )
     units: dict[str, str] = Field(description="Of the contributions.")
-    attention: list[float] = Field(description="Weight with which each atom is listened to, the mean over all.")
+    attention: list[float] = Field(description="Attention that each atom receives, the mean over layers and heads.")
 
 
 class Target(BaseModel):

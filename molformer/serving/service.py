@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 from molformer.data.readers import Entry
 from molformer.errors import MolformerError
-from molformer.inference.inputs import policy_of
 from molformer.inference.prediction import Prediction
 from molformer.inference.predictor import Predictor
-from molformer.inference.question import Question
+from molformer.inference.request import PredictionRequest
+from molformer.inference.sources import policy_of
 from molformer.serving import schema
 from molformer.serving.batcher import CLOSE_SECONDS, Batcher
 from molformer.serving.fairness import Client
@@ -65,13 +65,13 @@ class Service:
             raise TooMuch(f"a request may hold {self.limits.molecules} molecules: send the rest in another one")
 
     async def predict(
-        self, molecules: Sequence[str | Entry], question: Question, conformers: int, address: tuple[str, int]
+        self, molecules: Sequence[str | Entry], request: PredictionRequest, conformers: int, address: tuple[str, int]
     ) -> list[Prediction]:
         """A row for every molecule, in their order.
 
         Args:
             molecules: texts, or entries of a file.
-            question: targets and units.
+            request: targets and units.
             conformers: of each molecule without coordinates.
             address: of the client.
 
@@ -81,7 +81,7 @@ class Service:
         """
         with self._admitted(len(molecules), address) as client:
             async with asyncio.TaskGroup() as group:  # if one fails, the others are given up
-                tasks = [group.create_task(self._row(each, question, conformers, client)) for each in molecules]
+                tasks = [group.create_task(self._row(each, request, conformers, client)) for each in molecules]
             rows = [task.result() for task in tasks]
         for row in rows:
             self.metrics.molecules.labels(row.status).inc()
@@ -122,16 +122,18 @@ class Service:
         self._aside.shutdown(wait=False, cancel_futures=True)
         return ended and not wait(set(self._explaining), CLOSE_SECONDS).not_done
 
-    async def _row(self, molecule: str | Entry, question: Question, conformers: int, client: Client) -> Prediction:
+    async def _row(
+        self, molecule: str | Entry, request: PredictionRequest, conformers: int, client: Client
+    ) -> Prediction:
         if isinstance(molecule, str):
             molecule = await self.preparation.entry_of_text(molecule, client)
-        job = self.predictor.work.job(await self.preparation.with_geometry(molecule, conformers, client))
+        job = self.predictor.runner.job(await self.preparation.with_geometry(molecule, conformers, client))
         if job.error is not None:
             return Prediction(job.entry.name, job.error.status, str(job.error))  # type: ignore[arg-type]
-        return await asyncio.wrap_future(self.batcher.submit(job, question, client))
+        return await asyncio.wrap_future(self.batcher.submit(job, request, client))
 
     def _explanation(self, entry: Entry) -> schema.Explanation:
-        job = self.predictor.work.job(entry)
+        job = self.predictor.runner.job(entry)
         if job.error is not None:
             raise job.error
         structure = job.structures[0]

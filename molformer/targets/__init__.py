@@ -1,4 +1,4 @@
-"""Kinds of targets: what a value is, how a model forms it, and how it is trained, measured and written.
+"""Kinds of targets: shape, symmetry, readout, loss, metrics and tables.
 
 `register` adds a kind; docs/extending_targets.md shows how.
 """

@@ -1,6 +1,6 @@
-"""TargetKind: everything that is particular to one kind of target.
+"""TargetKind: shape, symmetry, head, loss and metrics of one kind of target.
 
-torch, torchmetrics and e3nn are imported where they are first needed, because readers of files need kinds without them.
+torch, torchmetrics and e3nn are imported when needed, since readers of files use kinds without them.
 Letters: n rows (graphs or nodes), D = Σ (2l+1) components of a value in the basis of e3nn.
 """
 
@@ -29,12 +29,12 @@ Baseline = Literal["sum", "mean", "element"]
 values per atom, the coefficient itself; times the identity where a value is a matrix."""
 
 Derivative = Literal["position", "strain"]
-"""With respect to what an energy is differentiated; signs and factors are in `models.derivatives`."""
+"""Variable of differentiation of an energy; see `models.derivatives` for signs and factors."""
 
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """What a head factory may depend on.
+    """Arguments of a head factory.
 
     Args:
         channels: of the node features.
@@ -69,22 +69,22 @@ class TargetKind:
 
     Args:
         name: in labels, stores and model folders.
-        head: makes the readout; None for what can only be a derivative.
+        head: factory of the readout; None for a kind that is always a derivative.
         shape: of one value: () for a number, (3,) for a vector, (3, 3) for a matrix, or (D,).
         irreps: of a value, in the notation of e3nn; `0e + 2e` for a symmetric matrix.
         per_node: whether there is one value per atom or point rather than per structure.
-        baseline: fitted on the training part, subtracted from the target, and to be beaten; None for zero.
-        derivative: how it follows from an energy; with a head as well, the model has the choice of `forces`.
-        periodic: whether only structures that are periodic in three directions have it.
-        voigt: whether files may also give it as the six numbers xx, yy, zz, yz, xz, xy.
+        baseline: composition model fitted to the training part and subtracted from the target; None for zero.
+        derivative: of an energy; if there is also a head, `forces` of the model selects between them.
+        periodic: whether it is defined only for structures that are periodic in three directions.
+        voigt: whether files may also give it in Voigt order xx, yy, zz, yz, xz, xy.
         named_classes: whether a value is the index of one of the classes that the label names.
         activation: from logits to probabilities where a value is a class; None where it is a number.
         loss: from predictions, labels (NaN where missing), scale and the configured loss to the sum over labelled rows
             and their count.
-        metrics: what is followed during training, given the classes; updated with predictions and labels (n, *shape).
+        metrics: of training and validation, given the classes; updated with predictions and labels (n, *shape).
 
     Raises:
-        ConfigError: shape, irreps and baseline contradict each other.
+        ConfigError: shape, irreps and baseline are inconsistent.
 
     Example:
         >>> from molformer.targets import kind_of
@@ -130,22 +130,22 @@ class TargetKind:
 
     @property
     def lmax(self) -> int:
-        """Highest degree of a value, and so the lowest `lmax` of features that it can be read from."""
+        """Highest degree of a value, and so the lowest `lmax` of the features for its readout."""
         return max(degree for degree, _ in self._parts)
 
     @property
     def is_class(self) -> bool:
-        """Whether a value names a class rather than measuring something."""
+        """Whether a value is a class rather than a quantity."""
         return self.activation is not None
 
     @property
     def additive(self) -> bool:
-        """Whether it is a number that is a sum over atoms, as an energy is."""
+        """Whether it is a scalar that is a sum over atoms, such as an energy."""
         return self.baseline == "sum" and not self.shape
 
     @property
     def identity(self) -> "np.ndarray | float":
-        """What the coefficients of a `baseline` are multiplied by."""
+        """Factor of the coefficients of a `baseline`."""
         return np.eye(3) if self.shape == (3, 3) else 1.0
 
     @cached_property
@@ -172,7 +172,7 @@ class TargetKind:
         return np.concatenate(parts)
 
     def rotated(self, values: "Tensor", rotation: "Tensor") -> "Tensor":
-        """Values as they are after a rotation or reflection of the structure, without what the irreps do not have.
+        """Values transformed by a rotation or reflection of the structure, projected onto the irreps.
 
         Args:
             values: (…, *shape); of classes the logits.
@@ -202,7 +202,7 @@ class TargetKind:
         return (flat @ matrix.T.to(values)).reshape(values.shape)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether a file may give a value in this shape; a matrix may lie flat."""
+        """Whether files may give a value in this shape; a matrix may be flat."""
         return (
             shape == self.shape
             or (self.voigt and shape == (6,))

@@ -1,6 +1,6 @@
-"""The kinds of targets that the package has.
+"""Built-in kinds of targets.
 
-Where a file does not say what an array is, it is of the first kind of its shape, so that their order matters.
+An array of unknown kind in a file gets the first kind of its shape, so that the order matters.
 Heads, losses and metrics are imported when a model is built: readers of files need kinds, but not torch.
 """
 
@@ -39,19 +39,19 @@ def _class_metrics(classes: Sequence[str], iou: bool = False) -> "MetricCollecti
 
 
 BUILT_IN = (
-    # one number that does not grow with the molecule, such as an orbital energy
+    # a scalar independent of the size of the molecule, such as an orbital energy
     TargetKind("intensive", lambda o: _heads().ScalarHead(o.channels, o.pooling, o.pool_first), baseline="mean"),
-    # one number that is a sum over atoms, such as a total energy
+    # a scalar that is a sum over atoms, such as a total energy
     TargetKind("extensive", lambda o: _heads().ExtensiveHead(o.channels), baseline="sum"),
-    # three numbers that rotate with the molecule and do not depend on its place, such as a dipole
+    # a translation-invariant vector, such as a dipole
     TargetKind("vector", lambda o: _heads().VectorHead(o.channels), (3,), "1o"),
-    # a symmetric matrix that rotates with the molecule, such as a polarizability
+    # a symmetric rank-2 tensor, such as a polarizability
     TargetKind("tensor", lambda o: _heads().TensorHead(o.channels), (3, 3), "0e + 2e", baseline="sum"),
-    # one number per atom, such as a chemical shift
+    # a scalar per atom, such as a chemical shift
     TargetKind("atom", lambda o: _heads().AtomHead(o.channels), per_node=True, baseline="element"),
     # the same where their sum is the total charge
     TargetKind("charges", lambda o: _heads().ChargesHead(o.channels), per_node=True, baseline="element"),
-    # three numbers per atom that rotate with the molecule, such as a velocity or a displacement
+    # a vector per atom, such as a velocity or a displacement
     TargetKind(
         "atom_vector",
         lambda o: _heads().AtomVectorHead(o.channels, inputs=o.input_vectors),
@@ -59,7 +59,7 @@ BUILT_IN = (
         "1o",
         per_node=True,
     ),
-    # minus the gradient of an energy; a model may also predict them as such
+    # minus the gradient of an energy, or predicted directly
     TargetKind(
         "forces",
         lambda o: _heads().AtomVectorHead(o.channels, balanced=True),
@@ -68,7 +68,7 @@ BUILT_IN = (
         per_node=True,
         derivative="position",
     ),
-    # derivative of an energy with respect to strain over the volume; positive where the structure pulls, as in ASE
+    # derivative of an energy with respect to strain over the volume; positive under tension, as in ASE
     TargetKind("stress", None, (3, 3), "0e + 2e", derivative="strain", periodic=True, voigt=True),
     # 0 or 1
     TargetKind("binary", _class_head, activation=lambda x: x.sigmoid(), loss=_class_loss, metrics=_class_metrics),

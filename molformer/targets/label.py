@@ -1,4 +1,4 @@
-"""Label: name, unit and kind of one property, as data sets have it and models predict it."""
+"""Label: name, unit and kind of a property of a data set or model."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -46,17 +46,17 @@ class Label:
 
     @property
     def target_kind(self) -> TargetKind:
-        """What is known of its kind."""
+        """Its `TargetKind`."""
         return kind_of(self.kind)
 
     @property
     def per_node(self) -> bool:
-        """Whether there is one value an atom (True) or one a structure (False)."""
+        """Whether there is one value per atom (True) or per structure (False)."""
         return self.target_kind.per_node
 
     @property
     def is_class(self) -> bool:
-        """Whether it names a class rather than measuring something."""
+        """Whether a value is a class rather than a quantity."""
         return self.target_kind.is_class
 
     @property
@@ -66,7 +66,7 @@ class Label:
 
     @property
     def is_energy(self) -> bool:
-        """Whether it is an energy that is a sum over atoms, of which forces and stress can be derivatives."""
+        """Whether it is an extensive energy, of which forces and stress can be derivatives."""
         return self.target_kind.additive and units.dimension(self.unit) == "energy"
 
     def to_dict(self) -> dict[str, Any]:

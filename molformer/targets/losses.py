@@ -1,4 +1,4 @@
-"""Losses in units of each target's scale, over the labels that are there.
+"""Losses in units of each target's scale, with missing labels masked.
 
 Each is the sum over the labelled rows and their number, so that the mean can be taken over several batches or
 processes, Σ sums / Σ counts. A missing label (NaN) is replaced before any arithmetic, so

@@ -1,4 +1,4 @@
-"""What is followed of a target while a model is trained, in the target's unit."""
+"""Metrics of a target during training, in its unit."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ def number_metrics(_classes: Sequence[str] = ()) -> MetricCollection:
 
 
 def class_metrics(classes: Sequence[str], iou: bool = False) -> MetricCollection:
-    """Share of right answers, of 0 and 1 without classes; and the mean intersection over union."""
+    """Accuracy, binary without classes, and optionally the mean intersection over union."""
     if not classes:
         return MetricCollection({"accuracy": Accuracy("binary")})
     count = len(classes)

@@ -1,4 +1,4 @@
-"""From a YAML file and command-line overrides to the configs of a run, checked against their types."""
+"""Configs of a run from a YAML file and command-line overrides, with type checks."""
 
 import contextlib
 import difflib
@@ -17,16 +17,17 @@ from jsonargparse import ArgumentParser, Namespace
 
 from molformer.errors import ConfigError
 from molformer.models.config import SE3TransformerConfig, preset
+from molformer.models.renamed import current_name, current_names
 from molformer.training.config import TrainingConfig
 
 _ENCODER_KEYS = [field.name for field in fields(SE3TransformerConfig)]
 _TRAINING_KEYS = [field.name for field in fields(TrainingConfig)]
 KEYS = ["preset", *_ENCODER_KEYS, *_TRAINING_KEYS]
-"""Every key that a config may hold."""
+"""All valid keys of a config."""
 DEFAULT_PRESET = "tiny"
-"""Sizes of a run that names none: what two cores train in minutes."""
+"""Default preset, which trains within minutes on two cores."""
 CHANGEABLE = ("epochs", "patience", "device", "devices", "nodes", "workers", "wandb")
-"""Keys that may change when a run goes on."""
+"""Keys that may be changed on resumption."""
 
 
 def read_configs(path: str | None, overrides: Sequence[str] = ()) -> tuple[SE3TransformerConfig, TrainingConfig]:
@@ -39,7 +40,12 @@ def read_configs(path: str | None, overrides: Sequence[str] = ()) -> tuple[SE3Tr
     Raises:
         ConfigError: an unknown key (with a suggestion), a wrong type, or a value out of range.
     """
-    values = _read_yaml(path) if path else {}
+    return _configs(current_names(_read_yaml(path)) if path else {}, path, _current_overrides(overrides))
+
+
+def _configs(
+    values: dict[str, Any], path: str | None, overrides: Sequence[str]
+) -> tuple[SE3TransformerConfig, TrainingConfig]:
     _check_keys(values, path)
     _check_keys(dict.fromkeys(_keys(overrides)), None)
     namespace = _parse(values, overrides)
@@ -52,7 +58,7 @@ def read_configs(path: str | None, overrides: Sequence[str] = ()) -> tuple[SE3Tr
 
 
 def read_run(folder: str, overrides: Sequence[str] = ()) -> tuple[SE3TransformerConfig, TrainingConfig]:
-    """Configs of a run that is to go on.
+    """Configs of a run to resume.
 
     Args:
         folder: the run folder.
@@ -64,15 +70,16 @@ def read_run(folder: str, overrides: Sequence[str] = ()) -> tuple[SE3Transformer
     path = Path(folder) / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"'{folder}' is not a run folder: it has no config.yaml")
+    overrides = _current_overrides(overrides)
     for key in _keys(overrides):
         if key in KEYS and key not in CHANGEABLE:
-            raise ConfigError(f"{key} cannot change in a run that goes on; what can: {', '.join(CHANGEABLE)}")
-    encoder, training = read_configs(str(path), overrides)
+            raise ConfigError(f"{key} cannot be changed on resumption; keys that can: {', '.join(CHANGEABLE)}")
+    encoder, training = _configs(current_names(_read_yaml(str(path)), warn=False), str(path), overrides)
     return encoder, replace(training, run=folder)
 
 
 def describe_keys() -> list[tuple[str, str, str]]:
-    """Key, default and meaning of everything that a config may hold."""
+    """Key, default and description of all settings."""
     rows = [("preset", DEFAULT_PRESET, "sizes to start from: tiny, small, base or paper; each can be set below")]
     for config in (SE3TransformerConfig, TrainingConfig):
         meanings = {parameter.arg_name: parameter.description or "" for parameter in parse(config.__doc__ or "").params}
@@ -82,12 +89,16 @@ def describe_keys() -> list[tuple[str, str, str]]:
     return rows
 
 
+def _current_overrides(overrides: Sequence[str]) -> list[str]:
+    return [re.sub(r"(?<=^--)\w+", lambda key: current_name(key[0], 5), text) for text in overrides]
+
+
 def _keys(overrides: Sequence[str]) -> list[str]:
     return [text[2:].split("=")[0].split(".")[0] for text in overrides if text.startswith("--")]
 
 
 def plain_overrides(arguments: Sequence[str]) -> list[str]:
-    """Arguments of a command line as overrides: --target NAME, given once or more, and --no-wandb are translated.
+    """Overrides from command-line arguments; --target NAME, which may be repeated, and --no-wandb are translated.
 
     Raises:
         ConfigError: --target has no name.
@@ -150,6 +161,6 @@ def _parse(values: dict[str, Any], overrides: Sequence[str]) -> Namespace:
 
 
 def _plain(message: str) -> str:
-    """A parser's message in one line, with types named as a user writes them."""
+    """A message of the parser in one line, with simplified type names."""
     message = re.sub(r"<class '(\w+)'>", r"\1", " ".join(message.split()))
     return message.replace("Parser key ", "").replace("typing.Literal", "one of ")

@@ -1,6 +1,6 @@
-"""Bootstrap intervals: how far a figure would vary if other structures of the same kind had been tested.
+"""Bootstrap confidence intervals of metrics, by resampling structures.
 
-Whole structures are drawn with replacement, so that the atoms of one molecule stay together (Efron 1979,
+Structures are drawn with replacement together with all of their atoms (Efron 1979,
 doi 10.1214/aos/1176344552). Letters: n structures, k sums of each, R resamples.
 """
 
@@ -18,16 +18,16 @@ NO_INTERVAL = (float("nan"), float("nan"))
 def ratio_interval(
     sums: np.ndarray, figure: Callable[[np.ndarray], np.ndarray], resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Interval of a figure that is a function of sums over structures.
+    """Confidence interval of a metric that is a function of sums over structures.
 
     Args:
-        sums: what each structure adds to each sum (n, k).
-        figure: from the sums of R resamples (R, k) to the figure of each (R,).
+        sums: contribution of each structure to each sum (n, k).
+        figure: maps the sums of R resamples (R, k) to the metric (R,).
         resamples: R.
-        seed: of the draws.
+        seed: of the resampling.
 
     Returns:
-        The middle 95 % of the figure; NaN for less than two structures.
+        The central 95 % interval; NaN for fewer than two structures.
 
     Example:
         >>> errors = np.array([[1.0, 1], [2.0, 1], [3.0, 1]])
@@ -46,16 +46,16 @@ def ratio_interval(
 def sample_interval(
     figure: Callable[[np.ndarray], float], size: int, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Interval of a figure that needs the drawn structures themselves, such as an area under a curve.
+    """Confidence interval of a metric that is not a function of sums, such as the area under a curve.
 
     Args:
-        figure: from the drawn indices (size,) to the figure; NaN where it is not defined.
+        figure: maps drawn indices (size,) to the metric; NaN if undefined.
         size: n.
         resamples: R.
-        seed: of the draws.
+        seed: of the resampling.
 
     Returns:
-        The middle 95 % of the figure; NaN for less than two structures.
+        The central 95 % interval; NaN for fewer than two structures.
     """
     if size < 2:
         return NO_INTERVAL
@@ -64,7 +64,7 @@ def sample_interval(
 
 
 def _counts(random: np.random.Generator, size: int) -> np.ndarray:
-    """How often each structure is drawn (n,)."""
+    """Number of draws of each structure (n,)."""
     return np.bincount(random.integers(0, size, size), minlength=size).astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Callbacks that decide what a run keeps: the best model, the last state, averaged weights, and its random numbers."""
+"""Callbacks: best model, last checkpoint, averaged weights, and random seeds."""
 
 import os
 from pathlib import Path
@@ -11,18 +11,17 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.callbacks.weight_averaging import WeightAveraging
 from torch import Tensor
 
-from molformer.inference.calibration import FILE as CALIBRATION
 from molformer.training.task import PropertyTask
+from molformer.uncertainty.calibration import FILE as CALIBRATION
 
 LAST = "last.ckpt"
-"""Name of the checkpoint from which a run goes on."""
+"""Name of the checkpoint from which a run is resumed."""
 
 
 class BestModel(Callback):
     """Saves the model folder whenever the validation loss is the best so far.
 
-    It must stand before the callback that averages weights, so that it sees the averaged ones, which are those that
-    were validated.
+    It must precede the callback that averages weights, so that it saves the validated, averaged weights.
 
     Args:
         folder: the model folder.
@@ -41,20 +40,20 @@ class BestModel(Callback):
             return
         self.best, self.epoch = loss, trainer.current_epoch
         if trainer.is_global_zero:
-            (self.folder / CALIBRATION).unlink(missing_ok=True)  # of other weights, those of an earlier part of the run
+            (self.folder / CALIBRATION).unlink(missing_ok=True)  # belongs to earlier weights
             pl_module.model.save(self.folder)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """State for resumption."""
         return {"best": self.best, "epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state."""
         self.best, self.epoch = state_dict["best"], state_dict["epoch"]
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps the state of the run after every epoch in `last.ckpt`, which is replaced whole or not at all.
+    """Saves the state of the run after every epoch in `last.ckpt`, which is replaced atomically.
 
     Args:
         folder: the run folder.
@@ -64,7 +63,7 @@ class LastCheckpoint(Checkpoint):
         self.folder = folder
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write it; Lightning calls checkpoints after all other callbacks."""
+        """Save the checkpoint; Lightning calls this after all other callbacks."""
         part = self.folder / f".{LAST}.part"
         try:
             trainer.save_checkpoint(part)
@@ -76,10 +75,10 @@ class LastCheckpoint(Checkpoint):
 
 
 class MovingAverage(WeightAveraging):
-    """Exponential moving average of the weights, which are what is validated and saved.
+    """Exponential moving average of the weights, used for validation and saved.
 
-    w̄ ← w̄ + (1 - d_n)(w - w̄) with d_n = min(decay, (1 + n)/(10 + n)) at step n, so that a short run is not held back by
-    its initial weights. Buffers, such as indices, are left alone.
+    w̄ ← w̄ + (1 - d_n)(w - w̄) with d_n = min(decay, (1 + n)/(10 + n)) at step n, so that the initial weights
+    have little influence in a short run. Buffers are not averaged.
 
     Args:
         decay: of the average; 0.99 to 0.9999.
@@ -99,7 +98,7 @@ class MovingAverage(WeightAveraging):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Average after a step, in one operation: that of `AveragedModel` waits for a GPU several times."""
+        """Update the average in one fused operation; that of `AveragedModel` synchronises several times."""
         if trainer.global_step <= self._latest_update_step:
             return
         self._latest_update_step = trainer.global_step
@@ -115,7 +114,7 @@ class MovingAverage(WeightAveraging):
 
 
 class StepSeed(Callback):
-    """Seeds torch's generator before every batch, so that a resumed run draws what it would have drawn.
+    """Seeds torch's generator before every batch, so that a resumed run is reproducible.
 
     Args:
         seed: of the run.

@@ -1,4 +1,4 @@
-"""The settings of a training run, flat, as they stand in a YAML file."""
+"""Settings of a training run, the flat keys of a YAML file."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -35,67 +35,66 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Data, targets and optimisation of a run; the encoder has a config of its own.
+    """Data, targets and optimisation of a run; see `SE3TransformerConfig` for the encoder.
 
     Args:
-        data: what to learn from: a structure store, or files of molecules (one, or a list), imported on first use.
-        targets: names of the labels to learn, several at once; for files, also NAME=KIND,UNIT.
-        smiles_column: column of a table that holds the SMILES; found by its name if empty.
-        run: folder that the run writes, which must not hold another run; if empty, a new one in `runs`.
-        initial: model folder, run folder or name of a shipped model whose encoder the run starts from; its sizes are
-            kept, and the heads of targets that it has under the same name and kind. Empty for none.
-        encoder_rate: share of the learning rate that an encoder from `initial` gets; 0.05 to 1.
-        freeze: how many of its first layers stay as they are.
-        split: share of the molecules in training, validation and test, or how many of them; with 0 there is no
-            validation or no test part.
+        data: training data: a structure store, or files of molecules (one, or a list), imported on first use.
+        targets: names of the labels to predict; for files, also NAME=KIND,UNIT.
+        smiles_column: SMILES column of a table; detected by its name if empty.
+        run: output folder, which must not contain another run; if empty, a new one in `runs`.
+        initial: model folder, run folder or name of a shipped model, of which the encoder and the heads of targets with
+            the same name and kind initialise the weights. Empty for none.
+        encoder_rate: learning rate of an encoder from `initial`, relative to that of the heads; 0.05 to 1.
+        freeze: number of its first layers that are frozen.
+        split: fractions or numbers of molecules in training, validation and test part; the last two may be 0.
         split_by: `random`, `scaffold`, `stratified` (by `split_label`) or `file` (`split_file`).
-        split_label: label whose classes or range a stratified split keeps in shares.
+        split_label: label by which a stratified split is stratified.
         split_file: JSON with the lists `train`, `val` and `test`, such as another run's `split.json`.
-        folds: parts of a cross-validation, 0 for none.
-        fold: which of them is the test part, from 0.
+        folds: number of folds of a cross-validation, 0 for none.
+        fold: index of the fold that is the test part, from 0.
         seed: of the split, the initial weights and the order of the batches.
         pooling: readout of intensive targets and classes, `attention`, `mean` or `max`.
-        forces: `conservative`, minus the gradient of the energy; or `direct`, a readout of their own, which costs less
-            and does not conserve energy.
-        batch_size: molecules a step, on all devices together; 16 to 256.
-        batch_atoms: largest number of atoms a step on a device, 0 for any; batches then vary in size.
-        batch_edges: the same for edges, if all atoms of a molecule were neighbours.
-        accumulate: batches whose gradients are added up to a step; 1 to 16.
+        forces: `conservative`, minus the gradient of the energy; or `direct`, a separate head, which costs less and
+            does not conserve energy.
+        batch_size: molecules per batch, over all devices; 16 to 256.
+        batch_atoms: largest number of atoms in a batch on a device, 0 for no limit; batches then vary in size.
+        batch_edges: the same for edges of fully connected molecules.
+        accumulate: batches per optimiser step; 1 to 16.
         epochs: passes over the training part.
-        epoch_size: molecules of an epoch, 0 for the whole training part; validation and checkpoint come after each.
-        learning_rate: highest rate of AdamW, after the warm-up; 1e-4 to 3e-3.
-        weight_decay: of matrices; norms and biases are left alone; 0 to 0.1.
-        warmup: share of the steps in which the rate rises, before its cosine to zero; 0 to 0.2.
-        cooldown: share of the steps, at the end, in which the rate falls to zero after a plateau; 0.1 to 0.4. With 0 it
-            falls along a cosine from the warm-up on. A run on its plateau may be resumed with more or fewer `epochs`.
-        gradient_clip: largest norm of the gradient; 1 to 100.
-        ema_decay: of the averaged weights, which are the ones that count; 0 turns it off.
-        patience: epochs without a better validation loss before the run stops.
+        epoch_size: molecules of an epoch, 0 for the whole training part; each is followed by validation and checkpoint.
+        learning_rate: peak learning rate of AdamW, after the warm-up; 1e-4 to 3e-3.
+        weight_decay: of matrices, not of norms and biases; 0 to 0.1.
+        warmup: fraction of the steps with increasing learning rate; 0 to 0.2.
+        cooldown: fraction of the steps, at the end, in which a constant rate decays to zero; 0.1 to 0.4. With 0 the
+            rate follows a cosine after the warm-up. A run at constant rate may be resumed with other `epochs`.
+        gradient_clip: maximum norm of the gradient; 1 to 100.
+        ema_decay: decay of the exponential moving average of the weights, which is validated and saved; 0 disables it.
+        patience: epochs without a lower validation loss before early stopping.
         loss: `mae`, `mse` or `huber`, each in units of the target's scale.
-        target_weights: weight of a target's loss, 1 where it is not named.
-        geometry_repeats: how often a pass over the training part has the structures whose geometry was made by a
-            method, such as `given` or `etkdg+mmff`; once where it is not named.
-        noise: standard deviation of noise on the positions in training, Å, which the model also learns to tell (Noisy
-            Nodes, arXiv 2106.07971); 0.005 to 0.05, 0 for none.
+        target_weights: loss weight by target; 1 by default.
+        geometry_repeats: repetitions per epoch of the structures with a geometry of some origin, such as `given` or
+            `etkdg+mmff`; 1 by default.
+        noise: standard deviation of noise on the positions in training, Å, predicted as an auxiliary task (Noisy Nodes,
+            arXiv 2106.07971); 0.005 to 0.05, 0 for none.
         noise_weight: weight of that auxiliary loss; 0.01 to 1.
-        points: points of a cloud, for stores of point clouds; 0 for molecules. A cloud is moved to its centroid and
-            scaled into the unit sphere, so that `cutoff` is a share of its radius; 0.2 to 0.5.
-        sampling: how they are chosen, `random`, `farthest` or `all`.
-        jitter: noise of the training clouds' points, as a share of the radius; 0 to 0.03.
-        dropout: largest share of points left out of a training cloud; 0 to 0.5.
-        precision: `32`, `64`, `tf32` (on a GPU; a processor has 32) or `bf16-mixed`; the last two keep frames and
-            readouts in float32.
-        compile: let torch.compile make the layers; not for conservative forces.
-        kernels: of the attention: `plain` operations of torch, `triton`, fused ones of a GPU with the same results, or
-            `auto`: fused where there is a GPU; conservative forces are computed by the plain ones all the same.
-        cuda_graphs: record a training step once and replay it, which on a GPU saves most of the time of small batches;
-            batches, which must have equally many molecules, are padded by a few percent. Not for noise, stochastic
-            depth, derived targets such as conservative forces, compile, or several devices; periodic structures do
-            without.
+        points: number of points of a cloud, for stores of point clouds; 0 for molecules. Clouds are centered and scaled
+            to the unit sphere, so that `cutoff` is relative to the radius; 0.2 to 0.5.
+        sampling: of the points, `random`, `farthest` or `all`.
+        jitter: standard deviation of noise on the points in training, relative to the radius; 0 to 0.03.
+        dropout: largest fraction of points dropped from a cloud in training; 0 to 0.5.
+        precision: `32`, `64`, `tf32` (on a GPU) or `bf16-mixed`; the last two compute Wigner matrices and readouts in
+            float32.
+        compile: compile the blocks by torch.compile; not for conservative forces.
+        kernels: of the attention: `plain` operations of torch, `triton` (fused, on a GPU, with the same results), or
+            `auto`: fused on a GPU; conservative forces always use the plain operations.
+        cuda_graphs: capture a training step as a CUDA graph and replay it, which reduces the launch overhead of small
+            batches; batches must have the same number of molecules and are padded by a few percent. Not for noise,
+            stochastic depth, derived targets such as conservative forces, compile, or several devices; periodic
+            structures are computed without.
         device: `auto`, `cpu` or `cuda`.
-        devices: how many of them, each with a process of its own.
-        nodes: machines of `devices` devices each.
-        workers: processes that prepare batches.
+        devices: number of devices, each with its own process.
+        nodes: number of machines, each with `devices` devices.
+        workers: number of data-loading processes.
         wandb: `auto` is online with a key and offline without; `online`, `offline` or `off` decide.
 
     Raises:

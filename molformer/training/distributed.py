@@ -1,4 +1,4 @@
-"""What the processes of a distributed run tell each other; in a single process nothing is sent."""
+"""Collective operations of distributed runs; no-ops in a single process."""
 
 from typing import TypeVar
 
@@ -35,5 +35,5 @@ def summed(values: Tensor) -> Tensor:
 
 
 def writes_files() -> bool:
-    """Whether this process is the one that writes the run folder; known before the processes have found each other."""
+    """Whether this process writes the run folder (rank 0); available before the process group is initialised."""
     return not getattr(rank_zero_only, "rank", 0)

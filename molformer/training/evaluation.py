@@ -1,236 +1,175 @@
-"""Errors of a model on a data set, in physical units, beside the two simplest predictors.
+"""Evaluation of a trained model on labelled data: `molformer evaluate MODEL DATA`.
 
-Baselines, both fitted on the training part: `mean` predicts one value for everything (one a molecule, or one an
-atom); `composition` predicts from the number of atoms of each element by least squares.
-Errors of vectors, tensors and values per atom are taken component by component, as the field does for forces.
-Letters: B structures, n values of a target.
+Labels are converted to the units of the model. Structures with elements outside the training set are skipped, with a
+warning.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
-import torch
-from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
-from torchmetrics.functional.classification import binary_auroc
+from torch.utils.data import DataLoader
 
-from molformer.data.datamodule import StoreDataModule
-from molformer.data.statistics import baseline_values, labelled_values, present, target_statistics
-from molformer.data.structure import Label
+from molformer import units
+from molformer.data.batching import EpochBatches
+from molformer.data.datamodule import StoreDataset
+from molformer.data.drafts import writing
+from molformer.data.hydrogens import heavy_atom_store
+from molformer.data.splits import PARTS, SplitPolicy, make_split
+from molformer.data.statistics import atom_rows
+from molformer.data.store import StructureStore, store_path
+from molformer.elements import SYMBOLS
+from molformer.errors import ConfigError, InputError
 from molformer.graph import GraphBatch
-from molformer.models.property import PropertyModel
-from molformer.training.bootstrap import NO_INTERVAL, Interval, ratio_interval, sample_interval
-from molformer.training.distributed import gathered, world
+from molformer.models.property import PropertyModel, load_model, model_folder
+from molformer.targets import Label
+from molformer.training.artifacts import write_plots, write_predictions
+from molformer.training.target_errors import Predicted, TargetErrors, evaluate, predict_batches
+from molformer.uncertainty.calibration import Calibration
+from molformer.uncertainty.conformal import Coverage, coverage
 
-NAN = float("nan")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Predicted:
-    """Predictions and labels of a data set, in its order and in the units of the targets.
+class TestResult:
+    """Result of an evaluation.
 
     Args:
-        values: by target name: predictions and labels, (B, …) or, per atom, (n, …); probabilities for classes.
-        sizes: atoms of each structure (B,).
+        errors: of each labelled target.
+        predicted: predictions and labels, in the model's units.
+        indices: evaluated rows of the store.
+        store: the data.
+        covered: empirical coverage of the model's intervals, by target name.
     """
 
-    values: dict[str, tuple[np.ndarray, np.ndarray]]
-    sizes: np.ndarray
+    __test__ = False  # not a test case
 
-    def owners(self, target: Label) -> np.ndarray:
-        """Structure of each value of a target (n,)."""
-        structures = np.arange(len(self.sizes))
-        return np.repeat(structures, self.sizes) if target.per_node else structures
+    errors: list[TargetErrors]
+    predicted: Predicted
+    indices: np.ndarray
+    store: StructureStore
+    covered: Mapping[str, Coverage] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write predictions and parity plots.
+
+        Raises:
+            TrainingError: the folder cannot be written.
+        """
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        targets = [row.target for row in self.errors]
+        write_predictions(folder, self.predicted, targets, self.store, self.indices)
+        write_plots(folder, self.predicted, self.errors)
 
 
-@dataclass(frozen=True)
-class TargetErrors:
-    """Errors of one target on a data set, in the target's unit, with 95 % bootstrap intervals.
+def evaluate_model(
+    model: str | os.PathLike[str],
+    data: str | Sequence[str],
+    targets: Sequence[str] = (),
+    split_file: str = "",
+    part: str = "test",
+    batch_size: int = 64,
+    device: str = "auto",
+    smiles_column: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> TestResult:
+    """Errors of a model on a store or on files.
 
     Args:
-        target: name, unit and kind.
-        count: labelled molecules or atoms.
-        error: mean absolute error of the model, of a component where there are several; of a class, the share of wrong
-            answers.
-        interval: of `error`.
-        rmse: root mean square error; NaN for a class.
-        rmse_interval: of `rmse`.
-        r2: coefficient of determination; NaN for a class.
-        per_atom: mean absolute error of an extensive energy divided by the number of atoms; NaN for others.
-        error_mean: the same as `error` of the mean predictor, for a class of the most frequent one; NaN if unknown.
-        error_composition: the same of the composition predictor; NaN where the composition says nothing.
-        roc_auc: area under the ROC curve of a binary target; NaN for others, or if one of the answers is absent.
-        roc_auc_interval: of `roc_auc`.
-        iou: mean over the classes of intersection over union, of classes of atoms or points; NaN for others.
+        model: model folder or run folder.
+        data: a store, or files as `train` takes them.
+        targets: which of the model's targets, also NAME=KIND,UNIT; all labelled ones if empty.
+        split_file: `split.json` of a run, to evaluate a single part.
+        part: `train`, `val` or `test`.
+        batch_size: structures per batch.
+        device: `auto`, `cpu` or `cuda`.
+        smiles_column: SMILES column of a table.
+        progress: called with the number of finished structures and their total.
+
+    Raises:
+        ModelError: there is no model.
+        ConfigError: model and data have no target in common, or its kinds differ.
+        UnitError: a label has another dimension than the target.
     """
-
-    target: Label
-    count: int
-    error: float
-    interval: Interval = NO_INTERVAL
-    rmse: float = NAN
-    rmse_interval: Interval = NO_INTERVAL
-    r2: float = NAN
-    per_atom: float = NAN
-    error_mean: float = NAN
-    error_composition: float = NAN
-    roc_auc: float = NAN
-    roc_auc_interval: Interval = NO_INTERVAL
-    iou: float = NAN
-
-
-def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> Predicted:
-    """Predictions and labels of a whole data set; the processes of a distributed run share the batches.
-
-    Args:
-        model: is put into evaluation mode.
-        batches: with labels of some of its targets, the same in every process.
-
-    Returns:
-        All of it that has labels, in the order of the batches, in every process.
-    """
-    device = next(model.parameters()).device
-    rank, size = world()
-    model.eval()
-    done = []
-    with torch.no_grad():
-        for number, graph in enumerate(batches):
-            if number % size == rank:
-                done.append((number, _predict_batch(model, graph.to(device))))
-    parts = [part for _, part in sorted(gathered(done), key=lambda pair: pair[0])]
-    values = {
-        target.name: (
-            np.concatenate([part.values[target.name][0] for part in parts]),
-            np.concatenate([part.values[target.name][1] for part in parts]),
+    network = load_model(model, device)
+    known = {target.name: target for target in network.targets}
+    store = _open(data, targets or list(known), smiles_column, allow_missing=not targets)
+    store = heavy_atom_store(store) if network.config.hydrogens == "implicit" else store
+    pairs = [(known[name], store.label(name)) for name in known if name in store.labels]
+    if not pairs:
+        raise ConfigError(
+            f"the model predicts {', '.join(known)} and '{store.path}' holds {', '.join(store.labels) or 'no labels'}"
         )
-        for target in model.targets
-        if parts and target.name in parts[0].values
-    }
-    return Predicted(values, np.concatenate([np.zeros(0, dtype=np.int64), *(part.sizes for part in parts)]))
-
-
-def _predict_batch(model: PropertyModel, graph: GraphBatch) -> Predicted:
-    outputs = model(graph)
-    values = {}
-    for target in model.targets:
-        if target.name not in graph.labels:
-            continue
-        value = outputs[target.name]
-        value = model.probabilities(target, value) if target.is_class else value
-        values[target.name] = (_array(value), _array(graph.labels[target.name]))
-    return Predicted(values, graph.sizes.cpu().numpy())
-
-
-def _array(values: torch.Tensor) -> np.ndarray:
-    return values.detach().double().cpu().numpy()
-
-
-def evaluate(predicted: Predicted, targets: Sequence[Label], data: StoreDataModule | None = None) -> list[TargetErrors]:
-    """Errors of every target.
-
-    Args:
-        predicted: what `predict_batches` gives.
-        targets: which of its targets.
-        data: where the baselines are fitted (training part) and tested, if `predicted` is its test part.
-    """
-    rows = []
-    for target in targets:
-        prediction, label = predicted.values[target.name]
-        kept = present(label)
-        owner = np.unique(predicted.owners(target)[kept], return_inverse=True)[1]
-        errors = _class_errors if target.is_class else _number_errors
-        size = predicted.sizes[predicted.owners(target)[kept]]
-        rows.append(errors(_Labelled(target, prediction[kept], label[kept], owner, size), data))
-    return rows
-
-
-class _Labelled(NamedTuple):
-    """The values of a target that have labels."""
-
-    target: Label
-    prediction: np.ndarray
-    label: np.ndarray
-    owner: np.ndarray  # structure of each, from 0 without gaps
-    size: np.ndarray  # atoms of that structure
-
-
-def _number_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErrors:
-    target, prediction, label, owner, size = values
-    if len(label) == 0:
-        return TargetErrors(target, 0, NAN)
-    flat = (len(label), -1)
-    difference = np.abs(prediction - label).reshape(flat)
-    sums = np.zeros((owner.max() + 1, 3))
-    np.add.at(
-        sums, owner, np.stack([difference.sum(1), (difference**2).sum(1), np.full(len(label), difference.shape[1])], 1)
-    )
-    guess, truth = torch.from_numpy(prediction.reshape(-1)), torch.from_numpy(label.reshape(-1))
-    by_mean, by_composition = _baselines(data, target) if data is not None else (NAN, NAN)
-    return TargetErrors(
-        target=target,
-        count=len(label),
-        error=float(mean_absolute_error(guess, truth)),
-        interval=ratio_interval(sums, lambda drawn: drawn[:, 0] / drawn[:, 2]),
-        rmse=float(mean_squared_error(guess, truth, squared=False)),
-        rmse_interval=ratio_interval(sums, lambda drawn: np.sqrt(drawn[:, 1] / drawn[:, 2])),
-        r2=float(r2_score(guess, truth)) if len(truth) > 1 else NAN,
-        per_atom=float((difference[:, 0] / size).mean()) if target.is_energy else NAN,
-        error_mean=by_mean,
-        error_composition=by_composition,
+    factors = {target.name: _factor(target, label) for target, label in pairs}
+    indices = _known_elements(network, store, _part(store, split_file, part))
+    labels = [label for _, label in pairs]
+    dataset = StoreDataset(store, indices, labels)
+    loader: DataLoader[GraphBatch] = DataLoader(
+        dataset, None, sampler=EpochBatches(len(indices), batch_size), collate_fn=lambda batch: batch
     )
 
+    def converted() -> Iterator[GraphBatch]:
+        done = 0
+        for graph in loader:
+            yield replace(graph, labels={name: value * factors[name] for name, value in graph.labels.items()})
+            done += graph.num_graphs
+            if progress is not None:
+                progress(done, len(indices))
 
-def _class_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErrors:
-    """Share of wrong answers, and the area under the ROC curve of a binary target."""
-    target, probability, label, owner, _ = values
-    if len(label) == 0:
-        return TargetErrors(target, 0, NAN)
-    truth = label.astype(int)
-    answer = (probability > 0.5).astype(int) if not target.classes else probability.argmax(-1)
-    wrong = np.zeros((owner.max() + 1, 2))  # of each structure: wrong answers, and all
-    np.add.at(wrong, owner, np.stack([answer != truth, np.ones(len(truth))], 1))
-    frequent = NAN
-    if data is not None:
-        train, _ = labelled_values(data.store, data.split.train, target)
-        frequent = float((truth != np.bincount(train.astype(int)).argmax()).mean())
-    binary = not target.classes
-    return TargetErrors(
-        target=target,
-        count=len(truth),
-        error=float((answer != truth).mean()),
-        interval=ratio_interval(wrong, lambda drawn: drawn[:, 0] / drawn[:, 1]),
-        error_mean=frequent,
-        roc_auc=_roc_auc(probability, truth) if binary else NAN,
-        roc_auc_interval=(
-            sample_interval(lambda drawn: _roc_auc(probability[drawn], truth[drawn]), len(truth), resamples=300)
-            if binary
-            else NO_INTERVAL
-        ),
-        iou=_iou(answer, truth, len(target.classes)) if target.classes and target.per_node else NAN,
-    )
+    predicted = predict_batches(network, converted())
+    calibration = Calibration.load(model_folder(model))
+    covered = coverage(calibration, predicted.values) if calibration else {}
+    return TestResult(evaluate(predicted, [target for target, _ in pairs]), predicted, indices, store, covered)
 
 
-def _iou(answer: np.ndarray, truth: np.ndarray, classes: int) -> float:
-    """Mean of intersection over union, over the classes that occur."""
-    counts = np.bincount(classes * truth + answer, minlength=classes**2).reshape(classes, classes)
-    both, either = counts.diagonal(), counts.sum(0) + counts.sum(1) - counts.diagonal()
-    return float((both[either > 0] / either[either > 0]).mean())
+def _open(data: str | Sequence[str], targets: Sequence[str], smiles_column: str, allow_missing: bool) -> StructureStore:
+    if isinstance(data, str) and store_path(data).is_file():
+        return StructureStore(data)
+    from molformer.data.importing import open_data
+
+    return open_data(data, targets, smiles_column, os.cpu_count() or 1, allow_missing=allow_missing)
 
 
-def _roc_auc(probability: np.ndarray, truth: np.ndarray) -> float:
-    if not 0 < truth.sum() < len(truth):
-        return NAN
-    return float(binary_auroc(torch.from_numpy(probability), torch.from_numpy(truth)))
+def _factor(target: Label, label: Label) -> float:
+    """Conversion factor from the unit of the data to that of the model; a missing unit is that of the model."""
+    if label.kind != target.kind:
+        raise ConfigError(f"'{label.name}' is of kind '{label.kind}' in the data and '{target.kind}' in the model")
+    if label.classes != target.classes:
+        raise ConfigError(
+            f"'{label.name}' has the classes {', '.join(label.classes)} in the data and {', '.join(target.classes)} in "
+            "the model"
+        )
+    return units.factor(label.unit, target.unit) if label.unit else 1.0
 
 
-def _baselines(data: StoreDataModule, target: Label) -> tuple[float, float]:
-    """Mean absolute errors of the mean and of the composition predictor on the test part."""
-    train, _ = labelled_values(data.store, data.split.train, target)
-    test, _ = labelled_values(data.store, data.split.test, target)
-    by_mean = float(np.abs(test - train.mean(axis=0)).mean())
-    if target.target_kind.baseline is None:
-        return by_mean, NAN  # the composition says nothing about a direction
-    references = target_statistics(data.store, data.split.train, target).references
-    guess = baseline_values(data.store, data.split.test, target, references)
-    return by_mean, float(np.abs(test - guess).mean())
+def _part(store: StructureStore, split_file: str, part: str) -> np.ndarray:
+    if not split_file:
+        return np.arange(len(store))
+    if part not in PARTS:
+        raise ConfigError(f"part '{part}' is not one of {', '.join(PARTS)}")
+    indices = getattr(make_split(store, SplitPolicy("file", file=split_file)), part)
+    if len(indices) == 0:
+        raise ConfigError(f"the {part} part of '{split_file}' is empty: choose another part")
+    return indices
+
+
+def _known_elements(model: PropertyModel, store: StructureStore, indices: np.ndarray) -> np.ndarray:
+    """Structures of which all elements are in the training set of the model."""
+    elements = np.array(model.domain.elements or range(len(SYMBOLS)))
+    numbers = store.column("numbers")[atom_rows(store, indices)]
+    owner = np.repeat(np.arange(len(indices)), store.sizes[indices])
+    unseen = ~np.isin(numbers, elements)
+    left_out = np.unique(owner[unseen])
+    if len(left_out) == len(indices):
+        raise InputError(f"every structure of '{store.path}' has an element that the model has not seen")
+    if len(left_out):
+        names = ", ".join(SYMBOLS[number] for number in np.unique(numbers[unseen]))
+        logger.warning(
+            "skipped %d of %d structures with elements outside the training set: %s", len(left_out), len(indices), names
+        )
+    return np.delete(indices, left_out)

@@ -1,4 +1,4 @@
-"""The README.md of a model folder: what the model is, what it was trained on and how far it errs."""
+"""Model card, the README.md of a model folder: architecture, data, errors and training."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,12 @@ import numpy as np
 
 from molformer.data.datamodule import StoreDataModule
 from molformer.elements import SYMBOLS
-from molformer.inference.calibration import Coverage
 from molformer.models.property import PropertyModel
 from molformer.training.bootstrap import Interval
 from molformer.training.config import TrainingConfig
-from molformer.training.evaluation import TargetErrors
 from molformer.training.monitor import Monitor
+from molformer.training.target_errors import TargetErrors
+from molformer.uncertainty.conformal import Coverage
 from molformer.version import __version__
 
 
@@ -33,13 +33,13 @@ def write_model_card(
 
     Args:
         model: the trained model.
-        data: what it was trained and tested on.
+        data: training and test data.
         training: the settings.
         errors: on the test part.
-        covered: how often the intervals held the truth there, by target name.
-        equivariance: by number format, the measured error of each target as a share of its scale.
-        epochs: that were trained.
-        monitor: which knows how long this took, and where.
+        covered: empirical coverage of the intervals there, by target name.
+        equivariance: by floating-point type, the equivariance error of each target relative to its scale.
+        epochs: number of trained epochs.
+        monitor: with the time and hardware of the training.
         command: that the run was started with.
         folder: the model folder.
     """
@@ -85,7 +85,7 @@ def _data(model: PropertyModel, data: StoreDataModule, training: TrainingConfig)
         f"{data.store.manifest['source'] or data.store.path.name}; "
         f"sha256 of the content {data.store.manifest['sha256']}.",
         f"Structures for training, validation, test: {len(split.train)}, {len(split.val)}, {len(split.test)}; "
-        f"split '{training.split_by}', seed {training.seed}. Structures of one of the {groups} groups stay together.",
+        f"split '{training.split_by}', seed {training.seed}. Each of the {groups} groups is in one part.",
         f"Elements: {' '.join(SYMBOLS[number] for number in model.domain.elements)}. "
         f"Largest structure: {model.domain.max_atoms} atoms. "
         f"Geometries: {', '.join(model.domain.geometries)}.",
@@ -101,7 +101,7 @@ def _errors(errors: Sequence[TargetErrors]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     if not errors:
-        return [lines[0], "", "There was no test part: how far the model errs is not known.", ""]
+        return [lines[0], "", "There was no test part: test errors are unknown.", ""]
     for row in errors:
         other = ""
         if not math.isnan(row.per_atom):
@@ -128,9 +128,9 @@ def _errors(errors: Sequence[TargetErrors]) -> list[str]:
     return [
         *lines,
         "",
-        "Error: mean absolute error, of a component where there are several; of a class, the share of wrong answers. "
+        "Error: mean absolute error over components; of a class, the fraction of wrong predictions. "
         "Intervals: bootstrap over structures.",
-        "Composition: least squares on the number of atoms of each element. Mean: one value, or the commonest class.",
+        "Composition: least squares on the numbers of atoms by element. Mean: a constant, or the most frequent class.",
         "",
     ]
 
@@ -141,16 +141,16 @@ def _intervals(model: PropertyModel, covered: Mapping[str, Coverage]) -> list[st
     lines = [
         "## Intervals of predictions",
         "",
-        "Split-conformal intervals from the validation part, and how often they held the truth of the test part:",
+        "Split-conformal intervals from the validation part, and their empirical coverage on the test part:",
         "",
-        "| target | unit | promised | half-width | measured | values |",
+        "| target | unit | nominal coverage | half-width | empirical coverage | values |",
         "|---|---|---|---|---|---|",
     ]
     for target in model.targets:
         if found := covered.get(target.name):
             cells = f"{found.level:.0%} | {found.half_width:.4g} | {found.share:.1%} | {found.count}"
             lines.append(f"| {target.name} | {target.unit} | {cells} |")
-    return [*lines, "", "Of what has components or a value for each atom, an interval is that of one of these.", ""]
+    return [*lines, "", "For vectors, tensors and per-atom targets, intervals are those of single components.", ""]
 
 
 def _equivariance(model: PropertyModel, measured: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -158,8 +158,8 @@ def _equivariance(model: PropertyModel, measured: Mapping[str, Mapping[str, floa
     lines = [
         "## Equivariance of these weights",
         "",
-        "Largest change when test molecules are turned and moved and the result is turned back, as a share of the "
-        "target's typical deviation:",
+        "Largest equivariance error over random rotations and translations of test molecules, relative to the "
+        "standard deviation of the target:",
         "",
         f"| target | {' | '.join(formats)} |",
         f"|---|{'---|' * len(formats)}",
@@ -174,7 +174,7 @@ def _training(training: TrainingConfig, epochs: int, monitor: Monitor, command: 
         "## Training",
         "",
         f"{epochs} epochs in {monitor.seconds:.0f} s on {monitor.machine}, {training.devices * training.nodes} "
-        f"process(es); molformer {__version__}. Every setting stands in `config.yaml` of the run folder.",
+        f"process(es); molformer {__version__}. All settings are in `config.yaml` of the run folder.",
         "",
         "```sh",
         command,

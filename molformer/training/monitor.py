@@ -1,4 +1,4 @@
-"""What a run says of itself while it runs: one row an epoch in `metrics.csv`, and the same in W&B.
+"""Metrics of a run: one row per epoch in `metrics.csv`, and the same in W&B.
 
 The columns are the epoch, the losses and errors of both parts, the learning rate, the norm of the gradient, molecules a
 second, seconds of training and the peak memory.
@@ -19,21 +19,21 @@ from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 EPOCHS_LOG = logging.getLogger("molformer.epochs")
-"""Gets a line an epoch; a run sends it to its `train.log` alone."""
+"""Receives a line per epoch, written to `train.log` only."""
 EPOCHS_LOG.propagate = False
 
 
 class Monitor(Callback):
     """Measures speed, memory and gradients, and writes `metrics.csv`.
 
-    A run that is resumed goes on in the same file: rows of epochs that are run again are taken out first.
+    A resumed run continues the same file; rows of repeated epochs are removed first.
 
     Args:
         path: of `metrics.csv`.
 
     Attributes:
-        seconds: of training so far, over all parts of a run that was resumed.
-        machine: that the last of these ran on, and the version of torch.
+        seconds: of training so far, including resumed parts.
+        machine: hardware and version of torch.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,7 +45,7 @@ class Monitor(Callback):
         self._start = self._epoch_start = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take out what a resumed run will write again."""
+        """Remove rows that a resumed run will repeat."""
         self._start = time.perf_counter() - self.seconds
         self.machine = _machine(pl_module.device)
         if trainer.is_global_zero and self.path.is_file():
@@ -53,11 +53,11 @@ class Monitor(Callback):
             self._write(rows)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start counting."""
+        """Reset the counters."""
         self._molecules, self._norms, self._epoch_start = 0, [], time.perf_counter()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Note the norm of the gradient, before it is clipped."""
+        """Record the gradient norm before clipping."""
         parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         self._norms.append(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
@@ -69,12 +69,12 @@ class Monitor(Callback):
         self._molecules += batch.num_graphs * trainer.world_size
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock of the epoch's training."""
+        """Stop the timer of the epoch."""
         now = time.perf_counter()
         self._speed = self._molecules / max(1e-9, now - self._epoch_start)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the row; validation has run by now."""
+        """Write the row, after validation."""
         self.seconds = time.perf_counter() - self._start
         losses = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
         measured = {
@@ -93,11 +93,11 @@ class Monitor(Callback):
             EPOCHS_LOG.info("%s", "  ".join(f"{name} {value:.5g}" for name, value in row.items()))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """State for resumption."""
         return {"seconds": self.seconds, "machine": self.machine}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state."""
         self.seconds = state_dict["seconds"]
         self.machine = state_dict.get("machine", "a machine that an older version did not note")
 

@@ -1,7 +1,7 @@
-"""Which parameters are decayed, how fast each is trained, and which are frozen.
+"""Parameter groups: weight decay, learning rates and frozen parameters.
 
-Decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101) pulls a weight towards zero. That is meant for the
-matrices of linear maps and kernels; the gains of norms, biases and embeddings are left alone.
+Decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101) applies to the matrices of linear maps and kernels,
+not to gains of norms, biases and embeddings.
 """
 
 import math
@@ -12,22 +12,23 @@ from torch import nn
 
 from molformer.errors import ConfigError
 from molformer.models.base import Encoder
-from molformer.nn import EquivariantRMSNorm, NormNonlinearity
+from molformer.models.published.block import NormNonlinearity
+from molformer.nn import EquivariantRMSNorm
 
 _LEFT_ALONE = (EquivariantRMSNorm, NormNonlinearity, nn.Embedding, nn.LayerNorm)
 
 
 def rate_of_step(step: int, steps: int, warmup: float, cooldown: float = 0.0) -> float:
-    """Share of the learning rate that a step has: it rises, and then falls to zero.
+    """Learning-rate schedule: warm-up followed by a decay to zero, as a fraction of the highest rate.
 
-    With a cooldown the rate stays on a plateau and falls along a line at the end (Hägele et al. 2024, arXiv
-    2405.18392), which is as good as a cosine and need not know the number of steps before the end is near.
+    With a cooldown the rate is constant and decays linearly at the end (Hägele et al. 2024, arXiv 2405.18392), which
+    performs like a cosine without fixing the number of steps in advance.
 
     Args:
         step: from 0.
         steps: number of them.
-        warmup: share of the steps in which the rate rises.
-        cooldown: share in which it falls; 0 for a cosine that begins after the warm-up.
+        warmup: fraction of the steps in which the rate increases.
+        cooldown: fraction in which it decreases; 0 for a cosine after the warm-up.
 
     Example:
         >>> [rate_of_step(step, steps=10, warmup=0.2, cooldown=0.4) for step in (0, 1, 5, 7, 9)]
@@ -42,10 +43,10 @@ def rate_of_step(step: int, steps: int, warmup: float, cooldown: float = 0.0) ->
 
 
 def decayed_parameters(module: nn.Module) -> set[str]:
-    """Names of the parameters that weight decay is for.
+    """Names of the parameters with weight decay.
 
     Args:
-        module: any network; what it holds is looked at by the type of the layer that owns it.
+        module: any network; parameters are selected by the type of their layer.
 
     Example:
         >>> sorted(decayed_parameters(nn.Sequential(nn.Linear(2, 2), EquivariantRMSNorm(1, 2), nn.Embedding(3, 2))))
@@ -59,13 +60,13 @@ def decayed_parameters(module: nn.Module) -> set[str]:
 
 
 def layer_rates(module: nn.Module, encoder: float = 1.0, frozen_blocks: int = 0) -> dict[str, float]:
-    """Factor on the learning rate of every parameter of a model that is fine-tuned, by name; 0 for a frozen one.
+    """Learning-rate factors for fine-tuning, by parameter name; 0 for frozen parameters.
 
     Args:
         module: a `PropertyModel`, or anything else that holds an encoder.
-        encoder: factor of what the encoder holds; everything else, such as the heads, has 1.
-        frozen_blocks: first blocks of the encoder that stay as they are, and with them the embeddings of species and
-            edges, which come before them; 0 freezes nothing.
+        encoder: factor of the encoder; all other parameters, such as the heads, have 1.
+        frozen_blocks: number of first blocks of the encoder that are frozen, with the embeddings of species and edges;
+            0 freezes nothing.
 
     Raises:
         ConfigError: the factor is negative, or the encoder has fewer blocks.
@@ -95,11 +96,11 @@ def layer_rates(module: nn.Module, encoder: float = 1.0, frozen_blocks: int = 0)
 
 
 def freeze(module: nn.Module, rates: Mapping[str, float]) -> None:
-    """Let the parameters whose rate is 0 need no gradient, and all others need one.
+    """Set `requires_grad` to False for parameters with factor 0, and to True for all others.
 
     Args:
-        module: what `layer_rates` was given.
-        rates: what it gave.
+        module: argument of `layer_rates`.
+        rates: its result.
     """
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(rates[name] > 0)
@@ -108,7 +109,7 @@ def freeze(module: nn.Module, rates: Mapping[str, float]) -> None:
 def parameter_groups(
     module: nn.Module, weight_decay: float, learning_rate: float | None = None, rates: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
-    """Groups of parameters for AdamW, decayed ones and others, apart for each learning rate.
+    """Parameter groups for AdamW by weight decay and learning rate.
 
     Args:
         module: the network.
@@ -140,6 +141,6 @@ def parameter_groups(
 
 
 def _owned(module: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
-    """Every parameter once: its name, the layer that owns it, and itself."""
+    """Name, owning layer and tensor of each parameter, without duplicates."""
     for name, parameter in module.named_parameters():
         yield name, module.get_submodule(name.rpartition(".")[0]), parameter

@@ -1,6 +1,6 @@
-"""Before a run: how large it is, how long an epoch takes, how much memory it needs; and what to do if that is too much.
+"""Estimate of size, time and memory of a run before it starts, and advice if memory is insufficient.
 
-A few training batches pass through the model, forward and backward, and no weight is changed.
+A few training batches pass through the model, forward and backward, without a change of weights.
 """
 
 import time
@@ -23,16 +23,16 @@ _BATCHES = 4
 
 @dataclass(frozen=True)
 class Preflight:
-    """What a run will cost.
+    """Estimated cost of a run.
 
     Args:
-        parameters: trained numbers.
-        molecules: structures of a step on this device.
-        atoms: atoms of such a step.
-        edges: edges of such a step.
-        memory_gb: peak memory of the process or of the GPU; the average of the weights comes on top.
-        epoch_seconds: of an epoch's training, without validation.
-        replayed: whether steps will be replayed by CUDA graphs, and so be faster than those measured.
+        parameters: number of trainable parameters.
+        molecules: structures per step on this device.
+        atoms: atoms per step.
+        edges: edges per step.
+        memory_gb: peak memory of the process or of the GPU, without the averaged weights.
+        epoch_seconds: training time of an epoch, without validation.
+        replayed: whether steps will be replayed by CUDA graphs, and so are faster than measured.
     """
 
     parameters: int
@@ -54,16 +54,16 @@ class Preflight:
 def preflight(
     task: PropertyTask, data: StoreDataModule, context: AbstractContextManager[object], device: torch.device
 ) -> Preflight:
-    """Measure a few steps.
+    """Measure a few training steps.
 
     Args:
-        task: is moved to the device; its weights and torch's random state stay as they are.
+        task: is moved to the device; its weights and torch's random state are not changed.
         data: its first training batches are used.
-        context: in which the forward pass runs, for precision.
+        context: of the forward pass, for precision.
         device: that of the run.
 
     Raises:
-        TrainingError: the memory does not suffice.
+        TrainingError: out of memory.
     """
     task.to(device).train()
     loader = data.train_dataloader()
@@ -94,7 +94,7 @@ def preflight(
 
 @contextmanager
 def out_of_memory_advice(config: TrainingConfig) -> Iterator[None]:
-    """Turn running out of memory into an error that says what to change."""
+    """Context that replaces out-of-memory errors by a `TrainingError` with advice."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

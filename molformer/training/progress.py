@@ -1,4 +1,4 @@
-"""RunProgress: one bar for the whole run, with losses, speed and the time that is left."""
+"""RunProgress: progress bar of a run, with losses, speed and remaining time."""
 
 import time
 from typing import Any
@@ -9,10 +9,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 
 class RunProgress(Callback):
-    """Shows a progress bar on a terminal, and a line an epoch elsewhere.
+    """Shows a progress bar on a terminal, or a line per epoch otherwise.
 
     Args:
-        console: where to.
+        console: for the output.
     """
 
     def __init__(self, console: Console) -> None:
@@ -41,7 +41,7 @@ class RunProgress(Callback):
             self._bar.start()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start counting."""
+        """Reset the counter."""
         self._molecules, self._start = 0, time.perf_counter()
 
     def on_train_batch_end(
@@ -53,7 +53,7 @@ class RunProgress(Callback):
             self._bar.update(self._task, completed=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the epoch; validation has run by now."""
+        """Report the epoch, after validation."""
         metrics = trainer.callback_metrics
         speed = self._molecules / (time.perf_counter() - self._start)
         text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
@@ -71,7 +71,7 @@ class RunProgress(Callback):
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the bar, so that the message stands on a line of its own."""
+        """Close the bar, so that the error message starts on a new line."""
         self._close()
 
     def _close(self) -> None:

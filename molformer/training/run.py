@@ -1,4 +1,4 @@
-"""A training run, from its configs to a model folder; what it leaves is described in `run_folder`."""
+"""A training run, from its configs to a model folder; see `run_folder` for the files."""
 
 import logging
 import os
@@ -12,45 +12,45 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 
+from molformer.data.cloud_datamodule import PointCloudDataModule
 from molformer.data.datamodule import MoleculeDataModule, StoreDataModule
 from molformer.data.hydrogens import heavy_atom_store
-from molformer.data.points import PointCloudDataModule
 from molformer.data.splits import SplitPolicy
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
 from molformer.errors import ConfigError, ModelError, TrainingError
-from molformer.inference.calibration import coverage
 from molformer.inference.models import find_models
 from molformer.kernels import use_kernels
-from molformer.models.checks import equivariance_error
 from molformer.models.config import SE3TransformerConfig
+from molformer.models.equivariance import equivariance_error
 from molformer.models.property import Domain, PropertyModel, check_device, load_model
-from molformer.training.calibrating import calibrate_run
+from molformer.training.artifacts import write_plots, write_predictions
 from molformer.training.callbacks import LAST, BestModel
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import writes_files
-from molformer.training.evaluation import TargetErrors, evaluate, predict_batches
 from molformer.training.model_card import write_model_card
 from molformer.training.monitor import Monitor
 from molformer.training.preflight import out_of_memory_advice, preflight
-from molformer.training.report import write_plots, write_predictions
 from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder, started_by
+from molformer.training.target_errors import TargetErrors, evaluate, predict_batches
 from molformer.training.task import PropertyTask
 from molformer.training.tracking import log_report
 from molformer.training.trainer import make_trainer, quiet_lightning
+from molformer.uncertainty.conformal import coverage
+from molformer.uncertainty.fit import calibrate_run
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run gave.
+    """Result of a run.
 
     Args:
         folder: the run folder.
         model: the model folder inside it.
         errors: of each target on the test part.
-        epochs: that were trained, over all parts of a run that was resumed.
+        epochs: number of trained epochs, including resumed parts.
         seconds: of training.
     """
 
@@ -64,32 +64,32 @@ class TrainingResult:
 def train(
     encoder: SE3TransformerConfig, training: TrainingConfig, progress: Callback | None = None, resume: bool = False
 ) -> TrainingResult:
-    """Train a model and test it.
+    """Train a model and evaluate it on the test part.
 
     Args:
-        encoder: sizes of the network; with `initial`, those of the model that is started from count.
+        encoder: config of the encoder; with `initial`, that of the initial model is used.
         training: data, targets and optimisation.
-        progress: callback that shows how far the run is; none shows nothing.
-        resume: go on in the run folder, from the state after its last epoch.
+        progress: callback that shows the progress.
+        resume: continue the run in its folder from the last checkpoint.
 
     Returns:
         The same in every process of a distributed run.
 
     Raises:
-        ConfigError: the settings do not fit the data, or the run folder holds a run already.
+        ConfigError: the settings are inconsistent with the data, or the run folder contains a run.
         ModelError: there is no model to start from.
         StoreError: the store is missing or lacks a target.
-        TrainingError: the loss is no longer finite, memory or disk do not suffice.
+        TrainingError: the loss is not finite, or memory or disk space is insufficient.
     """
     check_device(training.device)
     folder = choose_folder(training)
     training = replace(training, run=str(folder))
     if not resume and writes_files() and (folder / "config.yaml").exists():
         raise ConfigError(
-            f"'{folder}' holds a run already: choose another folder with --run, delete it, or go on with "
+            f"'{folder}' holds a run already: choose another folder with --run, delete it, or resume with "
             f"--resume {folder}"
         )
-    initial = _model_to_start_from(training.initial) if training.initial else None
+    initial = _initial_model(training.initial) if training.initial else None
     if initial is not None:
         drop = encoder.drop_graph * initial.config.molecular_graph
         encoder = replace(initial.config, stochastic_depth=encoder.stochastic_depth, drop_graph=drop)
@@ -133,16 +133,16 @@ def _run(
             trainer.strategy.barrier()
     except SystemExit:  # Lightning's answer to an interrupt
         if best.epoch >= 0:
-            logger.info("the state after the last epoch is kept; go on with: molformer train --resume %s", folder)
+            logger.info("the state after the last epoch is saved; resume with: molformer train --resume %s", folder)
         raise KeyboardInterrupt from None
     except (OSError, ModelError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise TrainingError(
-            f"cannot write to '{folder}': {reason}; the last checkpoint is whole: make room and go on with "
+            f"cannot write to '{folder}': {reason}; the last checkpoint is complete: free disk space and resume with "
             f"--resume {folder}"
         ) from None
     finally:
-        if best.epoch < 0 and not resume and writes_files():  # nothing was learnt: the same run can be started again
+        if best.epoch < 0 and not resume and writes_files():  # no epoch was finished: the same run can be started again
             shutil.rmtree(folder, ignore_errors=True)
     if best.epoch < 0:
         raise TrainingError("no epoch ended with a finite validation loss: lower learning_rate")
@@ -157,7 +157,7 @@ def _finish(
     trainer: lightning.Trainer,
     monitor: Monitor,
 ) -> TrainingResult:
-    """Test the best model and write what a run leaves."""
+    """Evaluate the best model and write the results of the run."""
     model = PropertyModel.load(folder / "model").to(task.device)
     tested = data.targets if len(data.split.test) else []
     predicted = predict_batches(model, data.test_dataloader() if tested else [])
@@ -183,7 +183,7 @@ def _finish(
 
 
 def data_module(training: TrainingConfig, split_file: Path | None = None, implicit: bool = False) -> StoreDataModule:
-    """The data of a run, with hydrogens as atoms or implicit ones; a resumed one reads its split."""
+    """Data module of a run, with hydrogens as atoms or implicit ones; a resumed run reads its split."""
     store = heavy_atom_store(_open_store(training)) if implicit else _open_store(training)
     if training.points:
         return PointCloudDataModule(
@@ -213,10 +213,10 @@ def data_module(training: TrainingConfig, split_file: Path | None = None, implic
     )
 
 
-def _model_to_start_from(source: str) -> PropertyModel:
+def _initial_model(source: str) -> PropertyModel:
     folders = find_models(source)
     if len(folders) > 1:
-        raise ModelError(f"'{source}' is an ensemble, and a run starts from one model: name one of the folders in it")
+        raise ModelError(f"'{source}' is an ensemble: choose one of its folders as the initial model")
     return load_model(folders[0], "cpu")
 
 
@@ -231,7 +231,7 @@ def _open_store(training: TrainingConfig) -> StructureStore:
 def new_task(
     encoder: SE3TransformerConfig, training: TrainingConfig, data: StoreDataModule, initial: PropertyModel | None = None
 ) -> PropertyTask:
-    """What a run trains, before its first step; it starts from the weights of `initial` if there is one."""
+    """The task of a run, with the weights of `initial` if given."""
     domain = Domain(
         elements=tuple(_elements(data)),
         max_atoms=int(data.store.sizes[data.split.train].max()),

@@ -1,7 +1,7 @@
-"""The folder of a run: its name, what it is started with, what it is checked for, and its log.
+"""The folder of a run: name, metadata, consistency checks on resumption, and log file.
 
 It holds `config.yaml` (every setting), `split.json`, `run.json` (hash of the data, versions, command), `model/` (best
-weights and model card), `last.ckpt` (from which the run goes on), `metrics.csv`, `test_predictions.csv`, `plots/`,
+weights and model card), `last.ckpt` (for resumption), `metrics.csv`, `test_predictions.csv`, `plots/`,
 `train.log` and, with W&B, `wandb_run_id`.
 """
 
@@ -29,18 +29,18 @@ from molformer.training.monitor import EPOCHS_LOG
 from molformer.version import __version__
 
 FORMAT = 1
-"""Version of the run folder; what is newer is refused."""
+"""Version of the format of run folders; newer ones are refused."""
 
-_FOLDER_OF_RANK_ZERO = "MOLFORMER_RUN"  # so that the processes that Lightning starts know the folder
+_FOLDER_OF_RANK_ZERO = "MOLFORMER_RUN"  # passes the folder to the processes that Lightning starts
 
 
 def choose_folder(training: TrainingConfig) -> Path:
-    """The run folder: as it is named, or a new one after the data and the targets."""
+    """The run folder: as configured, or a new one named after data and targets."""
     if training.run:
         return Path(training.run)
     if not writes_files():
         if _FOLDER_OF_RANK_ZERO not in os.environ:
-            raise ConfigError("name the run folder with --run where several processes are started from outside")
+            raise ConfigError("set the run folder by --run if processes are started externally")
         return Path(os.environ[_FOLDER_OF_RANK_ZERO])
     first = training.data if isinstance(training.data, str) else training.data[0]
     words = [Path(first).name.split(".")[0], *training.target_names[:3]]
@@ -54,7 +54,7 @@ def choose_folder(training: TrainingConfig) -> Path:
 
 
 def start_folder(folder: Path, encoder: SE3TransformerConfig, training: TrainingConfig, data: StoreDataModule) -> None:
-    """Write the settings, the split and what the run is about.
+    """Write settings, split and metadata of a run.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -75,20 +75,20 @@ def start_folder(folder: Path, encoder: SE3TransformerConfig, training: Training
 
 
 def started_by(folder: Path) -> str:
-    """The command that a run was started with."""
+    """Command line of a run."""
     command: str = json.loads((folder / "run.json").read_text(encoding="utf-8"))["command"]
     return command
 
 
 def _command_line() -> str:
-    """The command that this process was started with, as a shell takes it."""
+    """Command line of this process, quoted for a shell."""
     program = Path(sys.argv[0])
     name = "molformer" if program.name in ("molformer", "__main__.py") else program.name
     return shlex.join([name, *sys.argv[1:]])
 
 
 def check_folder(folder: Path, data: StoreDataModule) -> None:
-    """Refuse to go on with other data, or with a run of a later version."""
+    """Check that data and format of a resumed run are the same."""
     try:
         about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         version, sha256 = about["format"], about["data_sha256"]
@@ -104,7 +104,7 @@ def check_folder(folder: Path, data: StoreDataModule) -> None:
 
 @contextmanager
 def log_file(folder: Path) -> Iterator[None]:
-    """Keep what is logged, and a line an epoch, in `train.log`."""
+    """Context that writes log messages, and a line per epoch, to `train.log`."""
     if not writes_files():
         yield
         return

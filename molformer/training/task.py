@@ -1,8 +1,8 @@
-"""PropertyTask: how a PropertyModel is trained, as a LightningModule.
+"""PropertyTask: training of a PropertyModel as a LightningModule.
 
-The loss is Σ_t w_t L_t over the targets t, each in units of its scale. In training a target's loss is a mean over the
-labels of the whole batch, also where several processes share it. With noise, the model also learns to tell the noise on
-the positions from degree 1 (Noisy Nodes, Godwin et al. 2021, arXiv 2106.07971).
+The loss is Σ_t w_t L_t over the targets t, each in units of its scale. In training, a target's loss is the mean over
+the labels of the global batch, over all processes. With noise, an auxiliary head predicts the noise of the positions
+from features of degree 1 (Noisy Nodes, Godwin et al. 2021, arXiv 2106.07971).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,7 @@ from molformer.graph import GraphBatch
 from molformer.kernels.step_graphs import StepGraphs
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel
+from molformer.models.renamed import current_names
 from molformer.nn.readout import AtomVectorHead
 from molformer.targets import Label
 from molformer.targets.losses import mean
@@ -33,11 +34,11 @@ DENOISING = "denoising"
 """Name of the auxiliary loss among those of the targets."""
 
 STEPS_BETWEEN_CHECKS = 16
-"""Steps after which it is looked at whether the loss is finite."""
+"""Number of steps between tests that the loss is finite."""
 
 
 class PropertyTask(LightningModule):
-    """Trains a model of several targets, some of whose labels may be missing.
+    """Trains a multi-target model; labels may be missing.
 
     Args:
         encoder: fields of a `SE3TransformerConfig`.
@@ -57,7 +58,7 @@ class PropertyTask(LightningModule):
         self.save_hyperparameters()
         self.training_config = TrainingConfig(**training)
         self.model = PropertyModel(
-            SE3TransformerConfig(**encoder),
+            SE3TransformerConfig(**current_names(encoder, warn=False)),
             [Label(**target) for target in targets],
             self.training_config.pooling,
             Domain.from_dict(domain),
@@ -65,7 +66,7 @@ class PropertyTask(LightningModule):
         )
         if self.training_config.noise and self.model.encoder.out_lmax < 1:
             raise ConfigError(
-                "noise is told from features of degree 1, which this network does not give: set noise to 0"
+                "the noise is predicted from features of degree 1, which this network does not have: set noise to 0"
             )
         self.denoise = AtomVectorHead(self.model.encoder.out_channels) if self.training_config.noise else None
         self.metrics = nn.ModuleList(target.target_kind.metrics(target.classes) for target in self.model.targets)
@@ -85,12 +86,12 @@ class PropertyTask(LightningModule):
         return losses[0]
 
     def _all_losses(self, graph: GraphBatch) -> Tensor:
-        """The weighted sum, and the losses it is of (L,)."""
+        """The weighted sum, and the individual losses (L,)."""
         losses = self._training_losses(graph)
         return torch.stack([self._weighted(losses), *losses.values()])
 
     def _replayed_losses(self, graph: GraphBatch) -> Tensor | None:
-        """The same by a CUDA graph, None where there can be none."""
+        """The same by a CUDA graph; None if the batch cannot be captured."""
         if not graph.pos.is_cuda or graph.cell is not None or len(graph.pos) <= graph.num_graphs + 1:
             return None
         if self._step_graphs is None:
@@ -99,19 +100,19 @@ class PropertyTask(LightningModule):
         return self._step_graphs(replace(graph, src=src, dst=dst))
 
     def on_train_epoch_start(self) -> None:
-        """Start new sums of the losses."""
+        """Reset the sums of the losses."""
         self._trained = None
 
     def _refuse_unless_finite(self, sums: Tensor) -> None:
-        """Whether sums are finite; looked at seldom, since a GPU has to be waited for, and a sum forgets nothing."""
+        """Raise an error if a sum is not finite; tested rarely, as it synchronises with the GPU."""
         if not torch.isfinite(sums).all():
             raise TrainingError(
                 f"the loss is {sums[0].item()} in epoch {self.current_epoch + 1}: lower learning_rate or "
-                "gradient_clip; the run folder keeps the best model and the state after the last good epoch"
+                "gradient_clip; the run folder has the best model and the last checkpoint"
             )
 
     def on_validation_epoch_start(self) -> None:
-        """Start new sums: of the loss and of the rows, for each target."""
+        """Reset the sums of losses and of rows for each target."""
         zero = torch.zeros(2, dtype=torch.float64, device=self.device)
         self._sums = {target.name: zero for target in self.model.targets}
 
@@ -141,10 +142,10 @@ class PropertyTask(LightningModule):
             if summed(self._sums[target.name])[1] > 0:
                 values |= {f"val/{target.name}/{name}": value for name, value in metrics.compute().items()}
             metrics.reset()
-        self.log_dict(values, sync_dist=True)  # the same in every process, which Lightning cannot know
+        self.log_dict(values, sync_dist=True)  # identical in every process
 
     def configure_optimizers(self) -> Any:
-        """AdamW, with decay for matrices alone, and the rate of `rate_of_step`."""
+        """AdamW with weight decay of matrices only, and the schedule of `rate_of_step`."""
         config = self.training_config
         rates = None
         if config.initial:
@@ -173,7 +174,7 @@ class PropertyTask(LightningModule):
         if self.denoise is None:
             return self._shared_losses(self.model(graph), graph)
         noise = self.training_config.noise * torch.randn_like(graph.pos)
-        noise = noise - graph.mean_over_graphs(noise).index_select(0, graph.batch)  # a shift could not be told
+        noise = noise - graph.mean_over_graphs(noise).index_select(0, graph.batch)  # a translation is not observable
         noisy = replace(graph, pos=graph.pos + noise, src=None, dst=None, shift=None)
         noisy = self.model.differentiable(noisy)
         x = self.model.features(noisy)
@@ -187,7 +188,7 @@ class PropertyTask(LightningModule):
 
     @staticmethod
     def _shared_mean(total: Tensor, count: Tensor) -> Tensor:
-        """What this process has to give so that the average over processes is the mean over all their rows."""
+        """Loss of this process, scaled such that the average over processes is the mean over all rows."""
         _, size = world()
         return total * size / summed(count).clamp(min=1)
 

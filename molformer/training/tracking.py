@@ -1,7 +1,7 @@
-"""Weights & Biases: the same run for a run folder, whether it is resumed or not.
+"""Logging to Weights & Biases; a resumed run continues the same W&B run.
 
-W&B gets what `metrics.csv` gets, and at the end the plots, a table of the molecules that are predicted worst, and the
-model folder as an artifact. Without a key it logs offline; its id lives in the run folder.
+Logged are the columns of `metrics.csv` and, at the end, the plots, a table of the molecules with the largest errors,
+and the model folder as an artifact. Without a key it logs offline; its id is stored in the run folder.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ import numpy as np
 from molformer.data.store import StructureStore
 from molformer.errors import ConfigError
 from molformer.training.config import WandbMode
-from molformer.training.evaluation import Predicted, TargetErrors
+from molformer.training.target_errors import Predicted, TargetErrors
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 ID_FILE = "wandb_run_id"
 WORST = 20
-"""Molecules in the table of those that are predicted worst, for each target."""
+"""Number of molecules in the table of largest errors, for each target."""
 
 
 def wandb_logger(folder: Path, mode: WandbMode, settings: dict[str, Any]) -> "WandbLogger | None":
@@ -37,7 +37,7 @@ def wandb_logger(folder: Path, mode: WandbMode, settings: dict[str, Any]) -> "Wa
     Args:
         folder: the run folder; the run's id is read from it, or written to it.
         mode: `auto` is online with a key and offline without; `off` is None.
-        settings: what W&B shows as the config.
+        settings: config shown by W&B.
 
     Raises:
         ConfigError: the mode asks for W&B and it is not installed.
@@ -81,7 +81,7 @@ def log_report(
     store: StructureStore,
     indices: np.ndarray,
 ) -> None:
-    """Send the test errors, the plots, the worst molecules and the model folder, and end the W&B run."""
+    """Log the test errors, plots, molecules with the largest errors and the model folder, and finish the W&B run."""
     import wandb
 
     run = log.experiment
@@ -104,7 +104,7 @@ def log_report(
 def worst_molecules(
     row: TargetErrors, predicted: Predicted, store: StructureStore, indices: np.ndarray, count: int = WORST
 ) -> list[tuple[str, str, float, float, float]]:
-    """SMILES, name, label, prediction and error of the structures that are predicted worst, the worst first."""
+    """SMILES, name, label, prediction and error of the structures with the largest errors, in descending order."""
     prediction, label = predicted.values[row.target.name]
     error = np.abs(prediction - label)
     order = np.argsort(-np.nan_to_num(error, nan=-1.0))[: min(count, row.count)]
@@ -132,7 +132,7 @@ def _picture(smiles: str) -> Any:
 
 
 def _has_key() -> bool:
-    """Whether `wandb login` or the environment has left a key; asking W&B itself would go to the network."""
+    """Whether an API key is configured, without network access."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc

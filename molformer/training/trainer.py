@@ -24,7 +24,7 @@ _EXPECTED_WARNINGS = (
     ".*number of training batches .* is smaller than the logging interval.*",
     ".*GPU available but not used.*",
     ".*Checkpoint directory .* exists and is not empty.*",  # the run folder holds the run's config already
-    ".*overridden `transfer_batch_to_device` in `LightningModule`.*",  # meant so
+    ".*overridden `transfer_batch_to_device` in `LightningModule`.*",  # intended
     ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning on a newer torch
     ".*`compute` method of metric .* was called before the `update` method.*",  # a process without validation batches
     ".*Grad strides do not match bucket view strides.*",  # of two processes; what it costs is not worth a copy
@@ -36,7 +36,7 @@ _EXPECTED_WARNINGS = (
 def make_trainer(
     folder: Path,
     training: TrainingConfig,
-    kept: Sequence[Callback],
+    first: Sequence[Callback],
     progress: Callback | None,
     settings: dict[str, Any],
 ) -> lightning.Trainer:
@@ -45,12 +45,12 @@ def make_trainer(
     Args:
         folder: the run folder.
         training: devices, precision, epochs.
-        kept: callbacks that must stand before the averaging of weights, see `BestModel`.
-        progress: callback that shows how far the run is, or None.
-        settings: what W&B shows as the config.
+        first: callbacks that must precede the averaging of weights, see `BestModel`.
+        progress: callback that shows the progress, or None.
+        settings: config shown by W&B.
     """
     callbacks = [
-        *kept,
+        *first,
         StepSeed(training.seed),
         LastCheckpoint(folder),
         EarlyStopping("val/loss", patience=training.patience, check_finite=False),
@@ -72,7 +72,7 @@ def make_trainer(
             if alone
             else DDPStrategy(find_unused_parameters=True, process_group_backend="gloo" if on_cpu else "nccl")
         ),
-        use_distributed_sampler=False,  # the batches know the processes
+        use_distributed_sampler=False,  # `EpochBatches` distributes batches
         precision=_PRECISION[training.precision],  # type: ignore[arg-type]
         max_epochs=training.epochs,
         accumulate_grad_batches=training.accumulate,
@@ -89,7 +89,7 @@ def make_trainer(
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's greetings, and without warnings of what is meant so."""
+    """Context without Lightning's start-up messages and without warnings about intended settings."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in _EXPECTED_WARNINGS:

@@ -1,6 +1,6 @@
-"""Search for good settings: every trial is a training run, poor ones are stopped early (Optuna, arXiv 1907.10902).
+"""Hyperparameter search with Optuna (arXiv 1907.10902); every trial is a training run, and poor ones are pruned.
 
-The folder of a search holds `study.log`, from which it goes on when it is called again, and a run folder a trial.
+The folder of a search holds `study.log`, from which it is resumed, and a run folder for each trial.
 """
 
 import math
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lightning import Callback, LightningModule, Trainer
 
 from molformer.errors import ConfigError, TrainingError
+from molformer.models.renamed import current_name
 from molformer.training.arguments import KEYS, read_configs
 from molformer.training.run import train
 
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """Values of one key that are tried.
+    """Search space of one key.
 
     Args:
         key: of a config.
-        low: smallest number; numbers are drawn evenly on a logarithmic scale where the largest is ten times as large.
-        high: largest number.
-        choices: values to choose from, instead of a range of numbers.
+        low: lower bound; the scale is logarithmic if `high` is at least ten times as large.
+        high: upper bound.
+        choices: categorical values, instead of a range.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Range:
             ('32', '64')
         """
         key, _, values = text.partition("=")
+        key = current_name(key)
         if key not in KEYS:
             raise ConfigError(f"'{text}' varies an unknown key; `molformer settings` lists the keys")
         if "," in values:
@@ -83,15 +85,15 @@ def tune(
     """Search for the lowest validation loss.
 
     Args:
-        config: YAML file of the settings that stay, or None.
+        config: YAML file of the fixed settings, or None.
         overrides: further settings, `--key value`.
-        ranges: what is varied.
-        trials: how many runs there are to be, those of earlier calls included.
+        ranges: search space.
+        trials: total number of runs, including those of earlier calls.
         folder: of the search.
-        report: called with a line a trial.
+        report: called with a line for each trial.
 
     Raises:
-        ConfigError: Optuna is not installed, nothing is varied, or the settings do not fit.
+        ConfigError: Optuna is not installed, the search space is empty, or a setting is invalid.
     """
     try:
         import optuna
@@ -101,7 +103,7 @@ def tune(
         raise ConfigError('tuning needs Optuna: pip install "molformer[tune]"') from None
     if not ranges:
         raise ConfigError("nothing is varied: use --vary, such as --vary learning_rate=1e-4:3e-3")
-    read_configs(config, overrides)  # says at once what does not fit
+    read_configs(config, overrides)  # validates the settings
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -130,7 +132,7 @@ def tune(
 
 
 class _Watch(Callback):
-    """Tells a trial the validation loss of each epoch, and ends a run that is worse than most were by then."""
+    """Reports the validation loss of each epoch to the trial, and stops pruned runs."""
 
     def __init__(self, trial: "optuna.Trial") -> None:
         self.trial = trial

@@ -19,7 +19,7 @@ def test_errors_are_those_of_the_formulas():
     assert share == pytest.approx(0.1 * np.sqrt(np.mean(error**2)) / label.std())
 
 
-def test_values_per_atom_weigh_alike_in_structures_of_any_size():
+def test_values_per_atom_have_equal_weights_in_structures_of_any_size():
     label, prediction = RNG.normal(size=(2, SIZES.sum(), 3))
     value, low, high = interval(Measure("f", "RMSE"), prediction, label, SIZES)
     assert value == pytest.approx(np.sqrt(np.mean((prediction - label) ** 2)))
@@ -51,7 +51,7 @@ def test_area_under_the_curve_is_that_of_torchmetrics():
     assert low < value < high
 
 
-def test_interval_holds_the_mean_as_often_as_it_says():
+def test_the_interval_of_the_mean_has_its_nominal_coverage():
     inside = []
     for seed in range(100):
         error = np.random.default_rng(seed).normal(size=60)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from benchmarks.pointnet import PointNet, accuracies, rows, train, turned
+from molformer.data.cloud_datamodule import PointCloudDataModule
 from molformer.data.cloud_dataset import CloudOptions
-from molformer.data.points import PointCloudDataModule
 from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
 from molformer.training.run import train as train_molformer
@@ -28,14 +28,14 @@ def store(tmp_path_factory):
     return write_store(tmp_path_factory.mktemp("data") / "clouds", members, [CLASS])
 
 
-def test_a_pointnet_learns_what_stands_and_not_what_is_turned(store):
+def test_a_pointnet_is_not_invariant_to_rotations(store):
     data = PointCloudDataModule(store, options=CloudOptions(32), split=[0.5, 0.1, 0.4], batch_size=8)
     upright, turned_at_random = accuracies(train(data, 8, augment=False, seed=0), data, "class")
     assert upright > 90
     assert turned_at_random < upright
 
 
-def test_clouds_are_turned_each_by_itself():
+def test_clouds_are_rotated_independently():
     graph = random_graph((5, 5))
     graph = replace(graph, pos=torch.cat([graph.pos[:5], graph.pos[:5]]))
     other = turned(graph, torch.Generator().manual_seed(0)).pos

@@ -44,7 +44,7 @@ def test_what_fails_says_why(monkeypatch):
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_the_sizes_are_those_that_are_promised(quick):
+def test_the_sizes_are_those_of_the_table(quick):
     edges = scaling.edges(quick, 1, "wall")
     assert [edges[0].size, edges[-1].size] == [1000, 100_000 if quick else 1_000_000]
     for point in edges:

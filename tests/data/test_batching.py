@@ -26,7 +26,7 @@ def test_no_structure_twice_and_no_batch_beyond_the_limit(costs, limit, training
         assert max(np.array(costs)[batch].sum() for batch in batches) <= limit
 
 
-def test_every_epoch_has_the_number_of_batches_that_was_promised():
+def test_every_epoch_has_the_same_number_of_batches():
     costs = np.random.default_rng(0).integers(2, 30, size=200)
     sampler = bounded(costs, 60, training=True)
     epochs = [epoch(sampler, number) for number in range(30)]

@@ -8,10 +8,10 @@ from rdkit.Chem import rdDistGeom
 from molformer.data.bonds import graph_of, perceive_bonds
 from molformer.data.conformers import ConformerPolicy, embed_smiles
 from molformer.data.hydrogens import heavy_atoms
-from molformer.data.molecular_graph import ATOM_FEATURES, MolecularGraph
 from molformer.data.readers import ReadOptions, read_input
 from molformer.data.structure import Structure
 from molformer.errors import InputError
+from molformer.molecular_graph import ATOM_FEATURES, MolecularGraph
 
 ALANINE = "C[C@H]([NH3+])C(=O)[O-]"
 MOLECULES = (ALANINE, "c1ccccc1C#N", "CS(=O)C", "C1CC1/C=C/Cl", "[NH4+]", "O=[N+]([O-])c1ccco1", "[H][H]", "CP(C)(C)=O")

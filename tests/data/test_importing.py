@@ -147,7 +147,7 @@ def test_an_unwritable_place_is_a_clear_error(tmp_path):
         import_inputs(["CC"], tmp_path / "file" / "set")
 
 
-def test_progress_is_told_of_every_row(tmp_path):
+def test_progress_is_called_for_every_row(tmp_path):
     calls = []
     import_inputs(["CC", "nonsense", "CO"], tmp_path / "set", progress=lambda: calls.append(time.perf_counter()))
     assert len(calls) == 3

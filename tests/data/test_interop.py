@@ -83,7 +83,7 @@ def test_what_does_not_fit_is_said():
         from_pyg(pyg.Data(x=torch.zeros(3, 3)))
     with pytest.raises(InputError, match="no label 'gap'"):
         from_pyg(pyg.Data(pos=torch.zeros(3, 3)), labels=["gap"])
-    with pytest.raises(InputError, match="stand together"):
+    with pytest.raises(InputError, match="be contiguous"):
         from_pyg(pyg.Data(pos=torch.zeros(3, 3), batch=torch.tensor([0, 1, 0])))
     with pytest.raises(InputError, match="2 graphs"):
         structure_from_pyg(pyg.Data(pos=torch.zeros(3, 3), batch=torch.tensor([0, 1, 1])))

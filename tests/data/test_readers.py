@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molformer.data.embedding import with_geometry
+from molformer.data.conformer_generation import with_geometry
 from molformer.data.readers import is_file, read_input
 from molformer.elements import SYMBOLS
 from molformer.errors import InputError, MolformerError
-from molformer.inference.inputs import read_lines
+from molformer.inference.sources import read_lines
 from tests.helpers import random_structure
 
 WATER = "3\nwater\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"

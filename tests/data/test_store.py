@@ -8,11 +8,11 @@ import torch
 
 from molformer.data.conformers import embed_smiles
 from molformer.data.datamodule import StoreDataset
-from molformer.data.molecular_graph import MolecularGraph
 from molformer.data.store import StructureStore, write_store
 from molformer.data.structure import Label, Structure
 from molformer.errors import InputError, StoreError
 from molformer.graph import GraphBatch
+from molformer.molecular_graph import MolecularGraph
 from tests.helpers import random_structure
 
 LABELS = [

@@ -27,7 +27,7 @@ def broken(checks):
     return {row.name for row in checks if not row.passed}
 
 
-def test_a_sound_model_keeps_all_promises(model):
+def test_a_correct_model_passes_all_checks(model):
     structures = [random_structure(4, seed=seed) for seed in range(2)]
     checks = check_model(model, structures)
     assert broken(checks) == set()
@@ -36,7 +36,7 @@ def test_a_sound_model_keeps_all_promises(model):
     assert all(np.isfinite(row.measured) for row in checks)
 
 
-def test_a_promise_that_is_broken_is_found(model, monkeypatch):
+def test_a_violated_check_fails(model, monkeypatch):
     structures = [random_structure(4, seed=seed) for seed in range(2)]
     readout = PropertyModel.readout
 
@@ -76,7 +76,7 @@ def test_samples_have_only_known_elements():
         assert all(set(sample.numbers.tolist()) <= set(elements) for sample in samples)
 
 
-def test_a_model_with_direct_forces_promises_no_energy():
+def test_direct_forces_are_not_compared_with_an_energy():
     targets = [Label("forces", "eV/Å", "forces"), Label("gap", "eV", "intensive")]
     checks = check_model(moved(PropertyModel(small_config(), targets, forces="direct")).eval())
     assert "forces against finite differences" not in {row.name for row in checks}

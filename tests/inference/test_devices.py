@@ -37,7 +37,7 @@ def test_devices_that_are_not_there_are_refused(folder):
 
 def test_a_process_that_ends_is_an_error_and_no_missing_row(folder, tmp_path):
     predictor = molformer.load(folder)
-    jobs = [predictor.work.job(Entry("molecule", structure=random_structure()))]
+    jobs = [predictor.runner.job(Entry("molecule", structure=random_structure()))]
     with (
         Devices([tmp_path / "gone"], ["cpu"], 4, 1.0) as devices,
         pytest.raises(ModelError, match="process of a device ended"),
@@ -47,7 +47,7 @@ def test_a_process_that_ends_is_an_error_and_no_missing_row(folder, tmp_path):
 
 def test_a_process_that_hangs_does_not_keep_the_program_from_ending(folder):
     predictor = molformer.load(folder)
-    jobs = [predictor.work.job(Entry("molecule", structure=random_structure()))]
+    jobs = [predictor.runner.job(Entry("molecule", structure=random_structure()))]
     devices = Devices([folder], ["cpu"], 4, 1.0)
     list(devices.computed([jobs], predictor.model.targets))
     (process,) = devices._pools[0]._processes

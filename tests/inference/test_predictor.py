@@ -179,7 +179,7 @@ def test_batches_are_bounded_by_edges(folder, monkeypatch):
     rows = predictor.predict(["CCC"] * 40, processes=0)
     assert [row.status for row in rows] == ["ok"] * 40
     assert len(edges) > 1
-    assert max(edges) <= predictor.work.most_edges < 2 * max(edges)
+    assert max(edges) <= predictor.runner.most_edges < 2 * max(edges)
 
 
 def test_a_single_row_gives_its_values_and_several_do_not(folder):
@@ -221,7 +221,7 @@ def test_geometries_are_made_as_they_were_for_the_training():
     assert bare.predict("CCO")[0].structure.geometry == "etkdg"
 
 
-def test_progress_is_told_of_every_row(folder):
+def test_progress_is_called_for_every_row(folder):
     told = []
     molformer.load(folder).predict(["C", "nonsense", "N"], progress=told.append)
     assert told == [1, 2, 3]
@@ -258,7 +258,7 @@ def test_ten_thousand_mixed_smiles_have_ten_thousand_rows_in_order(folder):
 
 @pytest.mark.parametrize(("few", "expected"), [(0, [3, 5]), (64, [1, 1])])
 def test_the_network_leaves_cores_to_the_worker_processes_and_few_atoms_take_one(folder, monkeypatch, few, expected):
-    monkeypatch.setattr("molformer.inference.forward.FEW_ATOMS", few)
+    monkeypatch.setattr("molformer.models.forward.FEW_ATOMS", few)
     predictor = molformer.load(folder)
     before, seen = torch.get_num_threads(), []
     forward = type(predictor.model.encoder).forward

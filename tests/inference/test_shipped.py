@@ -51,7 +51,7 @@ def test_a_smiles_is_all_that_is_needed_and_no_network(qm9, monkeypatch):
         ("not a molecule", "invalid_input"),
     ],
 )
-def test_what_it_has_not_learnt_is_not_answered_with_confidence(qm9, smiles, status):
+def test_inputs_outside_the_domain_have_no_intervals(qm9, smiles, status):
     (row,) = qm9.predict(smiles)
     assert row.status == status
     assert all(value.interval is None for value in row.values.values())

@@ -7,9 +7,9 @@ from rdkit import Chem
 import molformer
 from molformer.data.readers import Entry
 from molformer.errors import InputError
-from molformer.inference.inputs import read_inputs
 from molformer.inference.prediction import Prediction
-from molformer.inference.question import Question
+from molformer.inference.request import PredictionRequest
+from molformer.inference.sources import read_inputs
 from molformer.inference.writers import open_writer
 from tests.helpers import random_structure
 
@@ -21,9 +21,9 @@ class Killed(BaseException):
 
 
 def write(predictor, path, smiles=SMILES, resume=False, killed_after=None, **options):
-    question = Question.of(predictor.model.targets, **options)
-    with open_writer(path, predictor.layout(question), resume) as writer:
-        rows = predictor.stream(writer.rest(read_inputs(smiles)), question)
+    request = PredictionRequest.of(predictor.model.targets, **options)
+    with open_writer(path, predictor.layout(request), resume) as writer:
+        rows = predictor.stream(writer.rest(read_inputs(smiles)), request)
         for count, row in enumerate(rows):
             if count == killed_after:
                 raise Killed
@@ -87,7 +87,7 @@ def test_a_file_of_another_run_is_not_gone_on_with(folder, tmp_path, suffix):
         write(predictor, path, ["CCO", "CC", "CN"], resume=True)
     with pytest.raises(InputError, match=r"its row 3 is '.*' and now there is none"):
         write(predictor, path, SMILES[:2], resume=True)
-    with pytest.raises(InputError, match="has other columns: go on with the same model, targets, units"):
+    with pytest.raises(InputError, match="has other columns: resume with the same model, targets, units"):
         write(predictor, path, resume=True, unit="meV")
     assert path.read_bytes() == before
 
@@ -101,7 +101,7 @@ def test_without_resume_a_file_is_written_anew(folder, tmp_path):
 
 def test_a_name_of_several_lines_does_not_break_a_file(folder, tmp_path):
     predictor = molformer.load(folder)
-    layout = predictor.layout(Question.of(predictor.model.targets))
+    layout = predictor.layout(PredictionRequest.of(predictor.model.targets))
     for path, name in ((tmp_path / "out.csv", 'two\n"lines"\n'), (tmp_path / "out.sdf", "two\n$$$$\nlines")):
         for resume in (False, True):
             with open_writer(path, layout, resume) as writer:
@@ -113,11 +113,11 @@ def test_a_name_of_several_lines_does_not_break_a_file(folder, tmp_path):
 
 def test_an_sdf_file_has_the_geometry_and_its_bonds(folder, tmp_path):
     predictor = molformer.load(folder)
-    question = Question.of(predictor.model.targets)
+    request = PredictionRequest.of(predictor.model.targets)
     given = predictor.predict("CC(=O)N")[0].structure
     xyz = molformer.Structure(given.numbers, given.pos)
-    with open_writer(tmp_path / "out.sdf", predictor.layout(question)) as writer:
-        for row in predictor.stream(read_inputs(["CC(=O)N", xyz, random_structure(5)]), question):
+    with open_writer(tmp_path / "out.sdf", predictor.layout(request)) as writer:
+        for row in predictor.stream(read_inputs(["CC(=O)N", xyz, random_structure(5)]), request):
             writer.write(row)
     first, second, third = Chem.SDMolSupplier(str(tmp_path / "out.sdf"), removeHs=False, sanitize=False)
     assert np.allclose(first.GetConformer().GetPositions(), given.pos, atol=1e-4)
@@ -130,7 +130,7 @@ def test_an_sdf_file_has_the_geometry_and_its_bonds(folder, tmp_path):
 def test_a_kind_of_file_that_cannot_be_written_is_named(folder, tmp_path):
     predictor = molformer.load(folder)
     with pytest.raises(InputError, match=r"must end in \.csv, \.parquet, \.sdf"):
-        open_writer(tmp_path / "out.docx", predictor.layout(Question.of(predictor.model.targets)))
+        open_writer(tmp_path / "out.docx", predictor.layout(PredictionRequest.of(predictor.model.targets)))
 
 
 def test_a_formula_is_a_text_in_a_csv_file_and_as_it_is_elsewhere(folder, tmp_path):

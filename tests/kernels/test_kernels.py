@@ -28,7 +28,7 @@ SIZES = {
     "lmax 1": {"lmax": 1},
     "lmax 3": {"lmax": 3, "channels": 4, "num_heads": 2},
     "lmax 4": {"lmax": 4, "channels": 4, "num_heads": 2, "message_channels": 2},
-    "inputs": {"lmax": 2, "input_vectors": 1, "input_numbers": 2},
+    "inputs": {"lmax": 2, "input_vectors": 1, "input_scalars": 2},
 }
 
 

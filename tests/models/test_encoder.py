@@ -141,7 +141,7 @@ def test_given_edges_are_used():
 def test_a_node_hears_its_nearest_neighbours_alone():
     graph = random_graph(sizes=(9, 5))
     torch.manual_seed(0)
-    nearest = encoder(neighbours=3)
+    nearest = encoder(max_neighbors=3)
     src, dst, _ = nearest.find_edges(graph)
     assert torch.bincount(dst).tolist() == [3] * 14
     for node in range(14):
@@ -155,7 +155,7 @@ def test_a_node_hears_its_nearest_neighbours_alone():
         y = nearest(graph)
         assert (nearest(turned(graph, rotation)) - matrix @ y).abs().max() < TOLERANCE[torch.float64]
         assert (everyone(graph) - y).abs().max() > 1e-3
-        every = encoder(neighbours=20)
+        every = encoder(max_neighbors=20)
         every.load_state_dict(everyone.state_dict())
         assert torch.allclose(every(graph), everyone(graph), atol=1e-12)
 
@@ -163,7 +163,7 @@ def test_a_node_hears_its_nearest_neighbours_alone():
 def test_nearest_neighbours_are_not_for_periodic_structures():
     crystal = Structure([6, 6], [[0, 0, 0], [1, 1, 1]], cell=3.0 * np.eye(3), pbc=[True] * 3)
     with pytest.raises(InputError, match="periodic"):
-        encoder(neighbours=1)(GraphBatch.from_structures([crystal], torch.float64))
+        encoder(max_neighbors=1)(GraphBatch.from_structures([crystal], torch.float64))
 
 
 def test_autocast_keeps_to_the_same_function():

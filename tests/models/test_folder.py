@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 from molformer.data.structure import Label
 from molformer.errors import ModelError
 from molformer.inference import Predictor
-from molformer.inference.calibration import Calibration
 from molformer.models import Domain, PropertyModel
+from molformer.uncertainty.calibration import Calibration
 from tests.helpers import small_model
 
 TARGETS = [Label("gap", "eV", "intensive"), Label("energy", "eV", "extensive"), Label("forces", "eV/Å", "forces")]

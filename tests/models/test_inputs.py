@@ -12,7 +12,7 @@ from molformer.graph import GraphBatch
 from molformer.inference import Predictor
 from molformer.inference.checks import check_model
 from molformer.models import PropertyModel, SE3Transformer
-from molformer.models.checks import equivariance_error
+from molformer.models.equivariance import equivariance_error
 from tests.helpers import TOLERANCE, moved, parity, random_graph, random_structure, rotation_and_matrix, small_config
 from tests.helpers import turned as turned_graph
 
@@ -34,7 +34,7 @@ def turned(graph, rotation, vectors=2):
 @GROUPS
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_features_turn_with_the_molecule_and_its_vectors(group, dtype):
-    model = moved(SE3Transformer(small_config(group=group, input_vectors=2, input_numbers=1))).to(dtype)
+    model = moved(SE3Transformer(small_config(group=group, input_vectors=2, input_scalars=1))).to(dtype)
     graph = graph_with_inputs(dtype)
     rotation, matrix = rotation_and_matrix(2, dtype)
     mirror = -torch.eye(3, dtype=dtype)
@@ -51,7 +51,7 @@ def test_features_turn_with_the_molecule_and_its_vectors(group, dtype):
 @pytest.mark.parametrize("column", [0, 6])
 def test_nodes_and_edges_see_every_input(column):
     """A number or vector changes the node's own features and, through the edges' features, the keys of its edges."""
-    model, graph = moved(SE3Transformer(small_config(input_vectors=2, input_numbers=1))).double(), graph_with_inputs()
+    model, graph = moved(SE3Transformer(small_config(input_vectors=2, input_scalars=1))).double(), graph_with_inputs()
     other = graph.features.clone()
     other[0, column] += 1.0
     changed = replace(graph, features=other)
@@ -64,7 +64,7 @@ def test_nodes_and_edges_see_every_input(column):
 
 
 def test_a_missing_input_counts_as_zero():
-    model, graph = moved(SE3Transformer(small_config(input_numbers=1))).double(), graph_with_inputs(vectors=0)
+    model, graph = moved(SE3Transformer(small_config(input_scalars=1))).double(), graph_with_inputs(vectors=0)
     missing, zero = graph.features.clone(), graph.features.clone()
     missing[1], zero[1] = torch.nan, 0.0
     with torch.no_grad():
@@ -74,15 +74,15 @@ def test_a_missing_input_counts_as_zero():
 
 
 def test_too_few_features_are_an_error():
-    model = SE3Transformer(small_config(input_vectors=1, input_numbers=1))
+    model = SE3Transformer(small_config(input_vectors=1, input_scalars=1))
     with pytest.raises(InputError, match=r"takes 4 features of each atom or point \(1 vectors, 1 numbers\).*have 0"):
         model(random_graph(dtype=torch.float32))
-    with pytest.raises(ConfigError, match="input vectors, `up` and `centre` need lmax of at least 1"):
+    with pytest.raises(ConfigError, match="input vectors, `symmetry_axis` and `center` need lmax of at least 1"):
         small_config(lmax=0, input_vectors=1)
-    with pytest.raises(ConfigError, match="input_numbers is -1"):
-        small_config(input_numbers=-1)
-    with pytest.raises(ConfigError, match="up is 'w'; choose one of none, x, y, z"):
-        small_config(up="w")
+    with pytest.raises(ConfigError, match="input_scalars is -1"):
+        small_config(input_scalars=-1)
+    with pytest.raises(ConfigError, match="symmetry_axis is 'w'; choose one of none, x, y, z"):
+        small_config(symmetry_axis="w")
 
 
 def test_a_head_passes_vectors_through():
@@ -98,7 +98,7 @@ def test_a_head_passes_vectors_through():
 
 
 def test_measured_equivariance_turns_the_vectors_too():
-    model = moved(PropertyModel(small_config(input_vectors=2, input_numbers=1), [VELOCITY]))
+    model = moved(PropertyModel(small_config(input_vectors=2, input_scalars=1), [VELOCITY]))
     graph = graph_with_inputs(torch.float32)
     assert equivariance_error(model, graph, torch.float64)["velocity"] < 1e-9
     assert all(check.passed for check in check_model(model))
@@ -106,7 +106,7 @@ def test_measured_equivariance_turns_the_vectors_too():
 
 @pytest.mark.parametrize("up", ["x", "y", "z"])
 def test_up_is_an_axis_about_which_the_model_is_equivariant(up):
-    model = moved(PropertyModel(small_config(up=up), [VELOCITY]))
+    model = moved(PropertyModel(small_config(symmetry_axis=up), [VELOCITY]))
     graph = random_graph()
     assert equivariance_error(model, graph, torch.float64)["velocity"] < 1e-9
     rotation, _ = rotation_and_matrix(1)
@@ -116,8 +116,8 @@ def test_up_is_an_axis_about_which_the_model_is_equivariant(up):
     assert broken.abs().max() > 1e-2
 
 
-def test_the_place_in_a_cloud_is_told_and_does_not_move_with_it():
-    model = moved(PropertyModel(small_config(centre=True), [VELOCITY]))
+def test_the_vector_from_the_centroid_is_an_input_and_translation_invariant():
+    model = moved(PropertyModel(small_config(center=True), [VELOCITY]))
     graph = random_graph()
     assert equivariance_error(model, graph, torch.float64)["velocity"] < 1e-9
     far = GraphBatch.from_structures([Structure([1, 1], [[0, 0, 0], [x, 0, 0]]) for x in (90, 99)], torch.float64)
@@ -127,7 +127,7 @@ def test_the_place_in_a_cloud_is_told_and_does_not_move_with_it():
 
 
 def test_saved_and_predicted_with(tmp_path):
-    model = moved(PropertyModel(small_config(input_vectors=1, up="z"), [VELOCITY])).eval()
+    model = moved(PropertyModel(small_config(input_vectors=1, symmetry_axis="z"), [VELOCITY])).eval()
     model.save(tmp_path / "model")
     cloud = random_structure(5)
     cloud = replace(cloud, features=np.random.default_rng(0).normal(size=(5, 3)))

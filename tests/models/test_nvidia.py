@@ -248,14 +248,14 @@ def test_a_checkpoint_is_read_and_its_model_saved(tmp_path):
     torch.save({"state_dict": state, "optimizer_state_dict": {}, "epoch": 3}, tmp_path / "model.pth")
     model = from_nvidia(load_nvidia(tmp_path / "model.pth"), HOMO, HEADS)
     assert model.config.num_layers == LAYERS
-    assert (model.config.input_numbers, model.config.input_edge_numbers) == (ATOM, BOND)
+    assert (model.config.input_scalars, model.config.input_edge_scalars) == (ATOM, BOND)
     model.save(tmp_path / "model")
     graph = bonded_graph()
     graph = replace(graph, pos=graph.pos.float())
     assert torch.equal(PropertyModel.load(tmp_path / "model")(graph)["homo"], model(graph)["homo"])
     row = Predictor.load(tmp_path / "model").predict(random_structure(4))[0]
     assert row.status == "invalid_input"
-    assert "takes 4 numbers of each edge, which only a `GraphBatch` can give" in row.message
+    assert "takes 4 scalars of each edge, which only a `GraphBatch` can give" in row.message
 
 
 def test_what_is_wrong_is_said(tmp_path):
@@ -287,5 +287,5 @@ def test_the_command(tmp_path):
     arguments = ("--heads", str(HEADS), "--target", "lumo=intensive,eV", "--mean", "-1", "--std", "2")
     result = molformer("convert", "nvidia", "model.pth", "-o", "model", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "Wrote model: lmax 2, 8 channels, 2 layers; takes 6 numbers of each atom and 4 of each edge" in result.stdout
+    assert "Wrote model: lmax 2, 8 channels, 2 layers; takes 6 scalars of each atom and 4 of each edge" in result.stdout
     assert PropertyModel.load(tmp_path / "model").targets == (Label("lumo", "eV", "intensive"),)

@@ -3,7 +3,7 @@ import pytest
 
 from molformer.data.structure import Structure
 from molformer.errors import InputError
-from molformer.inference.attention import Attention
+from molformer.inference.attention_weights import Attention
 from molformer.inference.prediction import Prediction, Value
 from molformer.plots import attention_matrix, block_matrix, feature_map, intervals, parity, plane
 
@@ -33,7 +33,7 @@ def test_attention_matrix_shows_the_matrix():
     axes = attention_matrix(attention, 0, head=1).axes[0]
     assert np.allclose(axes.images[0].get_array(), [[0, 0.4, 0], [0, 0, 0], [0.7, 0, 0]])
     assert [text.get_text() for text in axes.get_xticklabels()] == ["O0", "H1", "H2"]
-    assert axes.get_ylabel() == "listens"
+    assert axes.get_ylabel() == "target"
 
 
 def test_block_matrix_separates_the_degrees():

@@ -25,7 +25,7 @@ def test_flattened_turns_and_does_not_mirror(alanine):
     assert spread[0] >= spread[1] >= spread[2]
 
 
-def test_flattened_forgets_how_a_molecule_was_turned(alanine):
+def test_flattened_is_independent_of_the_orientation(alanine):
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
     turn *= np.linalg.det(turn)
     assert np.allclose(flattened(alanine.pos @ turn.T), flattened(alanine.pos), atol=1e-5)

@@ -10,7 +10,7 @@ import torch
 
 from molformer.data.readers import Entry
 from molformer.inference import batches
-from molformer.inference.question import Question
+from molformer.inference.request import PredictionRequest
 from molformer.inference.rows import row_of
 from molformer.serving import batcher as batcher_module
 from molformer.serving.batcher import Batcher
@@ -37,19 +37,23 @@ def passes(monkeypatch):
 
 def _jobs(predictor, count):
     entries = [Entry(f"molecule {index}", structure=random_structure(5, seed=index)) for index in range(count)]
-    return [predictor.work.job(entry) for entry in entries]
+    return [predictor.runner.job(entry) for entry in entries]
 
 
 def test_what_waits_is_computed_in_one_pass(predictor, passes):
     seen, go = passes
     known = predictor.model.targets
-    questions = [Question.of(known, ["gap"]), Question.of(known, ["charges"]), Question.of(known, ["gap"], "meV")]
+    requests = [
+        PredictionRequest.of(known, ["gap"]),
+        PredictionRequest.of(known, ["charges"]),
+        PredictionRequest.of(known, ["gap"], "meV"),
+    ]
     batcher = Batcher(predictor, max_batch_delay=0.0)
     first, *jobs = _jobs(predictor, 10)
-    rows = [batcher.submit(first, questions[0])]
+    rows = [batcher.submit(first, requests[0])]
     while not seen:
         pass
-    rows += [batcher.submit(job, questions[index % 3]) for index, job in enumerate(jobs)]
+    rows += [batcher.submit(job, requests[index % 3]) for index, job in enumerate(jobs)]
     go.set()
     found = [row.result(60) for row in rows]
     batcher.close()
@@ -65,28 +69,28 @@ def test_what_waits_is_computed_in_one_pass(predictor, passes):
 
 def test_a_full_batch_is_not_exceeded(predictor, passes):
     seen, go = passes
-    question = Question.of(predictor.model.targets, ["gap"])
+    request = PredictionRequest.of(predictor.model.targets, ["gap"])
     batcher = Batcher(predictor, max_batch_delay=0.0)
     first, *jobs = _jobs(predictor, 2)
-    rows = [batcher.submit(first, question)]
+    rows = [batcher.submit(first, request)]
     while not seen:
         pass
-    rows += [batcher.submit(jobs[0], question) for _ in range(predictor.work.batch_size + 1)]
+    rows += [batcher.submit(jobs[0], request) for _ in range(predictor.runner.batch_size + 1)]
     go.set()
     batcher.close()
     assert all(row.done() for row in rows)
-    assert [count for count, _ in seen] == [1, predictor.work.batch_size, 1]
+    assert [count for count, _ in seen] == [1, predictor.runner.batch_size, 1]
 
 
 def test_a_row_that_is_given_up_is_not_computed(predictor, passes):
     seen, go = passes
-    question = Question.of(predictor.model.targets)
+    request = PredictionRequest.of(predictor.model.targets)
     batcher = Batcher(predictor, max_batch_delay=0.0)
     jobs = _jobs(predictor, 3)
-    rows = [batcher.submit(jobs[0], question)]
+    rows = [batcher.submit(jobs[0], request)]
     while not seen:
         pass
-    rows += [batcher.submit(job, question) for job in jobs[1:]]
+    rows += [batcher.submit(job, request) for job in jobs[1:]]
     assert rows[1].cancel()
     go.set()
     batcher.close()
@@ -103,10 +107,10 @@ def test_one_that_cannot_be_computed_spares_the_others(predictor, monkeypatch, c
         return run(model, structures, targets)
 
     monkeypatch.setattr(batches, "run", failing)
-    question = Question.of(predictor.model.targets)
+    request = PredictionRequest.of(predictor.model.targets)
     batcher = Batcher(predictor, max_batch_delay=0.2)
-    bad = predictor.work.job(Entry("bad", structure=random_structure(7)))
-    rows = [batcher.submit(job, question) for job in (*_jobs(predictor, 2), bad)]
+    bad = predictor.runner.job(Entry("bad", structure=random_structure(7)))
+    rows = [batcher.submit(job, request) for job in (*_jobs(predictor, 2), bad)]
     assert [row.result(60).status for row in rows[:2]] == ["ok", "ok"]
     with pytest.raises(RuntimeError, match="out of memory"):
         rows[2].result(60)
@@ -121,10 +125,10 @@ def test_threads_leave_the_cores_alone_that_workers_have(predictor, monkeypatch)
         return run(*arguments)
 
     monkeypatch.setattr(batches, "run", recording)
-    cores, question = torch.get_num_threads(), Question.of(predictor.model.targets)
+    cores, request = torch.get_num_threads(), PredictionRequest.of(predictor.model.targets)
     for busy in (0, 1, 5):
         batcher = Batcher(predictor, busy=lambda busy=busy: busy)
-        batcher.submit(*_jobs(predictor, 1), question).result(60)
+        batcher.submit(*_jobs(predictor, 1), request).result(60)
         batcher.close()
     assert seen == [cores, max(1, cores - 1), max(1, cores - 5)]
 
@@ -140,11 +144,11 @@ def test_small_molecules_have_their_share_beside_large_ones(predictor, monkeypat
 
     monkeypatch.setattr(batcher_module, "row_of", recording)
     monkeypatch.setattr(batcher_module, "LARGE_EDGES", 100)
-    question, batcher = Question.of(predictor.model.targets), Batcher(predictor, max_batch_delay=0.0)
-    monkeypatch.setattr(predictor.work, "batch_size", 1)
-    first = batcher.submit(_jobs(predictor, 1)[0], question)
-    large = [predictor.work.job(Entry("large", structure=random_structure(15))) for _ in range(3)]
-    rows = [first, *(batcher.submit(job, question) for job in (*large, *_jobs(predictor, 60)))]
+    request, batcher = PredictionRequest.of(predictor.model.targets), Batcher(predictor, max_batch_delay=0.0)
+    monkeypatch.setattr(predictor.runner, "batch_size", 1)
+    first = batcher.submit(_jobs(predictor, 1)[0], request)
+    large = [predictor.runner.job(Entry("large", structure=random_structure(15))) for _ in range(3)]
+    rows = [first, *(batcher.submit(job, request) for job in (*large, *_jobs(predictor, 60)))]
     go.set()
     for row in rows:
         row.result(60)

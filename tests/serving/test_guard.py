@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from molformer.data.readers import Entry
-from molformer.inference.question import Question
+from molformer.inference.request import PredictionRequest
 from molformer.inference.rows import row_of
 from molformer.serving import batcher
 from molformer.serving.limits import Limits
@@ -166,8 +166,8 @@ def test_a_model_that_never_returns_is_no_good_health(predictor, monkeypatch):
     service = Service(predictor, "stuck", Limits(seconds=0.5), processes=1)
     with listening(service) as client:
         assert client.get("/health").status_code == 200
-        job = predictor.work.job(Entry("molecule", structure=random_structure(5)))
-        service.batcher.submit(job, Question.of(predictor.model.targets))
+        job = predictor.runner.job(Entry("molecule", structure=random_structure(5)))
+        service.batcher.submit(job, PredictionRequest.of(predictor.model.targets))
         wait_for(lambda: client.get("/health").status_code == 503)
         go.set()
 

@@ -16,7 +16,7 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_distribution():
     assert high == pytest.approx(values.mean() + half, abs=0.2 * half)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
+def test_the_interval_has_its_nominal_coverage():
     random = np.random.default_rng(1)
     hits = 0
     for _ in range(200):

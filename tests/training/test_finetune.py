@@ -24,7 +24,7 @@ def encoders(source, result):
     return before, PropertyModel.load(result.model).encoder.state_dict()
 
 
-def test_encoder_is_kept_and_heads_are_new(source, store, tmp_path):
+def test_the_encoder_is_initialised_and_heads_are_new(source, store, tmp_path):
     settings = training(store, tmp_path / "run", targets=["gap"], epochs=1, initial=str(source.folder))
     result = train(small_config(channels=8), settings)
     model = PropertyModel.load(result.model)
@@ -50,11 +50,11 @@ def test_a_run_does_not_start_from_an_ensemble(source, store, tmp_path):
     for member in ("member-0", "member-1"):
         shutil.copytree(source.model, tmp_path / "ensemble" / member)
     settings = training(store, tmp_path / "run", targets=["gap"], epochs=1, initial=str(tmp_path / "ensemble"))
-    with pytest.raises(ModelError, match="is an ensemble, and a run starts from one model"):
+    with pytest.raises(ModelError, match="is an ensemble: choose one of its folders"):
         train(small_config(), settings)
 
 
-def test_heads_of_the_same_targets_are_kept(source, store, tmp_path):
+def test_heads_of_the_same_targets_are_initialised(source, store, tmp_path):
     settings = training(store, tmp_path / "run", targets=["gap", "energy"], epochs=1, initial=str(source.folder))
     settings = replace(settings, learning_rate=1e-6)
     result = train(small_config(), settings)

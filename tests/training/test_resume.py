@@ -71,7 +71,7 @@ def test_a_killed_run_goes_on_with_the_same_numbers_bit_for_bit(killed, store, t
     )
 
 
-def test_the_card_of_a_run_that_is_finished_elsewhere_tells_where_and_how_it_was_trained(store, tmp_path):
+def test_the_card_of_a_run_resumed_elsewhere_states_hardware_and_command(store, tmp_path):
     folder = tmp_path / "run"
     result = train(small_config(num_layers=1), training(store, folder, targets=["gap"], epochs=1))
     assert f"CPU with {torch.get_num_threads()} threads, torch {torch.__version__}" in card_of(result)
@@ -105,7 +105,7 @@ def test_what_cannot_go_on_is_refused(store, tmp_path):
     folder = train(small_config(num_layers=1), settings).folder
     with pytest.raises(ConfigError, match=r"it has no config\.yaml"):
         read_run(str(tmp_path))
-    with pytest.raises(ConfigError, match="seed cannot change in a run that goes on"):
+    with pytest.raises(ConfigError, match="seed cannot be changed on resumption"):
         read_run(str(folder), ["--seed", "3"])
     about = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(about | {"data_sha256": "0"}))

@@ -19,10 +19,10 @@ from molformer.errors import ConfigError, StoreError, TrainingError
 from molformer.inference import Predictor
 from molformer.models import PropertyModel
 from molformer.training.config import TrainingConfig
-from molformer.training.evaluation import evaluate, predict_batches
+from molformer.training.evaluation import evaluate_model
 from molformer.training.run import train
+from molformer.training.target_errors import evaluate, predict_batches
 from molformer.training.task import PropertyTask
-from molformer.training.testing import evaluate_model
 from tests.helpers import small_config
 
 TARGETS = ["energy", "gap", "dipole", "charges", "forces"]
@@ -48,7 +48,7 @@ def run(store, tmp_path_factory):
     return train(small_config(num_layers=1), training(store, folder))
 
 
-def test_the_run_folder_holds_what_it_promises(run, store):
+def test_the_run_folder_is_complete(run, store):
     names = {path.name for path in run.folder.iterdir()}
     assert names == {
         "config.yaml",
@@ -222,7 +222,7 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_written(store, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_learnt_nothing_can_be_started_again(store, tmp_path):
+def test_a_run_without_an_epoch_can_be_started_again(store, tmp_path):
     class Fails(Callback):
         def on_train_start(self, trainer, pl_module):
             raise RuntimeError("broken")

@@ -12,10 +12,10 @@ from molformer.data.structure import Label, Structure
 from molformer.errors import InputError
 from molformer.inference import Predictor
 from molformer.inference.table import Layout
-from molformer.models.checks import equivariance_error
+from molformer.models.equivariance import equivariance_error
 from molformer.so3 import random_rotation
-from molformer.training.evaluation import Predicted, evaluate
 from molformer.training.run import train
+from molformer.training.target_errors import Predicted, evaluate
 from tests.helpers import random_graph, small_config, small_model
 from tests.training.test_run import training
 
@@ -41,7 +41,7 @@ def unit(random):
     return vector / np.linalg.norm(vector)
 
 
-def test_parts_of_objects_are_learnt_and_do_not_depend_on_the_pose(shapes, tmp_path):
+def test_segmentation_is_learned_and_invariant_to_rotations(shapes, tmp_path):
     settings = training(
         str(shapes.path), tmp_path / "run", targets=["part"], points=30, split=[0.6, 0.2, 0.2], batch_size=8,
         epochs=30, learning_rate=0.01,

@@ -10,8 +10,8 @@ from molformer.data.structure import Label
 from molformer.errors import ConfigError
 from molformer.training import tracking
 from molformer.training.arguments import read_run
-from molformer.training.evaluation import Predicted, TargetErrors
 from molformer.training.run import train
+from molformer.training.target_errors import Predicted, TargetErrors
 from tests.helpers import small_config
 from tests.training.test_run import training
 

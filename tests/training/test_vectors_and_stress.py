@@ -7,10 +7,11 @@ import pytest
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
+from molformer.cli.rows import screen_headings
 from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
 from molformer.inference import Predictor
-from molformer.inference.table import Layout, screen_headings
+from molformer.inference.table import Layout
 from molformer.inference.writers import open_writer
 from molformer.training.run import train
 from tests.helpers import small_config
@@ -51,7 +52,7 @@ def store(tmp_path_factory):
     return str(write_store(tmp_path_factory.mktemp("data") / "crystals", members, CRYSTALS).path)
 
 
-def test_energy_forces_stress_and_velocities_are_learnt_together(store, tmp_path):
+def test_energy_forces_stress_and_velocities_are_trained_together(store, tmp_path):
     settings = training(
         store, tmp_path / "run", targets=[label.name for label in CRYSTALS], epochs=12, learning_rate=0.005
     )

@@ -1,7 +1,6 @@
-"""Data sets by name: what they are, where they come from, and how they are fetched, read or made.
+"""Public and generated data sets by name: metadata, download, reading and generation.
 
-Nothing of them is part of this package: a data set is downloaded by its user, taken from a file that is there, or made
-from a seed.
+The data are not part of this package: a data set is downloaded, read from a local file, or generated from a seed.
 """
 
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ from molformer.data.datasets.nbody import NBODY
 from molformer.data.datasets.quantum import QUANTUM
 from molformer.data.datasets.shapes import SHAPES
 from molformer.data.readers import Entry
-from molformer.data.structure import Label
 from molformer.errors import InputError
+from molformer.targets import Label
 
 __all__ = ["DataSet", "RemoteFile", "fetch", "generate", "info", "labels", "names", "read"]
 
@@ -35,7 +34,7 @@ def names() -> list[str]:
 
 
 def info(name: str) -> DataSet:
-    """What is known of a data set.
+    """Metadata of a data set.
 
     Raises:
         InputError: there is none of this name.
@@ -51,19 +50,19 @@ def info(name: str) -> DataSet:
 
 
 def fetch(name: str, folder: str | Path, file: str | Path | None = None, progress: Progress | None = None) -> Path:
-    """Bring the files of a data set into a folder; those that are there are kept, one that was cut short is resumed.
+    """Download the files of a data set that are missing in a folder; interrupted downloads are resumed.
 
     Args:
         name: see `names`.
-        folder: where the files go; it is made if it is not there.
-        file: the first file of the data set, where it has been downloaded already; others are looked for beside it.
-        progress: called with the bytes that are there and those of the whole file, None if that is not known.
+        folder: for the files; created if missing.
+        file: local copy of the first file of the data set, with others beside it.
+        progress: called with the downloaded and total number of bytes, None if unknown.
 
     Returns:
-        The first file of the data set, which `read` takes.
+        The first file of the data set, the argument of `read`.
 
     Raises:
-        InputError: there is no such data set, or a file cannot be had or is not the one that was published.
+        InputError: there is no such data set, or a file cannot be downloaded or differs from the published one.
     """
     dataset = info(name)
     if not dataset.files:
@@ -95,12 +94,12 @@ def read(name: str, path: str | Path) -> Iterator[Entry]:
 
 
 def generate(name: str, count: int = 0, seed: int = 0) -> Iterator[Entry]:
-    """Entries of a data set that is made here, the same for the same seed.
+    """Entries of a generated data set, reproducible by seed.
 
     Args:
         name: see `names`.
-        count: how many; 0 for as many as it has where it is published.
-        seed: of all that is drawn.
+        count: number of entries; 0 for that of the publication.
+        seed: of the random generator.
 
     Raises:
         InputError: there is no such data set, or it is a published one.

@@ -14,8 +14,9 @@ import numpy as np
 
 from molformer.data.datasets.dataset import DataSet, RemoteFile
 from molformer.data.readers import Entry, ReadOptions
-from molformer.data.structure import Label, Structure
 from molformer.errors import InputError
+from molformer.structure import Structure
+from molformer.targets import Label
 
 _MODELNET10 = ("bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet")
 # fmt: off

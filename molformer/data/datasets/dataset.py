@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from molformer.data.readers import Entry, ReadOptions, read_file
-from molformer.data.structure import Label
+from molformer.targets import Label
 
 
 @dataclass(frozen=True)

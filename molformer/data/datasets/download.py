@@ -1,4 +1,4 @@
-"""Downloads that survive a cut connection: into `<file>.part`, resumed by HTTP Range, checked, then renamed.
+"""Resumable downloads: to `<file>.part`, continued by HTTP Range, verified, then renamed.
 
 Beside each file its SHA-256 is recorded, as `sha256sum -c` reads it, so that a file whose publisher gives no checksum
 can be compared with later downloads. A file with such a record is not read again.
@@ -22,10 +22,10 @@ from molformer.data.drafts import writing
 from molformer.errors import InputError
 
 Progress = Callable[[int, int | None], None]
-"""Is told the bytes that are there, and those of the whole file if that is known."""
+"""Callback with the number of downloaded bytes, and the total if known."""
 
 _BLOCK = 1 << 20
-_AGENT = "Mozilla/5.0 (compatible; molformer)"  # figshare turns away clients that do not look like a browser
+_AGENT = "Mozilla/5.0 (compatible; molformer)"  # figshare rejects other user agents
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def download(
     pause: float = 2.0,
     timeout: float = 60.0,
 ) -> Path:
-    """Bring a file into a folder, unless it is there.
+    """Download a file into a folder, unless it exists.
 
     Args:
         remote: the file.
@@ -80,7 +80,7 @@ def download(
 
 
 def place(remote: RemoteFile, file: Path, folder: Path) -> Path:
-    """Take a file that was downloaded otherwise into a folder, after a look at its checksum.
+    """Copy a local file into a folder, after verification of its checksum.
 
     Raises:
         InputError: it is missing, not the one that was published, or cannot be copied.

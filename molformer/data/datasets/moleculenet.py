@@ -8,7 +8,7 @@ from pathlib import Path
 
 from molformer.data.datasets.dataset import DataSet, RemoteFile
 from molformer.data.readers import Entry, ReadOptions, read_file
-from molformer.data.structure import Label
+from molformer.targets import Label
 
 _URL = "https://deepchemdata.s3-us-west-1.amazonaws.com/datasets/"
 # fmt: off

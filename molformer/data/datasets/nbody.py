@@ -1,8 +1,8 @@
-"""Charged particles that move: the first experiment of the SE(3)-Transformer, made here rather than downloaded.
+"""Trajectories of charged particles, generated: the first experiment of the SE(3)-Transformer.
 
 Particles of unit mass and charge q = ±1 repel or attract each other, F_i = Σ_j q_i q_j (r_i - r_j) / |r_i - r_j|³, each
-component bounded. Constants are those of Kipf et al. 2018 (arXiv 1802.04687) in three dimensions; which piece of
-a trajectory is learnt is that of Fuchs et al. 2020 (arXiv 2006.10503) and of Satorras et al. 2021 (arXiv 2102.09844).
+component bounded. Constants are those of Kipf et al. 2018 (arXiv 1802.04687) in three dimensions; the predicted part of
+a trajectory is that of Fuchs et al. 2020 (arXiv 2006.10503) and of Satorras et al. 2021 (arXiv 2102.09844).
 Letters: n systems, p particles of each, P = p (p-1) / 2 pairs.
 """
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from molformer.data.datasets.dataset import DataSet
 from molformer.data.readers import Entry
-from molformer.data.structure import Label, Structure
+from molformer.structure import Structure
+from molformer.targets import Label
 
 PARTICLES = 5
 SPREAD = 1.0
@@ -59,7 +60,7 @@ class Particles:
 
 
 def random_particles(count: int, generator: np.random.Generator) -> Particles:
-    """Systems at the start: normal positions, directions of motion and charges at random.
+    """Initial states: normally distributed positions, random directions of motion and charges.
 
     Example:
         >>> random_particles(3, np.random.default_rng(0)).pos.shape
@@ -108,7 +109,7 @@ def trajectories(count: int, seed: int, before: int, steps: int) -> Iterator[tup
 def _generate(before: int, steps: int, count: int, seed: int) -> Iterator[Entry]:
     number = 0
     for now, later in trajectories(count, seed, before, steps):
-        moved, turned = later.pos - now.pos, later.velocity - now.velocity
+        displacement, change = later.pos - now.pos, later.velocity - now.velocity
         inputs = np.concatenate([now.velocity, now.charges[..., None]], axis=-1)
         for row in range(len(now.pos)):
             number += 1
@@ -116,7 +117,7 @@ def _generate(before: int, steps: int, count: int, seed: int) -> Iterator[Entry]
                 np.zeros(PARTICLES, dtype=np.int64),
                 now.pos[row],
                 features=inputs[row],
-                labels={DISPLACEMENT.name: moved[row], VELOCITY_CHANGE.name: turned[row]},
+                labels={DISPLACEMENT.name: displacement[row], VELOCITY_CHANGE.name: change[row]},
             )
             yield Entry(f"system {number}", structure=structure)
 

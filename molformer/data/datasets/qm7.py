@@ -12,8 +12,8 @@ import numpy as np
 from molformer.data.datasets.dataset import DataSet
 from molformer.data.readers import Entry, ReadOptions
 from molformer.data.readers.files import open_bytes
-from molformer.data.structure import Structure
 from molformer.errors import InputError
+from molformer.structure import Structure
 from molformer.units import BOHR
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from molformer.data.datasets.dataset import DataSet
 from molformer.data.readers import Entry
 from molformer.data.readers.xyz_frames import parse, raw_frames
-from molformer.data.structure import Label, Structure
 from molformer.errors import InputError
+from molformer.structure import Structure
+from molformer.targets import Label
 
 UNCHARACTERIZED = "uncharacterized.txt"
 
@@ -68,7 +69,7 @@ def read_qm9(path: Path, dataset: DataSet) -> Iterator[Entry]:
 def _uncharacterized(path: Path) -> frozenset[int]:
     """Indices of the molecules that the authors of QM9 list as not consistent; rows of the list begin with one."""
     if not path.is_file():
-        logger.warning("'%s' is not there: the molecules of QM9 that it lists are not left out", path)
+        logger.warning("'%s' is not there: the molecules of QM9 that it lists are included", path)
         return frozenset()
     rows = re.findall(r"^\s*(\d+)\s+(?!compounds)\S", path.read_text(errors="replace"), re.MULTILINE)
     if not rows:

@@ -4,7 +4,7 @@ from molformer.data.datasets.dataset import DataSet, RemoteFile, read_by_suffix
 from molformer.data.datasets.qm7 import read_qm7
 from molformer.data.datasets.qm9 import LABELS as QM9_LABELS
 from molformer.data.datasets.qm9 import UNCHARACTERIZED, read_qm9
-from molformer.data.structure import Label
+from molformer.targets import Label
 
 _FIGSHARE = "https://ndownloader.figshare.com/files/"
 _GDML = "http://www.quantum-machine.org/gdml/data/npz/"

@@ -1,7 +1,7 @@
-"""Objects put together from primitives, whose points are to be told apart: made here, for per-point classes.
+"""Generated objects composed of primitives, for per-point classification (segmentation).
 
-An object is two to four spheres, cylinders, boxes and cones of random sizes, each turned at random and moved out in a
-random direction until it is beyond those before it. Points are spread evenly over all surfaces; the label of a point is
+An object is two to four spheres, cylinders, boxes and cones of random sizes, each randomly rotated and displaced in a
+random direction beyond those before it. Points are uniform on all surfaces; the label of a point is
 the kind of primitive that it lies on. Letters: p points.
 """
 
@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from molformer.data.datasets.dataset import DataSet
 from molformer.data.readers import Entry
-from molformer.data.structure import Label, Structure
+from molformer.structure import Structure
+from molformer.targets import Label
 
 PARTS = ("sphere", "cylinder", "box", "cone")
 POINTS = 512
@@ -22,7 +23,7 @@ PART = Label("part", "", "atom_category", classes=PARTS)
 
 
 def primitive(kind: str, points: int, generator: np.random.Generator) -> np.ndarray:
-    """Points (p, 3) spread evenly over the surface of a primitive of random size, about the origin.
+    """Points (p, 3) uniform on the surface of a primitive of random size at the origin.
 
     Args:
         kind: one of `PARTS`.

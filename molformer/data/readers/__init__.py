@@ -1,6 +1,6 @@
-"""From what a user has to entries: SMILES, files of every known format, structures.
+"""Readers: entries from SMILES, files of all supported formats, and objects.
 
-Every input ends in an `Entry`; nothing is dropped. A format is a module of this package with a `FORMAT`, listed in
+Every input gives an `Entry`, also if it is invalid. A format is a module of this package with a `FORMAT`, listed in
 `_FORMATS`; it is imported when a file of that kind is first met.
 """
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import suffix_of
-from molformer.data.structure import Structure
 from molformer.errors import InputError
+from molformer.structure import Structure
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -74,7 +74,7 @@ def read_input(source: "str | Path | Structure | Mol | Atoms", options: ReadOpti
 
     Args:
         source: a SMILES, the path of a file, a structure, an RDKit `Mol` or an ASE `Atoms`.
-        options: how files are read.
+        options: of reading.
 
     Example:
         >>> [entry.smiles for entry in read_input("CCO")]
@@ -114,7 +114,7 @@ def library_of(source: object) -> str:
 
 
 def is_file(source: str | Path) -> bool:
-    """Whether an input names a file rather than being a SMILES: by its ending, or because there is such a file."""
+    """Whether an input is a file rather than a SMILES: by its suffix, or because the file exists."""
     if isinstance(source, Path):
         return True
     known = ("." in source and suffix_of(Path(source)) in _FORMATS) or _is_poscar(Path(source))

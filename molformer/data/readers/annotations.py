@@ -1,4 +1,4 @@
-"""What several readers look at: total charge and multiplicity, by any of their names, and dummy atoms."""
+"""Total charge and multiplicity by any of their names, and dummy atoms, for several readers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ SPIN = ("spin", "multiplicity", "spin_multiplicity", "mult", "spinmultiplicity")
 
 
 def whole_number(values: Mapping[str, Any], names: tuple[str, ...], default: float) -> int:
-    """The whole number that some values have under one of some names.
+    """The integer that a mapping has under one of several names.
 
     Args:
         values: by name.

@@ -1,4 +1,4 @@
-"""A point cloud on its way from a file to a structure.
+"""Conversion of point clouds from files to structures.
 
 Letters: n points, F further numbers of each.
 """
@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from molformer.data.structure import Label, Structure
 from molformer.errors import InputError
+from molformer.structure import Structure
+from molformer.targets import Label
 
 CLASS = "class"
 """Name of the label that says what a cloud shows."""
@@ -58,7 +59,7 @@ def cloud_structure(cloud: Cloud, where: str, wanted: Sequence[Label]) -> Struct
     Args:
         cloud: the points.
         where: file and row, for messages.
-        wanted: labels to take along where the cloud has them.
+        wanted: labels to read, if the cloud has them.
 
     Raises:
         InputError: there is no point, a number is not finite, or a class is unknown.

@@ -9,8 +9,8 @@ import numpy as np
 
 from molformer import units
 from molformer.data.known_labels import fits, known_label, label_of_shape, shaped
-from molformer.data.structure import Label
 from molformer.errors import InputError, UnitError
+from molformer.targets import Label
 
 logger = logging.getLogger(__name__)
 

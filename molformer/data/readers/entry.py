@@ -1,4 +1,4 @@
-"""What a reader gives: entries, one for each molecule or cloud of its source, good or bad."""
+"""Entry, the result of a reader for each molecule or cloud, valid or not, and options of readers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -6,19 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from molformer.data.structure import Label, Structure
 from molformer.errors import InputError, MolformerError, encodable
+from molformer.structure import Structure
+from molformer.targets import Label
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One input: a structure, a molecule that still needs a geometry, or the error that says why there is neither.
+    """One input: a structure, a molecule without a geometry, or an error.
 
     Args:
-        name: how the row is called in tables: its title, its SMILES, or the file and row.
+        name: in tables: title, SMILES, or file and row.
         where: file and row for messages; empty for an input that was typed.
         structure: the molecule with coordinates, labels included.
-        smiles: the molecule where coordinates are still to be made.
+        smiles: of a molecule without coordinates.
         labels: of such a molecule, see `Structure.labels`.
         error: why the input cannot be used.
         conformers: further geometries of the same molecule, from low to high force-field energy.
@@ -40,19 +41,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a file is read.
+    """Options of readers.
 
     Args:
-        targets: labels to take along, by name; a name is a column of a table, a property of an SDF record, an array of
+        targets: labels to read, by name; a name is a column of a table, a property of an SDF record, an array of
             a file. None are taken where it is empty, unless the file itself says which labels it has.
-        smiles_column: column of a table that holds the SMILES; found by its name if empty.
-        delimiter: character between the fields of a table; found from its first row if empty.
-        max_bytes: size at which a file, unpacked, is refused.
+        smiles_column: SMILES column of a table; detected by its name if empty.
+        delimiter: field delimiter of a table; detected from its first row if empty.
+        max_bytes: largest uncompressed size of a file.
         points: points drawn from the surface of a mesh.
         seed: of that draw.
         add_hydrogens: add the hydrogens that a MOL, SDF, MOL2 or PDB record with 3-D coordinates lacks.
         bonds: `given`, those of the source; or `perceive`, also of 3-D molecules that have none, see `perceive_bonds`.
-        allow_missing: leave targets out that no input has, unless none is left, rather than refuse them.
+        allow_missing: ignore targets that no input has, unless all are missing.
     """
 
     targets: tuple[Label, ...] = ()

@@ -1,4 +1,4 @@
-"""Opening files safely: gzip, encodings, sizes, and errors in one line."""
+"""Safe opening of files: gzip, encodings, size limits, and errors in one line."""
 
 import codecs
 import gzip

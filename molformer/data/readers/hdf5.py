@@ -22,8 +22,9 @@ from molformer.data.readers.annotations import refuse_placeholders
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_bytes
 from molformer.data.readers.hdf5_members import member
-from molformer.data.structure import Label, Structure
 from molformer.errors import DAMAGE, InputError, UnitError, one_line
+from molformer.structure import Structure
+from molformer.targets import Label
 
 _LABELS = {
     "energy": ("dft_total_energy", Label("energy", "Ha", "extensive"), 1.0),
@@ -36,7 +37,7 @@ _LABELS = {
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Conformations of a file, molecule by molecule; see `Format.read`. Without targets, all labels are taken along."""
+    """Conformations of a file, molecule by molecule; see `Format.read`. Without targets, all labels are read."""
     try:
         with _open(path, options.max_bytes) as file:
             first = next(_molecules(file), None)

@@ -82,7 +82,7 @@ def sample_surface(vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.
     """
     corner, first, second = (vertices[faces[:, i]] for i in range(3))
     first, second = first - corner, second - corner
-    with np.errstate(all="ignore"):  # what comes of it is looked at
+    with np.errstate(all="ignore"):  # the result is checked
         area = np.linalg.norm(np.cross(first, second), axis=1)
         total = area.sum()
     if not np.isfinite(total):
@@ -113,7 +113,7 @@ def _features(mesh: Any, count: int) -> np.ndarray | None:
 
 @contextmanager
 def _silent(logger: logging.Logger) -> Iterator[None]:
-    """Keep the tracebacks of a library to itself: what went wrong is said in one line."""
+    """Suppress tracebacks printed by a library."""
     before, logger.disabled = logger.disabled, True
     try:
         yield

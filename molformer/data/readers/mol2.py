@@ -23,7 +23,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
 
 
 def split(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Records, which begin at a line `@<TRIPOS>MOLECULE`; comments before the first are left out."""
+    """Records, which begin at a line `@<TRIPOS>MOLECULE`; comments before the first are skipped."""
     record: list[bytes] = []
     started = False
     for line in lines:
@@ -107,7 +107,7 @@ def _check_charge(mol: Chem.Mol, lines: list[str], where: str) -> None:
     try:
         partial = [float(words[8]) for words in fields]
     except (IndexError, ValueError):
-        return  # the column may be left out
+        return  # the column is optional
     formal = Chem.GetFormalCharge(mol)
     if any(partial) and not abs(sum(partial) - formal) < _CHARGE_DIFFERENCE:
         raise InputError(

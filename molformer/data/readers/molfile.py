@@ -123,7 +123,7 @@ def has_coordinates(mol: Chem.Mol) -> bool:
 def is_planar_geometry(mol: Chem.Mol) -> bool:
     """Whether a flat conformer is that of a planar molecule with all its hydrogens, and no drawing.
 
-    No atom has four neighbours, and bonds are as long as the covalent radii say, within 30 %: drawings have bonds of
+    No atom has four neighbors, and bonds are as long as the covalent radii say, within 30 %: drawings have bonds of
     one length.
     """
     table, pos = Chem.GetPeriodicTable(), mol.GetConformer().GetPositions()

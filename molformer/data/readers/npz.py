@@ -3,8 +3,8 @@
 - Trajectory, of one molecule, as sGDML and MD17 have it: `R` (n, a, 3) positions, `z` (a,) atomic numbers, `E` (n,) or
   (n, 1) energies, `F` (n, a, 3) forces; units in `e_unit` and `r_unit`, else those of the targets, else eV and Å.
   rMD17's `coords nuclear_charges energies forces` are the same in kcal/mol and Å. The labels are called `energy` and
-  `forces`. Each frame is a group of its own, so that a split is one of frames, as in the published benchmarks; frames
-  near in time are much alike, so take few of a long trajectory.
+  `forces`. Each frame is a group of its own, so that a split is one of frames, as in the published benchmarks;
+  successive frames are strongly correlated, so use few of a long trajectory.
 - Ragged, of many molecules: `positions` (N, 3) in Å and `numbers` (N,) of all atoms, `offsets` (n + 1,) where each
   molecule begins, and any of `smiles`, `gdb_index` or `index`, `group`, `charge`, `spin` (n,). Labels are the columns
   of `targets` (n, T) with `target_names` and `target_units`, and every array of n or N rows that a label can be, its
@@ -26,8 +26,9 @@ from molformer.data.readers.annotations import refuse_placeholders
 from molformer.data.readers.archive import Archive, open_archive
 from molformer.data.readers.columns import Column, choose, may_be_label
 from molformer.data.readers.entry import Entry, Format, ReadOptions
-from molformer.data.structure import Label, Structure
 from molformer.errors import InputError, UnitError
+from molformer.structure import Structure
+from molformer.targets import Label
 
 _SGDML = {"R", "z"}
 _RMD17 = {"coords", "nuclear_charges"}
@@ -37,7 +38,7 @@ _NOT_LABELS = {*_RAGGED, *_PER_ROW, "smiles", "targets", "target_names", "target
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Molecules of a file, in its order; see `Format.read`. Without targets, all its labels are taken along."""
+    """Molecules of a file, in its order; see `Format.read`. Without targets, all labels are read."""
     try:
         with open_archive(path, options.max_bytes) as archive:
             layout = _layout(archive)

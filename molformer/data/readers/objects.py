@@ -7,8 +7,8 @@ import numpy as np
 from molformer.data.known_labels import fits, known_label, shaped
 from molformer.data.readers.annotations import CHARGE, SPIN, refuse_placeholders, whole_number
 from molformer.data.readers.entry import Entry
-from molformer.data.structure import Structure
 from molformer.errors import InputError
+from molformer.structure import Structure
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -1,6 +1,6 @@
 """PDB files, read by RDKit model by model.
 
-The format has no bond orders, so whether hydrogens are missing is judged by the neighbours of carbons (see
+The format has no bond orders, so whether hydrogens are missing is judged by the neighbors of carbons (see
 `bare_atom`), and the charge is the sum of those in columns 79–80 and of what RDKit knows of amino acids.
 """
 
@@ -13,17 +13,17 @@ from rdkit import Chem, rdBase
 
 from molformer.data.bonds import with_orders
 from molformer.data.conformers import structure_of
-from molformer.data.molecular_graph import MolecularGraph
 from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
 from molformer.data.readers.molfile import has_coordinates, lacks_hydrogens, read_records
 from molformer.errors import InputError
+from molformer.molecular_graph import MolecularGraph
 
 _ATOM = ("ATOM  ", "HETATM")
 _RESIDUES = frozenset(
     "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL HOH".split()  # noqa: SIM905
 )
-_PLANAR = 342.0  # degrees; the angles at a carbon with three neighbours sum to 328 for sp³ and to 360 for sp²
-_LINEAR = 150.0  # degrees; the angle at a carbon with two neighbours is 110 to 120 for sp³ and sp², 180 for sp
+_PLANAR = 342.0  # degrees; the angles at a carbon with three neighbors sum to 328 for sp³ and to 360 for sp²
+_LINEAR = 150.0  # degrees; the angle at a carbon with two neighbors is 110 to 120 for sp³ and sp², 180 for sp
 _TRIPLE = 1.25  # Å; carbon monoxide 1.13, isocyanides 1.17
 
 
@@ -33,7 +33,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
 
 
 def split(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Models, which end at ENDMDL or END; lines before the first belong to it, records without atoms are left out."""
+    """Models, which end at ENDMDL or END; lines before the first belong to it, records without atoms are skipped."""
     record: list[bytes] = []
     atoms = False
     for line in lines:
@@ -71,7 +71,7 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
         mol, bare = _with_hydrogens(mol, where), None
     structure = replace(structure_of(mol, name=where, bonds=False), molecular_graph=_graph(mol, rows, lines))
     if bare is not None:
-        raise lacks_hydrogens(where, f"hydrogens, by the neighbours of atom {bare + 1}")
+        raise lacks_hydrogens(where, f"hydrogens, by the neighbors of atom {bare + 1}")
     title = " ".join(line[10:].strip() for line in lines if line.startswith(("TITLE ", "COMPND")))
     return Entry(title.strip() or where, where=where, structure=structure)
 
@@ -92,7 +92,7 @@ def _graph(mol: Chem.Mol, rows: list[str], lines: list[str]) -> MolecularGraph |
 
 
 def _with_hydrogens(mol: Chem.Mol, where: str) -> Chem.Mol:
-    """The molecule with hydrogens; only of residues whose bond orders RDKit knows can it be told how many.
+    """The molecule with hydrogens; only for residues with bond orders known to RDKit.
 
     Raises:
         InputError: there are others, or the molecule is not a possible one.
@@ -107,22 +107,22 @@ def _with_hydrogens(mol: Chem.Mol, where: str) -> Chem.Mol:
 def bare_atom(mol: Chem.Mol) -> int | None:
     """Index of the first atom that lacks a hydrogen by its coordinates and bonds alone, or None.
 
-    A carbon has four neighbours, or three in a plane with it, or two in a line, or one that is no carbon at the
+    A carbon has four neighbors, or three in a plane with it, or two in a line, or one that is no carbon at the
     distance of a triple bond; nitrogen, oxygen, sulphur and phosphorus have at least one. Charged atoms are not judged.
     """
     pos = mol.GetConformer().GetPositions()
     for atom in mol.GetAtoms():
-        neighbours = [other.GetIdx() for other in atom.GetNeighbors()]
-        if atom.GetFormalCharge() or (neighbours and atom.GetAtomicNum() != 6):
+        neighbors = [other.GetIdx() for other in atom.GetNeighbors()]
+        if atom.GetFormalCharge() or (neighbors and atom.GetAtomicNum() != 6):
             continue
         index = atom.GetIdx()
-        if not neighbours:
+        if not neighbors:
             bare = atom.GetAtomicNum() in (6, 7, 8, 15, 16)
-        elif len(neighbours) == 1:
-            length = float(np.linalg.norm(pos[neighbours[0]] - pos[index]))
+        elif len(neighbors) == 1:
+            length = float(np.linalg.norm(pos[neighbors[0]] - pos[index]))
             bare = length > _TRIPLE or atom.GetNeighbors()[0].GetAtomicNum() == 6
-        elif len(neighbours) < 4:
-            bare = _angles(pos[neighbours] - pos[index]) < (_LINEAR if len(neighbours) == 2 else _PLANAR)
+        elif len(neighbors) < 4:
+            bare = _angles(pos[neighbors] - pos[index]) < (_LINEAR if len(neighbors) == 2 else _PLANAR)
         else:
             bare = False
         if bare:

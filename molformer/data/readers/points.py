@@ -11,8 +11,8 @@ from molformer.data.readers import cloud_arrays, cloud_tables, meshes, pcd
 from molformer.data.readers.cloud import CLASS, Cloud, class_label, cloud_structure
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import suffix_of
-from molformer.data.structure import Label
 from molformer.errors import InputError
+from molformer.targets import Label
 
 _LOADERS = {
     ".ply": meshes.load,

@@ -12,8 +12,8 @@ from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labe
 from molformer.data.readers.files import open_bytes
 from molformer.data.readers.molfile import MAX_RECORD, entry_of, read_records
 from molformer.data.readers.table import label_value
-from molformer.data.structure import Label
 from molformer.errors import InputError
+from molformer.targets import Label
 
 _COUNTS = 3  # index of the line with the numbers of atoms and bonds
 _PROPERTY = re.compile(r">[^<]*<(.*)>[^>]*")

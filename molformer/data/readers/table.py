@@ -25,8 +25,8 @@ import numpy as np
 from molformer import units
 from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
 from molformer.data.readers.files import open_text, suffix_of
-from molformer.data.structure import Label
 from molformer.errors import InputError, MolformerError, UnitError
+from molformer.targets import Label
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ def _classes(path: Path, heading: str, values: set[str]) -> tuple[str, ...]:
 
 
 def _first(table: _Table, columns: Collection[int]) -> Iterator[_Row]:
-    """The next `GUESS_ROWS` rows of a table, of which only some columns are kept; none if there are no columns."""
+    """The next `GUESS_ROWS` rows of a table, with some of its columns; none if there are no columns."""
     for where, fields, error in islice(table.rows, GUESS_ROWS if columns else 0):
         yield where, {} if error else {index: fields[index] for index in columns}, error
 
@@ -233,7 +233,7 @@ def label_value(label: Label, raw: Any, where: str, decimal_comma: bool = False)
 
     Args:
         label: of a kind with one number a structure.
-        raw: a text, or a number as Parquet keeps it.
+        raw: a text, or a number from Parquet.
         where: for messages.
         decimal_comma: whether that is how numbers are written.
 
@@ -269,7 +269,7 @@ def smiles_column(columns: Sequence[str], wanted: str = "", path: Path | str = "
         path: for messages.
 
     Raises:
-        InputError: there is none, or it cannot be told which.
+        InputError: there is none, or it is ambiguous.
 
     Example:
         >>> smiles_column(["id", "Canonical_SMILES"])
@@ -290,7 +290,7 @@ def smiles_column(columns: Sequence[str], wanted: str = "", path: Path | str = "
 
 
 def _indices(columns: Sequence[str], wanted: Sequence[str], path: Path | str) -> list[int]:
-    """Indices of columns by their headings, whatever the case of their letters, with or without their units."""
+    """Indices of columns by their case-insensitive headings, with or without units."""
     readings: tuple[Callable[[str], str], ...] = (
         str.strip,
         str.lower,

@@ -21,8 +21,9 @@ from molformer.data.readers.annotations import CHARGE, SPIN, is_state, whole_num
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_text
 from molformer.data.readers.xyz_frames import Column, Frame, annotations, parse, raw_frames
-from molformer.data.structure import Label, Structure
 from molformer.errors import InputError
+from molformer.structure import Structure
+from molformer.targets import Label
 
 logger = logging.getLogger(__name__)
 

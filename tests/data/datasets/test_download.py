@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_made(remote, tmp_path):
         download(remote, tmp_path / "file" / "folder")
 
 
-def test_without_a_published_checksum_it_is_recorded_and_told(server, remote, tmp_path, caplog):
+def test_without_a_published_checksum_it_is_recorded_with_a_warning(server, remote, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         download(RemoteFile("set.bin", remote.urls), tmp_path)
     assert SHA256 in caplog.text

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
+from molformer.data.conformer_generation import with_geometry
 from molformer.data.conformers import embed_smiles
-from molformer.data.embedding import with_geometry
 from molformer.data.readers import ReadOptions, molfile, read_file
 from molformer.data.structure import Label
 from molformer.errors import MolformerError

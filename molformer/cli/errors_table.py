@@ -1,0 +1,63 @@
+"""Errors of a model as a table for a terminal."""
+
+from collections.abc import Sequence
+from math import isnan
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from molformer.training.bootstrap import Interval
+from molformer.training.target_errors import TargetErrors
+
+LEGEND = (
+    "MAE: mean absolute error over components; of a class, the fraction of wrong predictions\n"
+    "95 %: bootstrap interval; baseline: the better of a constant and a least-squares fit to the composition"
+)
+
+
+def errors_table(errors: Sequence[TargetErrors], title: str) -> Table:
+    """Table with a row for each target; empty columns are omitted.
+
+    Args:
+        errors: of the targets.
+        title: of the table.
+    """
+    columns = {
+        "target": [row.target.name for row in errors],
+        "unit": ["wrong" if row.target.is_class else row.target.unit for row in errors],
+        "n": [str(row.count) for row in errors],
+        "MAE": [_number(row.error) for row in errors],
+        "95 %": [_interval(row.interval) for row in errors],
+        "RMSE": [_number(row.rmse) for row in errors],
+        "ROC-AUC": [_number(row.roc_auc, 3) for row in errors],
+        "its 95 %": [_interval(row.roc_auc_interval) for row in errors],
+        "mIoU": [_number(row.iou, 3) for row in errors],
+        "baseline": [_number(_baseline(row)) for row in errors],
+        "better by": [_gain(row) for row in errors],
+    }
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    shown = [name for name in columns if any(columns[name]) or name == "target"]
+    for name in shown:
+        text = name in ("target", "unit")
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+    for cells in zip(*(columns[name] for name in shown), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _gain(row: TargetErrors) -> str:
+    """Ratio of the baseline's error to that of the model."""
+    return f"{_baseline(row) / row.error:.1f} ×" if row.error and not isnan(_baseline(row)) else ""
+
+
+def _baseline(row: TargetErrors) -> float:
+    known = [value for value in (row.error_composition, row.error_mean) if not isnan(value)]
+    return min(known, default=float("nan"))
+
+
+def _number(value: float, digits: int = 4) -> str:
+    return "" if isnan(value) else f"{value:.{digits}g}"
+
+
+def _interval(interval: Interval) -> str:
+    return "" if isnan(interval[0]) else f"{interval[0]:.3g}–{interval[1]:.3g}"

@@ -1,0 +1,236 @@
+"""Errors of a model on a data set, in physical units, compared with two baselines.
+
+Baselines, both fitted to the training part: `mean` predicts a constant; `composition` is a least-squares fit to the
+number of atoms of each element. Errors of vectors, tensors and per-atom values are component-wise, as is usual for
+forces.
+Letters: B structures, n values of a target.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
+from torchmetrics.functional.classification import binary_auroc
+
+from molformer.data.datamodule import StoreDataModule
+from molformer.data.statistics import baseline_values, labelled_values, present, target_statistics
+from molformer.graph import GraphBatch
+from molformer.models.property import PropertyModel
+from molformer.targets import Label
+from molformer.training.bootstrap import NO_INTERVAL, Interval, ratio_interval, sample_interval
+from molformer.training.distributed import gathered, world
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """Predictions and labels of a data set, in the units of the targets.
+
+    Args:
+        values: by target name: predictions and labels, (B, …) or, per atom, (n, …); for classes,
+            predicted probabilities.
+        sizes: number of atoms of each structure (B,).
+    """
+
+    values: dict[str, tuple[np.ndarray, np.ndarray]]
+    sizes: np.ndarray
+
+    def owners(self, target: Label) -> np.ndarray:
+        """Index of the structure of each value of a target (n,)."""
+        structures = np.arange(len(self.sizes))
+        return np.repeat(structures, self.sizes) if target.per_node else structures
+
+
+@dataclass(frozen=True)
+class TargetErrors:
+    """Errors of one target on a data set, in the target's unit, with 95 % bootstrap intervals.
+
+    Args:
+        target: name, unit and kind.
+        count: number of labelled molecules or atoms.
+        error: mean absolute error over components; of a class, the fraction of wrong predictions.
+        interval: of `error`.
+        rmse: root mean square error; NaN for a class.
+        rmse_interval: of `rmse`.
+        r2: coefficient of determination; NaN for a class.
+        per_atom: mean absolute error of an extensive energy divided by the number of atoms; NaN for others.
+        error_mean: `error` of the mean baseline, for classes of the most frequent class; NaN if unknown.
+        error_composition: `error` of the composition baseline; NaN where it is not defined.
+        roc_auc: area under the ROC curve of a binary target; NaN for others, or if only one class occurs.
+        roc_auc_interval: of `roc_auc`.
+        iou: mean over the classes of intersection over union, of classes of atoms or points; NaN for others.
+    """
+
+    target: Label
+    count: int
+    error: float
+    interval: Interval = NO_INTERVAL
+    rmse: float = NAN
+    rmse_interval: Interval = NO_INTERVAL
+    r2: float = NAN
+    per_atom: float = NAN
+    error_mean: float = NAN
+    error_composition: float = NAN
+    roc_auc: float = NAN
+    roc_auc_interval: Interval = NO_INTERVAL
+    iou: float = NAN
+
+
+def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> Predicted:
+    """Predictions and labels of a data set; the batches are distributed over the processes of a run.
+
+    Args:
+        model: is set to evaluation mode.
+        batches: with labels of some of its targets, identical in every process.
+
+    Returns:
+        All labelled targets, in the order of the batches, in every process.
+    """
+    device = next(model.parameters()).device
+    rank, size = world()
+    model.eval()
+    done = []
+    with torch.no_grad():
+        for number, graph in enumerate(batches):
+            if number % size == rank:
+                done.append((number, _predict_batch(model, graph.to(device))))
+    parts = [part for _, part in sorted(gathered(done), key=lambda pair: pair[0])]
+    values = {
+        target.name: (
+            np.concatenate([part.values[target.name][0] for part in parts]),
+            np.concatenate([part.values[target.name][1] for part in parts]),
+        )
+        for target in model.targets
+        if parts and target.name in parts[0].values
+    }
+    return Predicted(values, np.concatenate([np.zeros(0, dtype=np.int64), *(part.sizes for part in parts)]))
+
+
+def _predict_batch(model: PropertyModel, graph: GraphBatch) -> Predicted:
+    outputs = model(graph)
+    values = {}
+    for target in model.targets:
+        if target.name not in graph.labels:
+            continue
+        value = outputs[target.name]
+        value = model.probabilities(target, value) if target.is_class else value
+        values[target.name] = (_array(value), _array(graph.labels[target.name]))
+    return Predicted(values, graph.sizes.cpu().numpy())
+
+
+def _array(values: torch.Tensor) -> np.ndarray:
+    return values.detach().double().cpu().numpy()
+
+
+def evaluate(predicted: Predicted, targets: Sequence[Label], data: StoreDataModule | None = None) -> list[TargetErrors]:
+    """Errors of every target.
+
+    Args:
+        predicted: result of `predict_batches`.
+        targets: to evaluate.
+        data: for the baselines, if `predicted` is its test part.
+    """
+    rows = []
+    for target in targets:
+        prediction, label = predicted.values[target.name]
+        labelled = present(label)
+        owner = np.unique(predicted.owners(target)[labelled], return_inverse=True)[1]
+        errors = _class_errors if target.is_class else _number_errors
+        size = predicted.sizes[predicted.owners(target)[labelled]]
+        rows.append(errors(_Labelled(target, prediction[labelled], label[labelled], owner, size), data))
+    return rows
+
+
+class _Labelled(NamedTuple):
+    """Labelled values of a target."""
+
+    target: Label
+    prediction: np.ndarray
+    label: np.ndarray
+    owner: np.ndarray  # structure of each, from 0 without gaps
+    size: np.ndarray  # atoms of that structure
+
+
+def _number_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErrors:
+    target, prediction, label, owner, size = values
+    if len(label) == 0:
+        return TargetErrors(target, 0, NAN)
+    flat = (len(label), -1)
+    difference = np.abs(prediction - label).reshape(flat)
+    sums = np.zeros((owner.max() + 1, 3))
+    np.add.at(
+        sums, owner, np.stack([difference.sum(1), (difference**2).sum(1), np.full(len(label), difference.shape[1])], 1)
+    )
+    guess, truth = torch.from_numpy(prediction.reshape(-1)), torch.from_numpy(label.reshape(-1))
+    by_mean, by_composition = _baselines(data, target) if data is not None else (NAN, NAN)
+    return TargetErrors(
+        target=target,
+        count=len(label),
+        error=float(mean_absolute_error(guess, truth)),
+        interval=ratio_interval(sums, lambda drawn: drawn[:, 0] / drawn[:, 2]),
+        rmse=float(mean_squared_error(guess, truth, squared=False)),
+        rmse_interval=ratio_interval(sums, lambda drawn: np.sqrt(drawn[:, 1] / drawn[:, 2])),
+        r2=float(r2_score(guess, truth)) if len(truth) > 1 else NAN,
+        per_atom=float((difference[:, 0] / size).mean()) if target.is_energy else NAN,
+        error_mean=by_mean,
+        error_composition=by_composition,
+    )
+
+
+def _class_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErrors:
+    """Fraction of wrong predictions, and the area under the ROC curve of a binary target."""
+    target, probability, label, owner, _ = values
+    if len(label) == 0:
+        return TargetErrors(target, 0, NAN)
+    truth = label.astype(int)
+    answer = (probability > 0.5).astype(int) if not target.classes else probability.argmax(-1)
+    wrong = np.zeros((owner.max() + 1, 2))  # of each structure: wrong predictions, and all
+    np.add.at(wrong, owner, np.stack([answer != truth, np.ones(len(truth))], 1))
+    frequent = NAN
+    if data is not None:
+        train, _ = labelled_values(data.store, data.split.train, target)
+        frequent = float((truth != np.bincount(train.astype(int)).argmax()).mean())
+    binary = not target.classes
+    return TargetErrors(
+        target=target,
+        count=len(truth),
+        error=float((answer != truth).mean()),
+        interval=ratio_interval(wrong, lambda drawn: drawn[:, 0] / drawn[:, 1]),
+        error_mean=frequent,
+        roc_auc=_roc_auc(probability, truth) if binary else NAN,
+        roc_auc_interval=(
+            sample_interval(lambda drawn: _roc_auc(probability[drawn], truth[drawn]), len(truth), resamples=300)
+            if binary
+            else NO_INTERVAL
+        ),
+        iou=_iou(answer, truth, len(target.classes)) if target.classes and target.per_node else NAN,
+    )
+
+
+def _iou(answer: np.ndarray, truth: np.ndarray, classes: int) -> float:
+    """Mean intersection over union of the classes that occur."""
+    counts = np.bincount(classes * truth + answer, minlength=classes**2).reshape(classes, classes)
+    both, either = counts.diagonal(), counts.sum(0) + counts.sum(1) - counts.diagonal()
+    return float((both[either > 0] / either[either > 0]).mean())
+
+
+def _roc_auc(probability: np.ndarray, truth: np.ndarray) -> float:
+    if not 0 < truth.sum() < len(truth):
+        return NAN
+    return float(binary_auroc(torch.from_numpy(probability), torch.from_numpy(truth)))
+
+
+def _baselines(data: StoreDataModule, target: Label) -> tuple[float, float]:
+    """Mean absolute errors of the mean and the composition baseline on the test part."""
+    train, _ = labelled_values(data.store, data.split.train, target)
+    test, _ = labelled_values(data.store, data.split.test, target)
+    by_mean = float(np.abs(test - train.mean(axis=0)).mean())
+    if target.target_kind.baseline is None:
+        return by_mean, NAN  # the composition does not determine a direction
+    references = target_statistics(data.store, data.split.train, target).references
+    guess = baseline_values(data.store, data.split.test, target, references)
+    return by_mean, float(np.abs(test - guess).mean())

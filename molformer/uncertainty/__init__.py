@@ -1,0 +1,1 @@
+"""Uncertainty of predictions: conformal intervals, their calibration, and the applicability domain."""
