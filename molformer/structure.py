@@ -5,13 +5,14 @@ structures to tensors.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
 from molformer.elements import MAX_NUMBER, formula
 from molformer.errors import InputError
+from molformer.molecular_graph import MolecularGraph
 
 FAR = 100.0
 """Distance from the origin, Å, beyond which the rounding error of a position in single precision exceeds 4e-6 Å."""
@@ -31,7 +32,7 @@ class Structure:
         numbers: atomic numbers (n,); any sequence of integers.
         pos: positions (n, 3), Å; anything that numpy takes as an array.
         charge: total charge, e.
-        spin: multiplicity 2S+1.
+        spin: multiplicity 2S+1; where it is 1 and the number of electrons is odd, it becomes 2.
         cell: lattice vectors as rows (3, 3), Å, or None where nothing is periodic.
         pbc: which of them are periodic.
         features: input features of each atom or point (n, F), such as normals or colours; F may be 0.
@@ -40,6 +41,7 @@ class Structure:
         geometry: origin of the positions: `given`, or the conformer policy.
         group: structures of one group (geometries of one molecule) are in the same part of a split.
         labels: values by label name; scalars (), vectors (3,), per atom (n,) or (n, 3); NaN where missing.
+        molecular_graph: bonds and chemistry of the atoms, where the source has them.
 
     Raises:
         InputError: shapes do not fit, a position is not finite, an atomic number is out of range, or the size
@@ -63,6 +65,7 @@ class Structure:
     geometry: str = "given"
     group: int = -1
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    molecular_graph: MolecularGraph | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "numbers", np.asarray(self.numbers, dtype=np.int64))
@@ -73,6 +76,9 @@ class Structure:
             object.__setattr__(self, "features", np.asarray(self.features, dtype=np.float64))
         object.__setattr__(self, "labels", _as_arrays(self.labels))
         self._check()
+        absent = self.molecular_graph.absent_hydrogens(self.numbers) if self.molecular_graph is not None else 0
+        electrons = int(self.numbers.sum()) + absent - self.charge
+        object.__setattr__(self, "spin", max(self.spin, 1 + electrons % 2))
 
     def annotated(
         self,
@@ -114,6 +120,20 @@ class Structure:
             self._check_cell(where)
         if self.features is not None and self.features.shape[:-1] != (len(self),):
             raise InputError(f"{where}features of shape {self.features.shape} do not fit {len(self)} atoms; use (n, F)")
+        graph = self.molecular_graph
+        if graph is not None and (len(graph) != len(self) or not graph.bonds.max(initial=-1) < len(self)):
+            raise InputError(f"{where}a molecular graph of {len(graph)} atoms does not fit {len(self)} atoms")
+
+    def select(self, atoms: np.ndarray) -> Self:
+        """Some of its atoms, in the order of their indices (k,), without labels: only their kinds say which fit."""
+        return replace(
+            self,
+            numbers=self.numbers[atoms],
+            pos=self.pos[atoms],
+            features=None if self.features is None else self.features[atoms],
+            molecular_graph=None if self.molecular_graph is None else self.molecular_graph.select(atoms),
+            labels={},
+        )
 
     def _check_cell(self, where: str) -> None:
         cell = self.cell

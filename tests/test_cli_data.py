@@ -98,3 +98,15 @@ def test_a_made_set_is_imported_by_its_name(tmp_path):
     result = molformer("data", "import", "CC", "-o", "set", "--count", "3", cwd=tmp_path)
     assert result.returncode == 2
     assert "--count is for a data set by its name" in result.stderr
+
+
+def test_bonds_are_perceived_on_request(tmp_path):
+    (tmp_path / "water.xyz").write_text("3\n\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n2\ncharge=7\nC 0 0 0\nO 0 0 1.1\n")
+    for bonds, names in (("given", [False, False]), ("perceive", [True])):
+        result = molformer("data", "import", "water.xyz", "-o", bonds, "--bonds", bonds, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert [each.molecular_graph is not None for each in StructureStore(tmp_path / bonds)] == names
+    assert "its bonds cannot be perceived" in (tmp_path / "perceive.rejected.csv").read_text()
+    result = molformer("predict", "water.xyz", "--bonds", "guess", cwd=tmp_path)
+    assert result.returncode != 0
+    assert "bonds 'guess' is not one of given, perceive" in result.stderr

@@ -34,6 +34,7 @@ def import_(
     add_hydrogens: Annotated[
         bool, typer.Option("--add-hydrogens", help="Add missing hydrogens to 3-D SDF, MOL2 and PDB.")
     ] = False,
+    bonds: Annotated[str, typer.Option(help="given, or perceive them for 3-D molecules without.")] = "given",
     points: Annotated[int, typer.Option(help="Points sampled from a mesh.")] = 1024,
     processes: Annotated[int, typer.Option(help="Worker processes for conformers; -1 for all cores.")] = -1,
     cache: Annotated[bool, typer.Option(help="Cache geometries between imports.")] = True,
@@ -70,7 +71,7 @@ def import_(
             )
         else:
             options = ReadOptions((), smiles_column, delimiter, points=points, seed=seed, add_hydrogens=add_hydrogens)
-            options = replace(options, targets=parse_targets(target, inputs, options))
+            options = replace(options, targets=parse_targets(target, inputs, options), bonds=bonds)
             result = import_inputs(inputs, output, options, policy, workers, progress=row, cache=geometries)
     console.print(f"Wrote {len(result.store)} structures to {result.store.path}")
     if result.record is not None:

@@ -48,6 +48,7 @@ def predict(
     add_hydrogens: Annotated[
         bool, typer.Option("--add-hydrogens", help="Add missing hydrogens to 3-D SDF, MOL2 and PDB.")
     ] = False,
+    bonds: Annotated[str, typer.Option(help="given, or perceive them for 3-D molecules without.")] = "given",
     delimiter: Annotated[str, typer.Option(help="Field delimiter of a table; detected by default.")] = "",
     salts: Annotated[str, typer.Option(help="SMILES of several fragments: refuse, largest or keep.")] = "refuse",
     processes: Annotated[int, typer.Option(help="Worker processes for conformers; -1 for all cores.")] = -1,
@@ -69,7 +70,7 @@ def predict(
     from molformer.inference.writers import ScreenWriter, open_writer
 
     predictor = Predictor.load(model or [default_model()], device, batch_size, memory, devices)
-    options = ReadOptions(smiles_column=smiles_column, delimiter=delimiter, add_hydrogens=add_hydrogens)
+    options = ReadOptions((), smiles_column, delimiter, add_hydrogens=add_hydrogens, bonds=bonds)
     policy = replace(policy_of(predictor.model.domain), salts=salts)  # type: ignore[arg-type]
     units = {name: value for name, equals, value in (text.partition("=") for text in unit) if equals}
     if len(units) < len(unit) > 1:

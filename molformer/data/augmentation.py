@@ -70,13 +70,8 @@ class PointAugmentation:
         labels = {
             name: value[keep] if value.shape[:1] == (len(cloud),) else value for name, value in cloud.labels.items()
         }
-        return replace(
-            cloud,
-            numbers=cloud.numbers[keep],
-            pos=self.move(cloud.pos[keep], rng),
-            features=None if cloud.features is None else cloud.features[keep],
-            labels=labels,
-        )
+        kept = cloud.select(keep)
+        return replace(kept, pos=self.move(kept.pos, rng), labels=labels)
 
     def _batch(self, batch: GraphBatch, rng: np.random.Generator) -> GraphBatch:
         ptr = batch.ptr.tolist()
@@ -104,6 +99,7 @@ class PointAugmentation:
             shift=None,
             labels=labels,
             features=None if batch.features is None else batch.features[keep],
+            atom_features=None,
         )
 
     def choose(self, points: int, rng: np.random.Generator) -> np.ndarray:

@@ -16,7 +16,9 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors
 
+from molformer.data.bonds import graph_of
 from molformer.errors import ConfigError, ConformerError, InputError
+from molformer.molecular_graph import MolecularGraph
 from molformer.structure import Structure
 
 GeometryMethod = Literal["etkdg", "etkdg+mmff", "given"]
@@ -218,8 +220,14 @@ def embed_canonical(canonical: str, policy: ConformerPolicy) -> list[Structure]:
         raise ConformerError(f"could not be embedded in 3-D ({reason}): give its coordinates in an XYZ file") from None
 
 
-def structure_of(mol: Chem.Mol, smiles: str = "", name: str = "") -> Structure:
-    """The structure of an RDKit molecule that has a conformer."""
+def canonical_graph(canonical: str, policy: ConformerPolicy) -> MolecularGraph:
+    """The molecular graph of what `embed_canonical` makes geometries of."""
+    mol = parse_smiles(canonical)
+    return graph_of(Chem.AddHs(mol) if policy.add_hydrogens else mol)
+
+
+def structure_of(mol: Chem.Mol, smiles: str = "", name: str = "", bonds: bool = True) -> Structure:
+    """The structure of an RDKit molecule that has a conformer, with its bonds if they are to be trusted."""
     atoms = [mol.GetAtomWithIdx(index) for index in range(mol.GetNumAtoms())]  # far quicker than `GetAtoms`
     radicals = sum([atom.GetNumRadicalElectrons() for atom in atoms])
     return Structure(
@@ -230,6 +238,7 @@ def structure_of(mol: Chem.Mol, smiles: str = "", name: str = "") -> Structure:
         smiles=smiles,
         name=name,
         geometry=mol.GetProp(_GEOMETRY) if mol.HasProp(_GEOMETRY) else "given",
+        molecular_graph=graph_of(mol) if bonds else None,
     )
 
 

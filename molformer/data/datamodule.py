@@ -45,6 +45,7 @@ class StoreDataset(Dataset[GraphBatch]):
             for target in self.targets
         }
         features = self.store.column("features")[rows] if "features" in self.store.columns else None
+        graph = self.store.molecular_graph(indices)
         return GraphBatch(
             numbers=torch.from_numpy(self.store.column("numbers")[rows].astype(np.int64)),
             pos=torch.from_numpy(self.store.column("pos")[rows].astype(np.float32)),
@@ -53,7 +54,9 @@ class StoreDataset(Dataset[GraphBatch]):
             charge=torch.from_numpy(self.store.column("charge")[indices].astype(np.float32)),
             labels=labels,
             features=None if features is None else torch.from_numpy(features.astype(np.float32)),
+            spin=torch.from_numpy(self.store.column("spin")[indices].astype(np.int64)),
             **self._cells(indices),
+            **({} if graph is None else {name: torch.from_numpy(value) for name, value in vars(graph).items()}),
         )
 
     def _cells(self, indices: np.ndarray) -> dict[str, torch.Tensor]:

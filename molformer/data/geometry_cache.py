@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from rdkit import rdBase
 
-from molformer.data.conformers import ConformerPolicy
+from molformer.data.conformers import ConformerPolicy, canonical_graph
 from molformer.data.drafts import draft_folder, writing
 from molformer.data.store import StoreWriter, StructureStore
 from molformer.data.workers import Outcome, WorkerDied
@@ -47,6 +47,7 @@ class GeometryCache:
     """
 
     def __init__(self, path: str | os.PathLike[str], policy: ConformerPolicy) -> None:
+        self.policy = policy
         self.source = f"molformer cache {_CACHE_FORMAT}; {policy}; RDKit {rdBase.rdkitVersion}"
         self.source += "; parts of salts kept" if policy.salts == "keep" else ""
         key = hashlib.sha256(self.source.encode()).hexdigest()[:12]
@@ -85,7 +86,8 @@ class GeometryCache:
         if isinstance(found, str):
             return ConformerError(found)
         structure = self._stores[found[0]][found[1]]
-        return replace(structure, pos=np.array(structure.pos))  # not a view of the file
+        graph = structure.molecular_graph or canonical_graph(smiles, self.policy)  # a store of format 1 has none
+        return replace(structure, pos=np.array(structure.pos), molecular_graph=graph)  # not a view of the file
 
     def put(self, smiles: str, outcome: Outcome) -> None:
         """Add the outcome of a canonical SMILES, unless it may differ next time."""

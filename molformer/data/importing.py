@@ -15,7 +15,7 @@ from molformer.data.conformers import ConformerPolicy
 from molformer.data.drafts import plain_field, writing
 from molformer.data.readers import Entry, ReadOptions, format_of, is_file, read_input
 from molformer.data.readers.files import suffix_of
-from molformer.data.store import StoreWriter, StructureStore, store_path
+from molformer.data.store import FORMAT, StoreWriter, StructureStore, store_path
 from molformer.errors import InputError, MolformerError, StoreError, encodable
 from molformer.targets import Label
 from molformer.version import __version__
@@ -180,7 +180,7 @@ def open_data(
         return StructureStore(inputs[0])
     labels = parse_targets(targets, inputs)
     options = ReadOptions(labels, smiles_column, allow_missing=allow_missing)
-    facts = [__version__, str(labels), smiles_column, *(_stamp(name) for name in inputs)]
+    facts = [__version__, str(FORMAT), str(labels), smiles_column, *(_stamp(name) for name in inputs)]
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     path = cache_folder() / "stores" / f"{Path(inputs[0]).stem}-{key}.safetensors"
     record = _record_path(path)

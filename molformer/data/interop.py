@@ -1,5 +1,5 @@
 """To and from PyTorch Geometric: `Data` with `z`, `pos`, `x`, `edge_index`, `batch`, `ptr`, `charge`,
-`cell`, `pbc`, `shift` and labels.
+`spin`, `cell`, `pbc`, `shift` and labels; the molecular graph is left out.
 
 Both packages send messages along edge_index[0] → edge_index[1], our src → dst. PyTorch Geometric is the extra
 `molformer[pyg]`, imported when a function here is called.
@@ -17,7 +17,7 @@ from molformer.graph import GraphBatch
 from molformer.structure import Structure
 
 _PERIODIC = ("cell", "pbc", "shift")
-_OWN = ("z", "pos", "x", "edge_index", "batch", "ptr", "charge", *_PERIODIC)
+_OWN = ("z", "pos", "x", "edge_index", "batch", "ptr", "charge", "spin", *_PERIODIC)
 
 
 def to_pyg(graph: GraphBatch | Structure) -> Any:
@@ -39,6 +39,8 @@ def to_pyg(graph: GraphBatch | Structure) -> Any:
     single = isinstance(graph, Structure)
     batch = GraphBatch.from_structures([graph]) if isinstance(graph, Structure) else graph
     values: dict[str, Tensor] = {"z": batch.numbers, "pos": batch.pos, "charge": batch.charge}
+    if batch.spin is not None:
+        values["spin"] = batch.spin
     if batch.features is not None:
         values["x"] = batch.features
     if batch.src is not None and batch.dst is not None:
@@ -94,6 +96,7 @@ def from_pyg(data: Any, labels: Iterable[str] | None = None) -> GraphBatch:
         cell=data.get("cell"),
         pbc=data.get("pbc"),
         shift=shift,
+        spin=data.get("spin"),
     )
 
 
@@ -116,6 +119,7 @@ def structure_from_pyg(data: Any, labels: Iterable[str] | None = None, name: str
         _array(batch.numbers),
         _array(batch.pos),
         charge=round(batch.charge.item()),
+        spin=1 if batch.spin is None else int(batch.spin),
         cell=_array(batch.cell)[0] if batch.cell is not None and batch.cell.any() else None,
         pbc=(True, True, True) if batch.pbc is None else tuple(batch.pbc[0].tolist()),
         features=None if batch.features is None else _array(batch.features),

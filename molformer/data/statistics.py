@@ -8,7 +8,7 @@ Letters: n structures, Z = MAX_NUMBER + 1 element slots.
 
 import numpy as np
 
-from molformer.data.store import StructureStore
+from molformer.data.store import StructureStore, ragged_rows
 from molformer.elements import MAX_NUMBER
 from molformer.errors import ConfigError
 from molformer.targets import Label
@@ -93,10 +93,7 @@ def composition(store: StructureStore, indices: np.ndarray, label: Label) -> np.
 
 def atom_rows(store: StructureStore, indices: np.ndarray) -> np.ndarray:
     """Rows of the per-atom columns of some structures, concatenated."""
-    ptr = store.column("ptr")
-    sizes = store.sizes[indices]
-    ends = np.cumsum(sizes)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(ptr[indices] - (ends - sizes), sizes)
+    return ragged_rows(store.column("ptr"), indices)[0]
 
 
 def present(values: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """StructureStore: ragged arrays of structures and labels in one memory-mapped safetensors file.
 
-Per-atom arrays of all structures are concatenated; structure i has the rows ptr[i]:ptr[i+1]. The header
-carries a manifest (JSON): format version, counts, labels with units and kinds, source and a hash of the content.
+Per-atom arrays of all structures are concatenated; structure i has the rows ptr[i]:ptr[i+1], and of bonds, if there
+are any, bonds.ptr[i]:bonds.ptr[i+1], pairs of its own atoms. The header carries a manifest (JSON): format version,
+counts, labels with units and kinds, source and a hash of the content.
 A store is read lazily, by any number of processes, without unpickling.
 
 Letters: n structures, A atoms in total.
@@ -24,11 +25,12 @@ from safetensors import SafetensorError, safe_open
 from molformer.data.drafts import draft_folder, writing
 from molformer.elements import SYMBOLS
 from molformer.errors import DAMAGE, InputError, StoreError, UnitError, one_line
+from molformer.molecular_graph import ATOM_FEATURES, BOND_FEATURES, UNKNOWN, MolecularGraph
 from molformer.structure import Structure
 from molformer.targets import Label
 
-FORMAT = 1
-"""Version of the store format; newer ones are refused."""
+FORMAT = 2
+"""Version of the store format; newer ones are refused. Format 1 had no molecular graphs."""
 
 _MANIFEST = "molformer.store"
 _SAFETENSORS_NAME = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8", "int8": "I8"}
@@ -37,6 +39,11 @@ _MANIFEST_KEYS = frozenset(
 )
 _OFFSETS = ("ptr", "smiles.ptr", "name.ptr")
 _COLUMNS = ("numbers", "pos", "charge", "spin", "group", "geometry", *_OFFSETS, "smiles.utf8", "name.utf8")
+_GRAPH = {
+    "atom_features": ("int8", len(ATOM_FEATURES)),
+    "bonds": ("int32", 2),
+    "bond_features": ("int8", len(BOND_FEATURES)),
+}
 _COPY_BYTES = 1 << 20
 
 
@@ -102,6 +109,12 @@ class StructureStore(Sequence[Structure]):
         rows |= dict.fromkeys(("numbers", "pos", *self._columns.keys() & {"features"}), atoms)
         rows |= dict.fromkeys(_OFFSETS, count + 1) | {f"{name}.utf8": None for name in texts}
         shapes: dict[str, tuple[int, ...]] = {"pos": (3,), "cell": (3, 3), "pbc": (3,)}
+        offsets = {"ptr": atoms} | {f"{text}.ptr": len(self._columns[f"{text}.utf8"]) for text in texts}
+        if "bonds" in self._columns:
+            offsets["bonds.ptr"] = len(self._columns["bonds"])
+            rows |= {"atom_features": atoms, "bonds": None, "bonds.ptr": count + 1}
+            rows["bond_features"] = offsets["bonds.ptr"]
+            shapes |= {name: (width,) for name, (_, width) in _GRAPH.items()}
         for label in self.labels.values():
             shapes[f"label.{label.name}"] = label.shape
             rows[f"label.{label.name}"] = atoms if label.per_node else count
@@ -111,10 +124,14 @@ class StructureStore(Sequence[Structure]):
             right = shapes.get(name, column.shape[1:] if name == "features" else ())
             if column.shape[1:] != right or expected not in (None, len(column)) or column.dtype.kind not in kind:
                 raise ValueError(f"its column '{name}' of shape {column.shape} and type {column.dtype} does not fit")
-        for name, stop in (("ptr", atoms), *((f"{text}.ptr", len(self._columns[f"{text}.utf8"])) for text in texts)):
-            offsets = self._columns[name]
-            if offsets[0] != 0 or offsets[-1] != stop or (np.diff(offsets) < 0).any():
+        for name, stop in offsets.items():
+            places = self._columns[name]
+            if places[0] != 0 or places[-1] != stop or (np.diff(places) < 0).any():
                 raise ValueError(f"its offsets '{name}' do not rise from 0 to {stop}")
+        if "bonds" in self._columns:
+            ends, sizes = self._columns["bonds"], np.repeat(self.sizes, np.diff(self._columns["bonds.ptr"]))
+            if (ends < 0).any() or (ends >= sizes[:, None]).any():
+                raise ValueError("a bond is one of an atom that is not there")
         if count and int(self._columns["geometry"].max()) >= len(self.manifest["geometries"]):
             raise ValueError("a structure has an origin of its geometry that the manifest does not name")
         self.elements  # noqa: B018 - the symbols are known
@@ -134,6 +151,7 @@ class StructureStore(Sequence[Structure]):
             name: self._columns[f"label.{name}"][rows if label.per_node else index]
             for name, label in self.labels.items()
         }
+        graph = self.molecular_graph(np.array([index]))
         return Structure(
             numbers=self._columns["numbers"][rows],
             pos=self._columns["pos"][rows],
@@ -147,6 +165,7 @@ class StructureStore(Sequence[Structure]):
             geometry=self.manifest["geometries"][int(self._columns["geometry"][index])],
             group=int(self._columns["group"][index]),
             labels=values,
+            molecular_graph=None if graph is None or (graph.atom_features == UNKNOWN).all() else graph,
         )
 
     def __getstate__(self) -> str:
@@ -217,6 +236,19 @@ class StructureStore(Sequence[Structure]):
                 digest.update(block)
         if digest.hexdigest() != self.manifest["sha256"]:
             raise StoreError(f"the content of '{self.path}' differs from its hash: the file is damaged")
+
+    def molecular_graph(self, indices: np.ndarray) -> MolecularGraph | None:
+        """The molecular graphs of some structures as one, atoms counted on; None if the store has none at all."""
+        if "bonds" not in self._columns:
+            return None
+        atoms, _ = ragged_rows(self._columns["ptr"], indices)
+        bonds, owner = ragged_rows(self._columns["bonds.ptr"], indices)
+        starts = np.cumsum([0, *self.sizes[indices]])
+        return MolecularGraph(
+            self._columns["atom_features"][atoms],
+            self._columns["bonds"][bonds] + starts[owner][:, None],
+            self._columns["bond_features"][bonds],
+        )
 
     def _periodic(self, index: int) -> tuple[bool, bool, bool]:
         flags = self._optional("pbc", index)
@@ -313,6 +345,7 @@ class StoreWriter:
         """Append one structure."""
         values = {label.name: self._label_value(structure, label) for label in self.labels.values()}
         self._add_optional(structure)
+        self._add_graph(structure)
         self._atoms += len(structure)
         self._structures += 1
         self._elements.update(structure.numbers.tolist())
@@ -355,6 +388,22 @@ class StoreWriter:
                         f"{structure.where}: {name} of shape {rows.shape[1:]}, where the structures before have {shape}"
                     )
                 self._columns[name].append(np.full((count, *shape), np.nan) if rows is None else rows)
+
+    def _add_graph(self, structure: Structure) -> None:
+        """Append to the columns of molecular graphs, which begin with the first structure that has one."""
+        graph = structure.molecular_graph
+        if graph is None and "bonds" not in self._columns:
+            return
+        if "bonds" not in self._columns:
+            self._columns["bonds.ptr"] = _Column(self.folder, "bonds.ptr", "int64")
+            self._columns["bonds.ptr"].append(np.zeros(self._structures + 1))
+            for name, (dtype, width) in _GRAPH.items():
+                self._columns[name] = _Column(self.folder, name, dtype, (width,))
+            self._columns["atom_features"].append(MolecularGraph.unknown(self._atoms).atom_features)
+        graph = graph or MolecularGraph.unknown(len(structure))
+        for name in _GRAPH:
+            self._columns[name].append(getattr(graph, name))
+        self._columns["bonds.ptr"].append([self._columns["bonds"].count])
 
     def _label_value(self, structure: Structure, label: Label) -> np.ndarray:
         shape = (len(structure), *label.shape) if label.per_node else label.shape
@@ -424,6 +473,18 @@ def write_store(
         for structure in structures:
             writer.add(structure)
     return StructureStore(path)
+
+
+def ragged_rows(ptr: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a ragged column that belong to some structures, one after another, and the place of each one's owner.
+
+    Example:
+        >>> ragged_rows(np.array([0, 2, 5]), np.array([1, 0]))
+        (array([2, 3, 4, 0, 1]), array([0, 0, 0, 1, 1]))
+    """
+    sizes = ptr[indices + 1] - ptr[indices]
+    owner = np.repeat(np.arange(len(indices)), sizes)
+    return np.arange(len(owner)) + (ptr[indices] - (np.cumsum(sizes) - sizes))[owner], owner
 
 
 def store_path(path: str | os.PathLike[str]) -> Path:

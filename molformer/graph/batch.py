@@ -33,6 +33,10 @@ class GraphBatch:
         pbc: which lattice vectors are periodic (B, 3); None if no graph is.
         shift: cells that each edge crosses (E, 3); None if no graph is periodic.
         edge_features: numbers of each edge that is given (E, F), for models that take some.
+        spin: multiplicity 2S+1 of each graph (B,); None counts as 1.
+        atom_features: of the molecular graph (N, 6), see `data.molecular_graph`; None if no structure has one.
+        bonds: pairs of nodes (b, 2), each bond once, or None.
+        bond_features: of each bond (b, 3), or None.
 
     Example:
         >>> from molformer.data.structure import Structure
@@ -54,6 +58,10 @@ class GraphBatch:
     pbc: Tensor | None = None
     shift: Tensor | None = None
     edge_features: Tensor | None = None
+    spin: Tensor | None = None
+    atom_features: Tensor | None = None
+    bonds: Tensor | None = None
+    bond_features: Tensor | None = None
 
     @classmethod
     def from_structures(cls, structures: Sequence["Structure"], dtype: torch.dtype = torch.float32) -> Self:

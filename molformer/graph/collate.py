@@ -35,7 +35,9 @@ def collate(structures: Sequence["Structure"], dtype: torch.dtype) -> dict[str, 
         charge=torch.tensor([structure.charge for structure in structures], dtype=dtype),
         labels=labels,
         features=_features(structures, dtype),
+        spin=torch.tensor([structure.spin for structure in structures]),
         **_cells(structures, dtype),
+        **_molecular_graphs(structures),
     )
 
 
@@ -45,6 +47,15 @@ def _cells(structures: Sequence["Structure"], dtype: torch.dtype) -> dict[str, T
     cells = [np.zeros((3, 3)) if structure.cell is None else structure.cell for structure in structures]
     pbc = [(False,) * 3 if structure.cell is None else structure.pbc for structure in structures]
     return {"cell": torch.from_numpy(np.stack(cells)).to(dtype), "pbc": torch.tensor(pbc)}
+
+
+def _molecular_graphs(structures: Sequence["Structure"]) -> dict[str, Tensor]:
+    graphs = [structure.molecular_graph for structure in structures]
+    first = next((graph for graph in graphs if graph is not None), None)
+    if first is None:
+        return {}
+    whole = first.joined([graph or first.unknown(len(each)) for graph, each in zip(graphs, structures, strict=True)])
+    return {name: torch.from_numpy(value) for name, value in vars(whole).items()}
 
 
 def _features(structures: Sequence["Structure"], dtype: torch.dtype) -> Tensor | None:

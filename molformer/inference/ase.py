@@ -45,6 +45,8 @@ class MolformerCalculator(Calculator):
         super().__init__(**options)
         if dtype not in _DTYPES:
             raise ConfigError(f"dtype is '{dtype}'; choose one of {', '.join(_DTYPES)}")
+        if model.config.hydrogens == "implicit":
+            raise ConfigError("the model takes heavy atoms alone (hydrogens: implicit), and ASE has no bonds")
         self._targets = _targets_of(model)
         if not self._targets:
             there = ", ".join(f"{target.name} ({target.kind})" for target in model.targets)

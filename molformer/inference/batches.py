@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from molformer.data.hydrogens import heavy_atoms
 from molformer.data.readers import Entry
-from molformer.errors import MolformerError, TooLargeError
+from molformer.errors import InputError, MolformerError, TooLargeError
 from molformer.inference.allocator import keep_freed_memory
 from molformer.inference.sizes import count_edges, edge_bytes
 from molformer.models.forward import Output, run
@@ -24,7 +25,7 @@ class Job:
 
     Args:
         entry: the input.
-        structures: its geometries; empty if there is an error.
+        structures: its geometries as the models take them; empty if there is an error.
         edges: number of edges of each geometry.
         error: why there is no prediction.
     """
@@ -57,20 +58,25 @@ class BatchRunner:
         """Check an entry: its geometries and their edges, or the error."""
         if entry.error is not None or entry.structure is None:
             return Job(entry, error=entry.error)
-        for model in self.models:
-            error = unsupported(model.domain, entry.structure, entry.name) or lacks_inputs(
-                model.config, entry.structure, entry.name
-            )
-            if error is not None:
-                return Job(entry, error=error)
         structures = (entry.structure, *entry.conformers)
+        try:
+            if self.models[0].config.hydrogens == "implicit":
+                structures = tuple(map(heavy_atoms, structures))
+        except InputError as error:
+            return Job(entry, error=error)
+        for model in self.models:
+            reason = unsupported(model.domain, structures[0], entry.name) or lacks_inputs(
+                model.config, structures[0], entry.name
+            )
+            if reason is not None:
+                return Job(entry, error=reason)
         try:
             edges = tuple(count_edges(structure, self.cutoff) for structure in structures)
         except TooLargeError as error:
             return Job(entry, error=TooLargeError(f"{entry.name}: {error}"))
         if max(edges) > self.most_edges:
             message = (
-                f"{entry.name}: {len(entry.structure)} atoms with {max(edges)} edges need about "
+                f"{entry.name}: {len(structures[0])} atoms with {max(edges)} edges need about "
                 f"{max(edges) * self.edge_bytes / 2**30:.3g} GiB, more than the {self.memory:g} GiB of a batch: raise "
                 "the memory of the predictor"
             )

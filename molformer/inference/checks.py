@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from molformer.data.conformers import embed_smiles
+from molformer.data.hydrogens import heavy_atoms
 from molformer.graph import GraphBatch
 from molformer.models.domain import Domain
 from molformer.models.equivariance import equivariance_error
@@ -73,6 +74,8 @@ def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> l
     model = deepcopy(model).cpu().eval()
     inputs = 3 * model.config.input_vectors + model.config.input_scalars
     structures = [replace(each, labels={}) for each in structures or sample_structures(model.domain, inputs)]
+    if model.config.hydrogens == "implicit":
+        structures = [heavy_atoms(each) for each in structures if each.molecular_graph is not None]
     if any(target.target_kind.periodic for target in model.targets) and not any(each.periodic for each in structures):
         width = 2.5 + np.ptp(structures[-1].pos)
         structures.insert(0, replace(structures[-1], cell=width * np.eye(3)))
@@ -145,15 +148,7 @@ def _largest(model: PropertyModel, one: dict[str, Tensor], other: dict[str, Tens
 
 def _permutation(model: PropertyModel, structures: Sequence[Structure]) -> dict[str, float]:
     """Atoms of each structure in reverse order."""
-    permuted = [
-        replace(
-            each,
-            numbers=each.numbers[::-1].copy(),
-            pos=each.pos[::-1].copy(),
-            features=None if each.features is None else each.features[::-1].copy(),
-        )
-        for each in structures
-    ]
+    permuted = [each.select(np.arange(len(each))[::-1]) for each in structures]
     reference, reverse = _values(model, structures), _values(model, permuted)
     sizes = [len(each) for each in structures]
     for target in model.targets:

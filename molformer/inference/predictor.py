@@ -71,6 +71,8 @@ class Predictor:
                 raise ModelError(
                     f"the models of an ensemble must predict the same: {_named(self.model)} is not {_named(other)}"
                 )
+            if other.config.hydrogens != self.model.config.hydrogens:
+                raise ModelError("the models of an ensemble must all take hydrogens as atoms, or none of them")
 
     @classmethod
     def load(

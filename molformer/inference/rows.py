@@ -52,9 +52,9 @@ def row_of(
         absent = target.kind == "stress" and not structure.periodic
         if not absent and not np.isfinite(by_model).all():
             error = NotFiniteError(f"{name}: the model gives no finite number for '{target.name}' of this structure")
-            return Prediction(name, error.status, str(error), structure)  # type: ignore[arg-type]
+            return Prediction(name, error.status, str(error), job.entry.structure)  # type: ignore[arg-type]
         values[target.name] = aggregated(shown, factor * np.array(by_model), None if width is None else factor * width)
     if reasons:
         message = f"{name}: {'; '.join(reasons)}"
-        return Prediction(name, "out_of_domain", message, structure, values, percentile)
-    return Prediction(name, "ok", structure=structure, values=values, percentile=percentile)
+        return Prediction(name, "out_of_domain", message, job.entry.structure, values, percentile)
+    return Prediction(name, "ok", structure=job.entry.structure, values=values, percentile=percentile)

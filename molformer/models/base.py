@@ -39,6 +39,13 @@ class Encoder(nn.Module, ABC):
             from molformer.nn.inputs import NodeInputs
 
             self.inputs = NodeInputs(config.lmax, config.all_vectors, config.input_scalars, config.channels)
+        self.chemistry = None
+        if config.molecular_graph or config.charge_and_spin:
+            from molformer.nn.chemistry import Chemistry
+
+            features = config.edge_features if config.molecular_graph else 0
+            chirality = config.group == "SE(3)"
+            self.chemistry = Chemistry(config.channels, features, chirality, config.charge_and_spin, config.drop_graph)
 
     @abstractmethod
     def forward(self, graph: GraphBatch, x: Tensor | None = None) -> Tensor:
@@ -58,8 +65,10 @@ class Encoder(nn.Module, ABC):
 
     def embed_nodes(self, graph: GraphBatch, features: Tensor | None = None) -> Tensor:
         """Features (N, M, C) of the species, zero but for degree 0, plus those given and those of further inputs."""
-        scalars = self.species(graph.numbers)[:, None]
-        x = functional.pad(scalars, (0, 0, 0, num_components(self.config.lmax) - 1))
+        scalars = self.species(graph.numbers)
+        if self.chemistry is not None:
+            scalars = scalars + self.chemistry.embed_nodes(graph)
+        x = functional.pad(scalars[:, None], (0, 0, 0, num_components(self.config.lmax) - 1))
         if self.inputs is not None:
             x = x + self.inputs(*self.given(graph))
         return x if features is None else x + features

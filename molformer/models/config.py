@@ -13,6 +13,7 @@ Axis = Literal["none", "x", "y", "z"]
 Architecture = Literal["pre-norm", "paper"]
 SelfInteraction = Literal["linear", "attentive"]
 Norms = Literal["both", "radial", "features", "none"]
+Hydrogens = Literal["explicit", "implicit"]
 Config = TypeVar("Config")
 
 
@@ -23,6 +24,7 @@ _CHOICES: dict[str, Any] = {
     "architecture": Architecture,
     "self_interaction": SelfInteraction,
     "norms": Norms,
+    "hydrogens": Hydrogens,
 }
 
 
@@ -87,6 +89,13 @@ class SE3TransformerConfig:
         norms: of `paper`, layer norms in the `radial` networks, norm nonlinearity of the `features`, `both` or `none`.
         stochastic_depth: probability that the attention, or the feed-forward, of the last block is skipped for a
             molecule in a training step; it increases linearly from the first block. 0 to 0.3.
+        molecular_graph: whether bonds and chemistry of the atoms (formal charge, hybridisation, aromaticity, attached
+            hydrogens, smallest ring and, under SE(3), chirality) are inputs; structures without a graph are taken too.
+        drop_graph: probability that a structure loses its molecular graph in a step of training, so that the model also
+            learns to do without. 0 to 0.5.
+        hydrogens: `explicit`, or `implicit`: heavy atoms alone, whose attached hydrogens the molecular graph counts.
+            Several times faster; for properties of whole molecules with bonds.
+        charge_and_spin: whether total charge and multiplicity are inputs of every node, for ions and radicals.
 
     Raises:
         ConfigError: a value is out of range; the message names it.
@@ -116,6 +125,10 @@ class SE3TransformerConfig:
     self_interaction: SelfInteraction = "linear"
     norms: Norms = "both"
     stochastic_depth: float = 0.0
+    molecular_graph: bool = False
+    drop_graph: float = 0.0
+    hydrogens: Hydrogens = "explicit"
+    charge_and_spin: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.lmax <= MAX_LMAX:
@@ -150,6 +163,12 @@ class SE3TransformerConfig:
             raise ConfigError(f"cutoff is {self.cutoff} Å; it must be positive")
         if not 0 <= self.stochastic_depth < 1:
             raise ConfigError(f"stochastic_depth is {self.stochastic_depth}; it is a probability, from 0 to below 1")
+        if self.molecular_graph and self.architecture == "paper":
+            raise ConfigError("molecular_graph is not for architecture 'paper': its edges take `input_edge_numbers`")
+        if not 0 <= self.drop_graph <= 1 or (self.drop_graph and not self.molecular_graph):
+            raise ConfigError(f"drop_graph is {self.drop_graph}; use a probability, with molecular_graph, or 0")
+        if self.hydrogens == "implicit" and not self.molecular_graph:
+            raise ConfigError("hydrogens 'implicit' needs molecular_graph, which counts those of each atom")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(get_args(choices))}")

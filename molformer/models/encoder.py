@@ -75,6 +75,8 @@ class SE3Transformer(Encoder):
 
     def forward(self, graph: GraphBatch, x: Tensor | None = None) -> Tensor:
         """Node features (N, M, C) of a batch of graphs; see `Encoder.forward`."""
+        if self.chemistry is not None:
+            graph = self.chemistry.drop_graphs(graph)
         edges = self.embed_edges(graph)
         features = self.embed_nodes(graph, x)
         for block in self.blocks:
@@ -84,7 +86,9 @@ class SE3Transformer(Encoder):
     def embed_edges(self, graph: GraphBatch) -> Edges:
         """Frames, radial features and envelopes of all edges."""
         graph = graph.sorted_by_dst()
-        return self.edges(graph.numbers, *self.edge_vectors(graph), self.given(graph))
+        src, dst, edge_vec = self.edge_vectors(graph)
+        bonds = None if self.chemistry is None else self.chemistry.embed_edges(graph, src, dst)
+        return self.edges(graph.numbers, src, dst, edge_vec, self.given(graph), bonds)
 
 
 def _convolution(config: SE3TransformerConfig) -> EdgeConvolution:

@@ -70,7 +70,7 @@ class PropertyModel(nn.Module):
         self.pooling = pooling
         self.domain = domain or Domain()
         self.forces = forces
-        check_targets(self.targets, config.lmax, forces)
+        check_targets(self.targets, config, forces)
         self.encoder = new_encoder(config, self.targets, forces)
         self.heads = nn.ModuleDict(
             {

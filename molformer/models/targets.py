@@ -53,16 +53,17 @@ def derivative_factor(potential: Label, target: Label) -> float:
     return units.factor(potential.unit, "eV") * units.factor(inside, target.unit)
 
 
-def check_targets(targets: Sequence[Label], lmax: int, forces: ForcesFrom) -> None:
+def check_targets(targets: Sequence[Label], config: SE3TransformerConfig, forces: ForcesFrom) -> None:
     """Check that the targets of a model are consistent.
 
     Args:
         targets: of one model.
-        lmax: highest degree of its features.
+        config: of its encoder.
         forces: where its forces come from.
 
     Raises:
-        ConfigError: there are none, two of one name, two of a kind of which there is one, or `lmax` is too low.
+        ConfigError: there are none, two of one name, two of a kind of which there is one, `lmax` is too low, or one
+            of each atom or a derivative is to be had where hydrogens are no atoms.
         UnitError: forces or stress have the unit of something else.
     """
     names = [target.name for target in targets]
@@ -80,8 +81,10 @@ def check_targets(targets: Sequence[Label], lmax: int, forces: ForcesFrom) -> No
         derivative_factor(potential_of(targets), target)
     for target in targets:
         needed = needed_degree([target], forces)
-        if lmax < needed:
+        if config.lmax < needed:
             raise ConfigError(f"target '{target.name}' of kind '{target.kind}' needs lmax of at least {needed}")
+        if config.hydrogens == "implicit" and (target.per_node or target.target_kind.derivative):
+            raise ConfigError(f"target '{target.name}' of kind '{target.kind}' needs all atoms: hydrogens 'explicit'")
 
 
 def needed_degree(targets: Sequence[Label], forces: ForcesFrom) -> int:

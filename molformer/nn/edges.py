@@ -105,7 +105,13 @@ class EdgeEmbedding(nn.Module):
             self.inputs = EdgeInputs(vectors, scalars, features)
 
     def forward(
-        self, species: Tensor, src: Tensor, dst: Tensor, edge_vec: Tensor, inputs: Sequence[Tensor] = ()
+        self,
+        species: Tensor,
+        src: Tensor,
+        dst: Tensor,
+        edge_vec: Tensor,
+        inputs: Sequence[Tensor] = (),
+        bonds: Tensor | None = None,
     ) -> Edges:
         """Embed edges.
 
@@ -115,6 +121,7 @@ class EdgeEmbedding(nn.Module):
             dst: receiving nodes (E,), ascending.
             edge_vec: pos[dst] - pos[src] (E, 3), Å.
             inputs: vectors (N, V, 3) and scalars (N, S) of the nodes, if it takes any.
+            bonds: features of what lies between the ends in the molecular graph (E, F), if they are inputs.
         """
         length, direction, zero = polar(edge_vec)
         with full_precision(edge_vec.device.type):
@@ -122,6 +129,8 @@ class EdgeEmbedding(nn.Module):
         ends = self.from_src(species).index_select(0, src) + self.from_dst(species).index_select(0, dst)
         if self.inputs is not None:
             ends = ends + self.inputs(*inputs, src, dst, direction)
+        if bonds is not None:
+            ends = ends + bonds
         features = self.mix(self.from_basis(basis) + ends)
         envelope = self.envelope(length).masked_fill(zero, 0.0)
         return Edges(src, dst, len(species), wigner, features, envelope)

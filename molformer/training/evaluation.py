@@ -17,6 +17,7 @@ from molformer import units
 from molformer.data.batching import EpochBatches
 from molformer.data.datamodule import StoreDataset
 from molformer.data.drafts import writing
+from molformer.data.hydrogens import heavy_atom_store
 from molformer.data.splits import PARTS, SplitPolicy, make_split
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
@@ -98,6 +99,7 @@ def evaluate_model(
     network = load_model(model, device)
     known = {target.name: target for target in network.targets}
     store = _open(data, targets or list(known), smiles_column, allow_missing=not targets)
+    store = heavy_atom_store(store) if network.config.hydrogens == "implicit" else store
     pairs = [(known[name], store.label(name)) for name in known if name in store.labels]
     if not pairs:
         raise ConfigError(

@@ -87,7 +87,8 @@ def layer_rates(module: nn.Module, encoder: float = 1.0, frozen_blocks: int = 0)
         blocks = len(inner.blocks)
         if not 0 <= frozen_blocks <= blocks:
             raise ConfigError(f"{frozen_blocks} blocks are to be frozen and the encoder has {blocks}")
-        first = ["species.", "edges.", "inputs.", *(f"blocks.{index}." for index in range(frozen_blocks))]
+        embeddings = ("species.", "edges.", "inputs.", "chemistry.")
+        first = [*embeddings, *(f"blocks.{index}." for index in range(frozen_blocks))]
         for name, _ in inner.named_parameters():
             frozen = frozen_blocks > 0 and name.startswith(tuple(first))
             rates[f"{prefix}.{name}" if prefix else name] = 0.0 if frozen else encoder

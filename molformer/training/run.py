@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from molformer.data.cloud_datamodule import PointCloudDataModule
 from molformer.data.datamodule import MoleculeDataModule, StoreDataModule
+from molformer.data.hydrogens import heavy_atom_store
 from molformer.data.splits import SplitPolicy
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
@@ -90,8 +91,10 @@ def train(
         )
     initial = _initial_model(training.initial) if training.initial else None
     if initial is not None:
-        encoder = replace(initial.config, stochastic_depth=encoder.stochastic_depth)
-    data = data_module(training, folder / "split.json" if resume else None)
+        drop = encoder.drop_graph * initial.config.molecular_graph
+        encoder = replace(initial.config, stochastic_depth=encoder.stochastic_depth, drop_graph=drop)
+    implicit = encoder.hydrogens == "implicit"
+    data = data_module(training, folder / "split.json" if resume else None, implicit)
     if not len(data.split.val) and writes_files():
         logger.warning(
             "no validation part: the losses called val are those of the training part, and predictions of "
@@ -179,9 +182,9 @@ def _finish(
     return TrainingResult(folder, folder / "model", errors, trainer.current_epoch, monitor.seconds)
 
 
-def data_module(training: TrainingConfig, split_file: Path | None = None) -> StoreDataModule:
-    """Data module of a run; a resumed run reads its split."""
-    store = _open_store(training)
+def data_module(training: TrainingConfig, split_file: Path | None = None, implicit: bool = False) -> StoreDataModule:
+    """Data module of a run, with hydrogens as atoms or implicit ones; a resumed run reads its split."""
+    store = heavy_atom_store(_open_store(training)) if implicit else _open_store(training)
     if training.points:
         return PointCloudDataModule(
             store,
@@ -244,6 +247,8 @@ def new_task(
     use_kernels(task.model.encoder, training.kernels)
     if training.cuda_graphs and (task.model.derived or encoder.stochastic_depth):
         raise ConfigError("cuda_graphs is not for conservative forces, stress or stochastic_depth: turn it off")
+    if training.cuda_graphs and (encoder.molecular_graph or encoder.charge_and_spin):
+        raise ConfigError("cuda_graphs is not for molecular_graph or charge_and_spin: turn it off")
     if training.compile:
         if task.model.derived:
             raise ConfigError(

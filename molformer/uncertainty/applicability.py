@@ -58,16 +58,11 @@ def outside(domain: Domain, calibration: Calibration | None, structure: Structur
         found.append(
             f"its charge is {structure.charge:+d}, those of the training set are {_listed(calibration.charges)}"
         )
-    spin = multiplicity(structure)
-    if calibration.spins and spin not in calibration.spins:
-        found.append(f"its multiplicity is {spin}, those of the training set are {_listed(calibration.spins, '')}")
+    if calibration.spins and structure.spin not in calibration.spins:
+        found.append(
+            f"its multiplicity is {structure.spin}, those of the training set are {_listed(calibration.spins, '')}"
+        )
     return found
-
-
-def multiplicity(structure: Structure) -> int:
-    """Multiplicity 2S+1 of the structure, at least 2 if the number of electrons is odd."""
-    electrons = int(structure.numbers.sum()) - structure.charge
-    return max(structure.spin, 1 + electrons % 2)
 
 
 def geometry_family(geometry: str) -> str:

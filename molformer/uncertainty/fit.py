@@ -49,7 +49,7 @@ def calibrate_run(model: PropertyModel, data: StoreDataModule) -> Calibration:
         data.loader(val) if len(val) else [],
         references=REFERENCES,
         charges=np.unique(data.store.column("charge")[data.split.train]).tolist(),
-        spins=np.unique(_multiplicities(data)).tolist(),
+        spins=sorted({data.store[index].spin for index in data.split.train.tolist()}),
         geometries=[origins[index] for index in np.unique(data.store.column("geometry")[data.split.val])],
     )
 
@@ -147,12 +147,3 @@ def _formula_counts(data: StoreDataModule) -> np.ndarray:
     np.add.at(formulas, (owner, kinds), 1)
     _, which, counts = np.unique(formulas, axis=0, return_inverse=True, return_counts=True)
     return counts[which.reshape(-1)]
-
-
-def _multiplicities(data: StoreDataModule) -> np.ndarray:
-    """Multiplicities 2S+1 of the training part (n,), at least 2 if the number of electrons is odd."""
-    store, train = data.store, data.split.train
-    ends = np.cumsum(store.sizes[train])
-    protons = np.cumsum(store.column("numbers")[atom_rows(store, train)], dtype=np.int64)[ends - 1]
-    electrons = np.diff(protons, prepend=0) - store.column("charge")[train]
-    return np.maximum(store.column("spin")[train], 1 + electrons % 2)

@@ -19,6 +19,7 @@ from molformer.data.conformer_generation import with_geometry
 from molformer.data.conformers import ConformerPolicy, embed_smiles
 from molformer.data.geometry_cache import GeometryCache
 from molformer.data.readers import Entry
+from molformer.data.store import StructureStore, write_store
 from molformer.data.structure import Structure
 from molformer.data.workers import WorkerDied, WorkerPool, outcome_of
 from molformer.errors import ConformerError, InputError, StoreError
@@ -287,6 +288,7 @@ SCRIPT = """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     from molformer.data.conformer_generation import with_geometry
     from molformer.data.readers import Entry
+from molformer.data.store import StructureStore, write_store
     for entry in with_geometry((Entry("x", smiles="CC(=O)Nc1ccc(O)cc1") for _ in iter(int, 1)), processes=2):
         print(entry.structure.formula, flush=True)
 """
@@ -355,6 +357,7 @@ def test_a_program_that_an_error_ends_does_end():
         """
         from molformer.data.conformer_generation import with_geometry
         from molformer.data.readers import Entry
+from molformer.data.store import StructureStore, write_store
 
         entries = with_geometry([Entry(name, smiles="CCO") for name in "abcdef"], processes=2)
         next(entries)
@@ -375,3 +378,19 @@ def test_salts_are_as_the_policy_says_with_a_cache_of_another_policy_too(tmp_pat
         assert (salt.structure and salt.structure.formula) == formula
         assert isinstance(bad.error, InputError)
         assert formula or "take the largest with --salts largest" in str(salt.error)
+
+
+def test_geometries_of_an_older_cache_get_their_bonds(tmp_path):
+    def made():
+        (entry,) = with_geometry([Entry("a", smiles="C[NH3+]")], cache=tmp_path)
+        return entry.structure
+
+    first = made()
+    with GeometryCache(tmp_path, ConformerPolicy()) as cache:
+        (store,) = cache.folder.glob("*.safetensors")
+        bare = [replace(structure, molecular_graph=None) for structure in StructureStore(store)]
+        write_store(store, bare, source=cache.source)
+    again = made()
+    assert np.array_equal(again.pos.astype(np.float32), first.pos.astype(np.float32))
+    for name, value in vars(first.molecular_graph).items():
+        assert np.array_equal(getattr(again.molecular_graph, name), value)

@@ -16,7 +16,9 @@ pyg = pytest.importorskip("torch_geometric.data", reason="PyTorch Geometric is n
 
 def batch(edges=True):
     structures = [
-        random_structure(n, seed=n, charge=n - 4, features=np.full((n, 2), n), labels={"gap": n, "mask": np.ones(n)})
+        random_structure(
+            n, seed=n, charge=n - 4, spin=4, features=np.full((n, 2), n), labels={"gap": n, "mask": np.ones(n)}
+        )
         for n in (5, 3, 4)
     ]
     result = GraphBatch.from_structures(structures)
@@ -47,7 +49,7 @@ def test_a_structure_survives_the_round_trip():
     )
     back = structure_from_pyg(to_pyg(structure), labels=structure.labels, name="mine")
     assert back.name == "mine"
-    assert back.charge == -1
+    assert (back.charge, back.spin) == (-1, structure.spin)
     assert np.array_equal(back.cell, cell)
     assert back.pbc == (True, False, True)
     assert np.array_equal(back.numbers, structure.numbers)

@@ -4,10 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from molformer.data.conformers import embed_smiles
+from molformer.data.datamodule import StoreDataset
 from molformer.data.store import StructureStore, write_store
 from molformer.data.structure import Label, Structure
 from molformer.errors import InputError, StoreError
+from molformer.graph import GraphBatch
+from molformer.molecular_graph import MolecularGraph
 from tests.helpers import random_structure
 
 LABELS = [
@@ -102,9 +107,9 @@ def test_foreign_and_missing_files_are_refused(tmp_path):
 
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("molformer.data.store.FORMAT", 2)
+    monkeypatch.setattr("molformer.data.store.FORMAT", 3)
     path = write_store(tmp_path / "set", [random_structure(2)]).path
-    monkeypatch.setattr("molformer.data.store.FORMAT", 1)
+    monkeypatch.setattr("molformer.data.store.FORMAT", 2)
     with pytest.raises(StoreError, match="install a newer molformer"):
         StructureStore(path)
 
@@ -256,3 +261,50 @@ def test_what_the_system_says_while_a_store_is_written_is_one_line(tmp_path):
     with pytest.raises(StoreError, match=r"cannot write '.*set.safetensors': File name too long"):
         write_store(tmp_path / "set", [], [Label("y" * 300, "", "intensive")])
     assert list(tmp_path.iterdir()) == []
+
+
+def graphs_of(structures):
+    return [each.molecular_graph for each in structures]
+
+
+def test_molecular_graphs_are_kept_where_they_are(tmp_path):
+    members = [
+        random_structure(2),
+        embed_smiles("C[NH3+]"),
+        random_structure(3),
+        embed_smiles("[Na+]"),
+        embed_smiles("O"),
+    ]
+    store = write_store(tmp_path / "set", members)
+    store.verify()
+    for read, written in zip(graphs_of(store), graphs_of(members), strict=True):
+        assert (read is None) == (written is None)
+        for name in ("atom_features", "bonds", "bond_features") if written is not None else ():
+            assert np.array_equal(getattr(read, name), getattr(written, name))
+    assert write_store(tmp_path / "again", members).manifest["sha256"] == store.manifest["sha256"]
+
+
+def test_a_batch_of_a_store_is_that_of_its_structures(tmp_path):
+    members = [embed_smiles("C[NH3+]"), random_structure(2), embed_smiles("[CH3]"), embed_smiles("C1CC1")]
+    store = write_store(tmp_path / "set", members)
+    chosen = [3, 0, 1, 2]
+    batch = StoreDataset(store, np.arange(4), [])[chosen]
+    expected = vars(GraphBatch.from_structures([members[index] for index in chosen]))
+    for name, value in vars(batch).items():
+        assert torch.equal(value, expected[name]) if isinstance(value, torch.Tensor) else value == expected[name], name
+
+
+def test_a_store_without_any_graph_has_no_column_of_them(tmp_path):
+    store = write_store(tmp_path / "set", [random_structure(2)])
+    assert not {"bonds", "bonds.ptr", "atom_features", "bond_features"} & set(store.columns)
+    assert StoreDataset(store, np.arange(1), [])[[0]].atom_features is None
+
+
+@pytest.mark.parametrize("end", [-1, 3])
+def test_a_bond_of_an_atom_that_is_not_there_is_damage(tmp_path, end):
+    water = embed_smiles("O")
+    graph = MolecularGraph(water.molecular_graph.atom_features, [[0, 1], [0, end]], np.ones((2, 3)))
+    water = water.annotated()
+    object.__setattr__(water, "molecular_graph", graph)
+    with pytest.raises(StoreError, match="a bond is one of an atom that is not there"):
+        write_store(tmp_path / "set", [water])

@@ -164,3 +164,11 @@ def test_the_rate_rises_and_falls_to_zero(cooldown):
     assert (np.diff(rates[300:]) < 0).all()
     assert np.isclose(rates[350], 0.5 if cooldown else 0.5 * (1 + np.cos(np.pi * 310 / 360)))
     assert (rates[40:300] == 1).all() == bool(cooldown)
+
+
+def test_inputs_of_chemistry_are_frozen_and_left_alone_like_those_of_the_species():
+    model = PropertyModel(small_config(molecular_graph=True, charge_and_spin=True), [Label("gap", "eV", "intensive")])
+    names = [name for name, _ in model.named_parameters() if name.startswith("encoder.chemistry")]
+    assert len(names) == 9  # six features of atoms, bonds, charge, spin
+    assert not decayed_parameters(model) & set(names)
+    assert {layer_rates(model, 0.1, 1)[name] for name in names} == {0.0}

@@ -11,8 +11,10 @@ import torch
 import yaml
 from lightning import Callback
 
+from molformer.data.conformers import ConformerPolicy, embed_smiles
 from molformer.data.datamodule import MoleculeDataModule
-from molformer.data.store import StructureStore
+from molformer.data.store import StructureStore, write_store
+from molformer.data.structure import Label
 from molformer.errors import ConfigError, StoreError, TrainingError
 from molformer.inference import Predictor
 from molformer.models import PropertyModel
@@ -288,3 +290,43 @@ def test_training_without_one_of_the_parts(store, tmp_path, split):
         evaluate_model(
             result.model, store, split_file=str(result.folder / "split.json"), part="val" if split[2] else "test"
         )
+
+
+@pytest.fixture(scope="module")
+def solubilities(tmp_path_factory):
+    """A store of a few molecules, whose label is the share of their atoms that are oxygen."""
+    smiles = ["C" * carbons + "O" * oxygens for carbons in range(2, 8) for oxygens in (0, 1)]
+    molecules = [embed_smiles(text, ConformerPolicy("etkdg")) for text in smiles]
+    rows = [each.annotated(labels={"share": (each.numbers == 8).mean()}) for each in molecules]
+    return str(write_store(tmp_path_factory.mktemp("table") / "set", rows, [Label("share", "", "intensive")]).path)
+
+
+@pytest.mark.parametrize("hydrogens", ["explicit", "implicit"])
+def test_molecular_graphs_are_learnt_from_tested_and_predicted_with(solubilities, tmp_path, monkeypatch, hydrogens):
+    monkeypatch.setenv("MOLFORMER_CACHE", str(tmp_path))
+    encoder = small_config(
+        num_layers=1, molecular_graph=True, drop_graph=0.3, charge_and_spin=True, hydrogens=hydrogens
+    )
+    settings = training(solubilities, tmp_path / "run", targets=["share"], split=[0.5, 0.25, 0.25])
+    result = train(encoder, settings)
+    model = PropertyModel.load(result.model)
+    assert model.config == encoder
+    assert model.domain.elements == ((1, 6, 8) if hydrogens == "explicit" else (6, 8))
+    split = json.loads((result.folder / "split.json").read_text())
+    store = StructureStore(solubilities)
+    predictions = Predictor.load(result.folder).predict([store[index] for index in split["test"]])
+    with open(result.folder / "test_predictions.csv") as file:
+        for row, prediction in zip(csv.DictReader(file), predictions, strict=True):
+            assert float(row["share predicted"]) == pytest.approx(float(prediction["share"]), abs=1e-4)
+    again = evaluate_model(result.folder, solubilities, split_file=str(result.folder / "split.json"))
+    assert again.errors[0].error == pytest.approx(result.errors[0].error, rel=1e-4)
+    further = train(
+        small_config(), training(solubilities, tmp_path / "more", targets=["share"], initial=str(result.folder))
+    )
+    assert PropertyModel.load(further.model).config.hydrogens == hydrogens
+
+
+def test_cuda_graphs_are_not_for_molecular_graphs(solubilities, tmp_path):
+    settings = training(solubilities, tmp_path / "run", targets=["share"], cuda_graphs=True)
+    with pytest.raises(ConfigError, match="cuda_graphs is not for molecular_graph or charge_and_spin"):
+        train(small_config(molecular_graph=True), settings)

@@ -14,7 +14,6 @@ from molformer.models import PropertyModel
 from molformer.training.config import TrainingConfig
 from molformer.training.run import train
 from molformer.uncertainty import fit
-from molformer.uncertainty.applicability import multiplicity
 from molformer.uncertainty.calibration import Calibration
 from molformer.uncertainty.fit import calibrate_run
 from tests.helpers import small_config
@@ -50,12 +49,6 @@ def test_the_card_states_the_empirical_coverage(run):
     inside = [abs(float(row["size predicted [eV]"]) - float(row["size [eV]"])) <= width for row in rows]
     card = (run.model / "README.md").read_text()
     assert f"| size | eV | 90% | {width:.4g} | {np.mean(inside):.1%} | {len(rows)} |" in card
-
-
-def test_multiplicities_are_those_that_a_prediction_looks_at(ions):
-    data = MoleculeDataModule(ions, ["size"])
-    expected = [multiplicity(data.store[int(index)]) for index in data.split.train]
-    assert fit._multiplicities(data).tolist() == expected
 
 
 def test_the_cost_is_bounded(run, ions, monkeypatch):

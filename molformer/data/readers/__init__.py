@@ -6,6 +6,7 @@ Every input gives an `Entry`, also if it is invalid. A format is a module of thi
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,8 @@ __all__ = [
 def read_input(source: "str | Path | Structure | Mol | Atoms", options: ReadOptions | None = None) -> Iterator[Entry]:
     """Entries of one input: a file has one for each molecule, anything else has one.
 
+    Bonds of 3-D molecules that have none are perceived where `options` say so; if they cannot be, that is an error.
+
     Args:
         source: a SMILES, the path of a file, a structure, an RDKit `Mol` or an ASE `Atoms`.
         options: of reading.
@@ -77,6 +80,22 @@ def read_input(source: "str | Path | Structure | Mol | Atoms", options: ReadOpti
         >>> [entry.smiles for entry in read_input("CCO")]
         ['CCO']
     """
+    entries = _entries(source, options)
+    yield from map(_perceived, entries) if options is not None and options.bonds == "perceive" else entries
+
+
+def _perceived(entry: Entry) -> Entry:
+    from molformer.data.bonds import perceive_bonds
+
+    if entry.structure is None:
+        return entry
+    try:
+        return replace(entry, structure=perceive_bonds(entry.structure))
+    except InputError as error:
+        return replace(entry, structure=None, error=error)
+
+
+def _entries(source: "str | Path | Structure | Mol | Atoms", options: ReadOptions | None) -> Iterator[Entry]:
     if isinstance(source, Structure):
         yield Entry(source.where or source.formula, source.where, structure=source)
     elif library := library_of(source):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from molformer.errors import MolformerError, encodable
+from molformer.errors import InputError, MolformerError, encodable
 from molformer.structure import Structure
 from molformer.targets import Label
 
@@ -52,6 +52,7 @@ class ReadOptions:
         points: points drawn from the surface of a mesh.
         seed: of that draw.
         add_hydrogens: add the hydrogens that a MOL, SDF, MOL2 or PDB record with 3-D coordinates lacks.
+        bonds: `given`, those of the source; or `perceive`, also of 3-D molecules that have none, see `perceive_bonds`.
         allow_missing: ignore targets that no input has, unless all are missing.
     """
 
@@ -62,7 +63,12 @@ class ReadOptions:
     points: int = 1024
     seed: int = 0
     add_hydrogens: bool = False
+    bonds: str = "given"
     allow_missing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bonds not in ("given", "perceive"):
+            raise InputError(f"bonds '{self.bonds}' is not one of given, perceive")
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,18 @@ The format has no bond orders, so whether hydrogens are missing is judged by the
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rdkit import Chem, rdBase
 
+from molformer.data.bonds import with_orders
 from molformer.data.conformers import structure_of
 from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
 from molformer.data.readers.molfile import has_coordinates, lacks_hydrogens, read_records
 from molformer.errors import InputError
+from molformer.molecular_graph import MolecularGraph
 
 _ATOM = ("ATOM  ", "HETATM")
 _RESIDUES = frozenset(
@@ -66,11 +69,26 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
     bare = bare_atom(mol)
     if bare is not None and options.add_hydrogens:
         mol, bare = _with_hydrogens(mol, where), None
-    structure = structure_of(mol, name=where)
+    structure = replace(structure_of(mol, name=where, bonds=False), molecular_graph=_graph(mol, rows, lines))
     if bare is not None:
         raise lacks_hydrogens(where, f"hydrogens, by the neighbors of atom {bare + 1}")
     title = " ".join(line[10:].strip() for line in lines if line.startswith(("TITLE ", "COMPND")))
     return Entry(title.strip() or where, where=where, structure=structure)
+
+
+def _graph(mol: Chem.Mol, rows: list[str], lines: list[str]) -> MolecularGraph | None:
+    """The molecular graph of a record that lists the bonds of all its atoms (CONECT); their orders are perceived."""
+    connect = [line for line in lines if line.startswith("CONECT")]
+    if not connect or mol.GetNumAtoms() != len(rows):
+        return None
+    block = "\n".join([*rows, *connect, "END", ""])
+    with rdBase.BlockLogs():
+        bonded = Chem.MolFromPDBBlock(block, sanitize=False, removeHs=False, proximityBonding=False)
+    if bonded is None or any(not atom.GetDegree() for atom in bonded.GetAtoms()):
+        return None
+    for bond in bonded.GetBonds():
+        bond.SetBondType(Chem.BondType.SINGLE)
+    return with_orders(bonded, Chem.GetFormalCharge(mol), 1, connect=False)[0]
 
 
 def _with_hydrogens(mol: Chem.Mol, where: str) -> Chem.Mol:

@@ -270,7 +270,7 @@ def test_a_stress_of_six_numbers_is_read(tmp_path):
         ("Charge=1 Multiplicity=2", 1, 2),
         ("TOTAL_CHARGE=-1 SPIN=3", -1, 3),
         ("net_charge=2 mult=1", 2, 1),
-        ("charge=1 Charge=1.0", 1, 1),
+        ("charge=1 Charge=1.0", 1, 2),  # an odd number of electrons
     ],
 )
 def test_charge_and_multiplicity_in_any_spelling(tmp_path, comment, charge, spin):

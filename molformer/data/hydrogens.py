@@ -1,0 +1,51 @@
+"""Heavy atoms alone: structures and stores whose hydrogens are counts of the atoms that they are attached to."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from molformer.data.store import StructureStore, write_store
+from molformer.errors import InputError
+from molformer.structure import Structure
+
+
+def heavy_atoms(structure: Structure) -> Structure:
+    """The structure without its hydrogens but those without a heavy neighbour; without labels of atoms.
+
+    Raises:
+        InputError: it has no molecular graph, which counts them.
+
+    Example:
+        >>> from molformer.data.conformers import embed_smiles
+        >>> heavy = heavy_atoms(embed_smiles("CO"))
+        >>> heavy.formula, heavy.molecular_graph.atom_features[:, 3].tolist()
+        ('CO', [3, 1])
+    """
+    graph = structure.molecular_graph
+    if graph is None:
+        where = structure.where or structure.formula
+        reason = "the model takes heavy atoms alone (hydrogens: implicit), and it has no bonds: give a SMILES or a file"
+        raise InputError(f"{where}: {reason} with bonds, or have them perceived (--bonds perceive)")
+    return structure.select(np.flatnonzero(~graph.implicit_hydrogens(structure.numbers)))
+
+
+def heavy_atom_store(store: StructureStore) -> StructureStore:
+    """A store of the same structures without hydrogens, in the same order; made once, in the cache.
+
+    Raises:
+        InputError: a structure has no molecular graph.
+        StoreError: it cannot be written.
+    """
+    from molformer.data.importing import cache_folder  # needs RDKit, which training from a store does not
+
+    path = cache_folder() / "stores" / f"{store.path.stem}-heavy-{store.manifest['sha256'][:16]}.safetensors"
+    if not path.is_file():
+        labels = [label for label in store.labels.values() if not label.per_node]
+        structures = (
+            replace(
+                heavy_atoms(each), labels={label.name: each.labels[label.name] for label in labels}, name=each.where
+            )
+            for each in store
+        )
+        write_store(path, structures, labels, store.manifest["source"])
+    return StructureStore(path)
