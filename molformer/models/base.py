@@ -41,7 +41,7 @@ class Encoder(nn.Module, ABC):
             self.inputs = NodeInputs(config.lmax, config.all_vectors, config.input_scalars, config.channels)
         self.chemistry = None
         if config.molecular_graph or config.charge_and_spin:
-            from molformer.nn.chemistry import Chemistry
+            from molformer.models.chemistry import Chemistry
 
             features = config.edge_features if config.molecular_graph else 0
             chirality = config.group == "SE(3)"
