@@ -1,4 +1,4 @@
-"""Processes that compute geometries from SMILES.
+"""Processes that compute geometries from SMILES, or descriptors from structures.
 
 Workers are plain processes that import RDKit and numpy and nothing of the program that started them, so scripts need
 no `if __name__ == "__main__"` and notebooks work. Each is driven by a thread of this process through its standard
@@ -61,16 +61,16 @@ def outcomes_of(policy: ConformerPolicy, smiles: str) -> Outcome:
 
 
 class WorkerPool:
-    """Processes that apply a function to lists of SMILES; one that dies is replaced.
+    """Processes that apply a function to each of a list, such as of SMILES; one that dies is replaced.
 
     Args:
         function: importable by its name in another process, or a `functools.partial` of such a function.
         processes: how many; they start when they are needed.
-        limit: seconds for one SMILES, after which its worker ends itself.
+        limit: seconds for one, after which its worker ends itself.
         spare: let idle workers wait for another pool of the same function and limit when this one is closed.
     """
 
-    def __init__(self, function: Callable[[str], Outcome], processes: int, limit: float, spare: bool = False) -> None:
+    def __init__(self, function: Callable[[Any], Outcome], processes: int, limit: float, spare: bool = False) -> None:
         self._spare = spare
         self._start_message = pickle.dumps((function, limit))
         self._limit = limit
@@ -87,8 +87,8 @@ class WorkerPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def submit(self, smiles: list[str]) -> "Future[list[Outcome]]":
-        """Outcomes of a list of SMILES, in its order, once a worker has computed them."""
+    def submit(self, smiles: list[Any]) -> "Future[list[Outcome]]":
+        """Outcomes of a list, in its order, once a worker has computed them."""
         return self._threads.submit(self._run, smiles)
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class WorkerPool:
                 _bury(worker)
         self._workers.clear()
 
-    def _run(self, smiles: list[str]) -> list[Outcome]:
+    def _run(self, smiles: list[Any]) -> list[Outcome]:
         if not smiles:
             return []
         worker = self._worker()

@@ -14,8 +14,8 @@ from molformer.data.readers.files import suffix_of
 from molformer.errors import InputError, TooLargeError
 from molformer.serving.limits import Limits
 
-LINKING = (".h5", ".hdf5")
-"""Files that can refer to others, which would be opened with them."""
+LINKING = (".h5", ".hdf5", ".safetensors")
+"""Files that can refer to others, which would be opened with them, or that are mapped and not read."""
 
 UPLOADS = tuple(suffix for suffix in SUFFIXES if suffix not in LINKING)
 """Endings of the files that can be uploaded, each also with `.gz`."""

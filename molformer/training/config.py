@@ -16,9 +16,12 @@ from molformer.targets.losses import LossName
 Precision = Literal["32", "64", "tf32", "bf16-mixed"]
 WandbMode = Literal["auto", "online", "offline", "off"]
 
+OBJECTIVES = ("denoising", "masking", "descriptors")
+"""Losses that need no labels, see `molformer.training.objectives`."""
+
 _SMALLEST = {
     1: ("batch_size", "accumulate", "epochs", "patience", "devices", "nodes"),
-    0: ("epoch_size", "batch_atoms", "batch_edges", "points", "workers", "noise", "noise_weight", "freeze"),
+    0: ("epoch_size", "batch_atoms", "batch_edges", "points", "workers", "noise", "noise_weight", "freeze", "sample"),
 }
 
 _CHOICES = {
@@ -77,7 +80,11 @@ class TrainingConfig:
             method, such as `given` or `etkdg+mmff`; once where it is not named.
         noise: standard deviation of noise on the positions in training, Å, which the model also learns to tell (Noisy
             Nodes, arXiv 2106.07971); 0.005 to 0.05, 0 for none.
-        noise_weight: weight of that auxiliary loss; 0.01 to 1.
+        noise_weight: weight of that auxiliary loss where `objectives` does not name it; 0.01 to 1.
+        objectives: weights of losses that need no labels: `denoising` (with `noise`), `masking` (see `mask`) and
+            `descriptors`, RDKit's, which are added to the data where they are not there; 0 turns one off.
+        mask: share of the atoms other than hydrogen whose element is hidden by `masking`; 0.05 to 0.3.
+        sample: molecules that are drawn from each list of SMILES for pretraining, 0 for all.
         points: points of a cloud, for stores of point clouds; 0 for molecules. A cloud is moved to its centroid and
             scaled into the unit sphere, so that `cutoff` is a share of its radius; 0.2 to 0.5.
         sampling: how they are chosen, `random`, `farthest` or `all`.
@@ -136,6 +143,9 @@ class TrainingConfig:
     geometry_repeats: dict[str, int] = field(default_factory=dict)
     noise: float = 0.0
     noise_weight: float = 0.1
+    objectives: dict[str, float] = field(default_factory=dict)
+    mask: float = 0.15
+    sample: int = 0
     points: int = 0
     sampling: Sampling = "random"
     jitter: float = 0.0
@@ -159,7 +169,7 @@ class TrainingConfig:
             for name in names:
                 if not getattr(self, name) >= smallest:
                     raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {smallest}")
-        for name in ("learning_rate", "warmup", "cooldown", "ema_decay", "weight_decay", "encoder_rate"):
+        for name in ("learning_rate", "warmup", "cooldown", "ema_decay", "weight_decay", "encoder_rate", "mask"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if not self.gradient_clip > 0:
@@ -176,8 +186,16 @@ class TrainingConfig:
             raise ConfigError("geometry_repeats are for molecules, not for point clouds")
         if self.points and len(self.targets) != 1:
             raise ConfigError("a run on point clouds has one target, the class")
-        if self.cuda_graphs and (self.noise or self.compile or self.devices * self.nodes > 1):
-            raise ConfigError("cuda_graphs is not for noise, compile or several devices: turn one of them off")
+        if unknown := set(self.objectives) - set(OBJECTIVES):
+            raise ConfigError(f"objectives names '{min(unknown)}'; there are {', '.join(OBJECTIVES)}")
+        if min(self.objectives.values(), default=0.0) < 0:
+            raise ConfigError("a weight of objectives is negative; 0 turns one off")
+        if self.objectives.get("denoising") and not self.noise:
+            raise ConfigError("the objective denoising needs noise on the positions: set noise to 0.02 or 0.05 Å")
+        if self.sample and not self.objectives.get("descriptors"):
+            raise ConfigError("sample is for pretraining with descriptors: give them a weight in objectives")
+        if self.cuda_graphs and (self.objective_weights or self.compile or self.devices * self.nodes > 1):
+            raise ConfigError("cuda_graphs is not for noise, objectives, compile or several devices: turn one off")
         if self.cuda_graphs and (self.batch_atoms or self.batch_edges):
             raise ConfigError("cuda_graphs wants batches of equally many molecules: not batch_atoms or batch_edges")
         if self.freeze and not self.initial:
@@ -193,6 +211,12 @@ class TrainingConfig:
         """
         augmentation = PointAugmentation(jitter=self.jitter, dropout=self.dropout)
         return CloudOptions(max(1, self.points), self.sampling, augmentation=augmentation)
+
+    @property
+    def objective_weights(self) -> dict[str, float]:
+        """Weights of the objectives that are not off."""
+        weights = {"denoising": self.noise_weight} | self.objectives
+        return {name: weight for name, weight in weights.items() if weight and (self.noise or name != "denoising")}
 
     @property
     def target_names(self) -> list[str]:
