@@ -5,7 +5,7 @@ import hashlib
 import heapq
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -73,10 +73,10 @@ def import_inputs(
         StoreError: the store cannot be written.
     """
     options = options or ReadOptions()
-    labels = _labels_of(inputs, options)
-    options = replace(options, targets=tuple(labels))
+    own = _labels_of(inputs, options)
+    labels = list({label.name: label for found in own.values() for label in found}.values())
     names = source or ", ".join(Path(name).name if is_file(name) else str(name) for name in inputs)
-    entries = _entries(inputs, options, sample, seed)
+    entries = _entries(inputs, options, own, sample, seed)
     return import_entries(entries, output, labels, policy, processes, names, progress, cache, descriptors)
 
 
@@ -277,26 +277,33 @@ def _add(writer: StoreWriter, entry: Entry) -> MolformerError | None:
     return None
 
 
-def _labels_of(inputs: Sequence[str | Path], options: ReadOptions) -> list[Label]:
-    """Labels of all inputs together."""
-    labels: dict[str, Label] = {label.name: label for label in options.targets}
-    for path in (Path(name) for name in inputs if is_file(name)):
+def _labels_of(inputs: Sequence[str | Path], options: ReadOptions) -> dict[str | Path, tuple[Label, ...]]:
+    """Labels that each input is read with: the targets, or without any those that it has itself."""
+    known: dict[str, Label] = {label.name: label for label in options.targets}
+    own: dict[str | Path, list[Label]] = {}
+    for name in inputs:
+        if not is_file(name):
+            continue
+        path = Path(name)
         if not path.exists():
             raise InputError(f"there is no file '{path}'")
-        for label in format_of(path).labels(path, options):
-            known = labels.setdefault(label.name, label)
-            if known != label:
+        own[name] = format_of(path).labels(path, options)
+        for label in own[name]:
+            first = known.setdefault(label.name, label)
+            if first != label:
                 raise InputError(
-                    f"'{path}' has '{label.name}' as {label.kind} in '{label.unit}', an earlier input as {known.kind} "
-                    f"in '{known.unit}': import them apart"
+                    f"'{path}' has '{label.name}' as {label.kind} in '{label.unit}', an earlier input as {first.kind} "
+                    f"in '{first.unit}': import them apart"
                 )
     missing = _missing(inputs, options)
-    if not options.targets and labels:
+    if not options.targets and known:
         shown = ", ".join(
-            f"{label.name} ({label.kind}{', ' * bool(label.unit)}{label.unit})" for label in labels.values()
+            f"{label.name} ({label.kind}{', ' * bool(label.unit)}{label.unit})" for label in known.values()
         )
         logger.info("labels: %s", shown)
-    return [label for label in labels.values() if label.name not in missing]
+    if options.targets:
+        own = {name: list(known.values()) for name in inputs}
+    return {name: tuple(label for label in labels if label.name not in missing) for name, labels in own.items()}
 
 
 def _missing(inputs: Sequence[str | Path], options: ReadOptions) -> set[str]:
@@ -332,13 +339,19 @@ def drawn(entries: Iterable[Entry], count: int, seed: int) -> list[Entry]:
     return heapq.nsmallest(count, entries, place)
 
 
-def _entries(inputs: Sequence[str | Path], options: ReadOptions, sample: int = 0, seed: int = 0) -> Iterator[Entry]:
-    """Entries of all inputs; groups of different inputs are kept apart."""
+def _entries(
+    inputs: Sequence[str | Path],
+    options: ReadOptions,
+    own: Mapping[str | Path, tuple[Label, ...]],
+    sample: int,
+    seed: int,
+) -> Iterator[Entry]:
+    """Entries of all inputs with labels of their own; groups of different inputs are kept apart."""
     start = 0
     for name in inputs:
         end = start
-        entries = read_input(name, options)
-        if sample and not (is_file(name) and format_of(Path(name)).labels(Path(name), options)):
+        entries = read_input(name, replace(options, targets=own.get(name, ())))
+        if sample and not own.get(name):
             entries = iter(drawn(entries, sample, seed))
         for entry in entries:
             if entry.structure is not None and entry.structure.group >= 0:
