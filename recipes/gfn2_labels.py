@@ -45,6 +45,8 @@ ACID, AMINE = (
     Chem.MolFromSmarts("[OX2H1][CX3]=O"),
     Chem.MolFromSmarts("[NX3;+0;!$(N[#6,#7,#15,#16]=,:,#[!#1]);!$(N[!#6;!#1])]"),
 )
+PREFIX = "gfn2_"
+"""Begins the names of the labels, which a store beside it may have at another level of theory."""
 MAX_CHARGE = 2
 MAX_FORCE = 15.0
 """Largest force on an atom, eV/Å: geometries are those that a SMILES gets, rough ones included, but not broken ones."""
@@ -169,9 +171,10 @@ def parts_of(count: int, folder: Path) -> dict[Path, range]:
 
 
 def structures(paths: Sequence[Path]) -> Iterator[Structure]:
-    """Of all parts."""
+    """Of all parts, with labels that tell the method by their names."""
     for path in paths:
-        yield from StructureStore(path)
+        for structure in StructureStore(path):
+            yield replace(structure, labels={PREFIX + name: value for name, value in structure.labels.items()})
 
 
 def main(
@@ -204,7 +207,8 @@ def main(
     made = [path for path in parts if path.exists()]
     failures = [failure for path in made for failure in read_failures(path.with_suffix(".csv"))]
     write_failures(output / "failed.csv", failures)
-    store = write_store(output / "gfn2", structures(made), LABELS, SOURCE)
+    labels = [replace(label, name=PREFIX + label.name) for label in LABELS]
+    store = write_store(output / "gfn2", structures(made), labels, SOURCE)
     print(f"{len(store)} structures in '{store.path}'; {len(failures)} failed, listed in '{output / 'failed.csv'}'")
     for reason, number in Counter(kind(failure) for failure in failures).most_common():
         print(f"  {number} {reason}")
