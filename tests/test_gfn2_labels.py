@@ -3,14 +3,18 @@
 import csv
 import gzip
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("tblite")
 
+from data.label_molecules import label
+from molformer.data.conformers import embed_smiles
 from molformer.data.store import StructureStore
 from recipes import gfn2_labels
+from recipes.gfn2_labels import about_centre
 
 RNG = random.Random(0)
 
@@ -93,6 +97,13 @@ def test_a_run_that_is_ended_goes_on_and_gives_the_same_store(lists, tmp_path, m
     assert ion.labels["gfn2_charges"].sum() == pytest.approx(1, abs=1e-4)
     assert np.linalg.norm(ion.labels["gfn2_dipole"]) < 0.2  # about the mean position of the atoms: a symmetric ion
     assert np.isfinite([structure.labels["gfn2_atomization_energy"] for structure in one]).all()
+
+
+def test_the_dipole_of_an_ion_does_not_depend_on_its_place():
+    ion = embed_smiles("CC(=O)[O-]")
+    dipoles = [about_centre(label(replace(ion, pos=ion.pos + shift))).labels["dipole"] for shift in (0, [5, 3, 1])]
+    assert np.linalg.norm(dipoles[0]) > 1
+    assert dipoles[0] == pytest.approx(dipoles[1], abs=1e-3)
 
 
 def test_failures_are_listed_by_reason(lists, tmp_path, monkeypatch, capsys):

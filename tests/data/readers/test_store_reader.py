@@ -24,8 +24,8 @@ def test_entries_have_structures_and_labels(tmp_path):
 
 def test_it_is_imported_beside_a_list_of_smiles_with_its_labels(tmp_path):
     path = small_store(tmp_path)
-    (tmp_path / "more.smi").write_text("CO\nCC\n")
-    result = import_inputs([str(tmp_path / "more.smi"), str(path)], tmp_path / "both")
+    (tmp_path / "more.csv").write_text("smiles\nCO\nCC\n")
+    result = import_inputs([str(tmp_path / "more.csv"), str(path)], tmp_path / "both")
     assert result.rejected == 0
     assert result.store.label("gap") == GAP
     assert [structure.formula for structure in result.store] == ["CH4O", "C2H6", "H2O"]
