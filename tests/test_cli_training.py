@@ -52,6 +52,20 @@ def test_finetune(folder):
     assert "large" in result.stdout
 
 
+def test_pretrain_needs_no_labels_and_goes_on(folder):
+    lists = ("--data", "mols.csv", "more.smi")
+    (folder / "more.smi").write_text("c1ccccc1\nCC(=O)[O-]\n")
+    result = molformer("pretrain", *lists, *SMALL, "--batch_size", 4, "--run", "runs/pretrained", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "rdkit.MolLogP" in result.stdout
+    result = molformer("pretrain", "--resume", "runs/pretrained", "--epochs", 3, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "epoch 3/3" in result.stdout + result.stderr
+    result = molformer("pretrain", "--data", "more.smi", "--objectives", '{"descriptor": 1}', cwd=folder)
+    assert result.returncode == 2
+    assert "objectives names 'descriptor'" in result.stderr
+
+
 def test_evaluate_prints_intervals_and_writes_predictions_and_plots(folder):
     split = ("--split", "runs/mols-logS/split.json", "--part", "val")
     result = molformer("evaluate", "runs/mols-logS", "mols.csv", *split, "-o", "out", cwd=folder)

@@ -1,4 +1,4 @@
-"""`molformer train`, `finetune`, `tune`, `settings` and `evaluate`."""
+"""`molformer train`, `pretrain`, `finetune`, `tune`, `settings` and `evaluate`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +39,28 @@ def train(
     overrides = plain_overrides(overrides)
     encoder, training = read_run(resume, overrides) if resume else read_configs(config or None, overrides)
     _train(encoder, training, resume=bool(resume))
+
+
+@app.command(context_settings=_SETTINGS)
+def pretrain(
+    context: typer.Context,
+    config: Annotated[str, typer.Argument(help="YAML file of settings, such as configs/pretrain.yaml.")] = "",
+    resume: Annotated[str, typer.Option(help="Go on with the run in this folder.", metavar="RUN")] = "",
+) -> None:
+    """Train an encoder without labels: molformer pretrain [CONFIG] --data SMILES.csv.gz … [--key value ...].
+
+    Self-supervised: the network learns RDKit's descriptors, hidden elements and the noise on positions, see the key
+    objectives. Structure stores among the data bring labels that can be learnt along, --target gfn2_homo. --sample
+    draws so many molecules of each list. The model is what `finetune` starts from.
+    """
+    from molformer.training.arguments import PRETRAINING, plain_overrides, read_configs, read_run
+
+    config, overrides = _config_and_overrides(config, context.args)
+    if resume and config:
+        raise InputError("--resume takes no config: the run folder has its own")
+    overrides = plain_overrides(overrides)
+    both = read_run(resume, overrides) if resume else read_configs(config or None, overrides, PRETRAINING)
+    _train(*both, resume=bool(resume))
 
 
 @app.command(context_settings=_SETTINGS)

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from molformer.data.conformers import ConformerPolicy, canonical_smiles, largest_part
 from molformer.data.geometry_cache import GeometryCache
@@ -16,8 +17,8 @@ from molformer.data.workers import Outcome, WorkerPool, outcome_of, outcomes_of
 from molformer.errors import ConformerError, MolformerError
 from molformer.structure import Structure
 
-Job = tuple[Entry, str | None]
-"""An entry and the SMILES to embed; None if there is nothing to do."""
+Job = tuple[Entry, Any]
+"""An entry and what is to be computed from for it, such as the SMILES to embed; None if it is finished."""
 
 CHUNK = 16
 """Number of molecules sent to a worker at a time, some tenths of a second of work; the first chunks are smaller."""
@@ -53,24 +54,37 @@ def with_geometry(
     assert not (every and cache is not None), "a cache keeps one geometry of each molecule"
     policy = policy or ConformerPolicy()
     embed = partial(outcomes_of, policy) if every else partial(outcome_of, policy, cache is not None)
-    with contextlib.ExitStack() as stack:
-        store = stack.enter_context(GeometryCache(cache, policy)) if cache is not None else None
-        if processes:
-            pool = stack.enter_context(WorkerPool(embed, processes, time_limit(policy), spare=True))
-            chunks = ([_job(entry, policy, store) for entry in chunk] for chunk in _chunks(entries, processes))
-            computed = _in_order(chunks, pool, processes * WINDOW)
-        else:
-            computed = (_alone(_job(entry, policy, store), embed) for entry in entries)
-        for jobs, outcomes in computed:
+    with GeometryCache(cache, policy) if cache is not None else contextlib.nullcontext() as store:
+        jobs = (_job(entry, policy, store) for entry in entries)
+        for (entry, smiles), outcome in computed(jobs, embed, processes, time_limit(policy)):
+            if outcome is None:
+                yield entry
+                continue
+            if store is not None:
+                store.put(smiles, outcome)
+            yield with_outcome(entry, outcome)
+
+
+def computed(
+    jobs: Iterable[Job], function: Callable[[Any], Outcome], processes: int, limit: float
+) -> Iterator[tuple[Job, Outcome | None]]:
+    """Jobs with their outcomes, in order; None where there was nothing to do.
+
+    Args:
+        jobs: read as they are needed.
+        function: as a `WorkerPool` takes it.
+        processes: worker processes; 0 computes in this one.
+        limit: seconds for one, after which a worker gives it up.
+    """
+    if not processes:
+        for job in jobs:
+            yield job, None if job[1] is None else function(job[1])
+        return
+    with WorkerPool(function, processes, limit, spare=True) as pool:
+        for finished, outcomes in _in_order(_chunks(jobs, processes), pool, processes * WINDOW):
             remaining = iter(outcomes)
-            for entry, smiles in jobs:
-                if smiles is None:
-                    yield entry
-                    continue
-                outcome = next(remaining)
-                if store is not None:
-                    store.put(smiles, outcome)
-                yield with_outcome(entry, outcome)
+            for job in finished:
+                yield job, None if job[1] is None else next(remaining)
 
 
 def time_limit(policy: ConformerPolicy) -> float:
@@ -106,13 +120,9 @@ def with_outcome(entry: Entry, outcome: Outcome) -> Entry:
     return replace(entry, error=type(outcome)(f"{where}{subject}{outcome}"))
 
 
-def _alone(job: Job, embed: Callable[[str], Outcome]) -> tuple[list[Job], list[Outcome]]:
-    return [job], [] if job[1] is None else [embed(job[1])]
-
-
-def _chunks(entries: Iterable[Entry], processes: int) -> Iterator[list[Entry]]:
-    """Entries in chunks that grow from 1 to `CHUNK`, for low latency and load balance of few entries."""
-    remaining = iter(entries)
+def _chunks(jobs: Iterable[Job], processes: int) -> Iterator[list[Job]]:
+    """Jobs in chunks that grow from 1 to `CHUNK`, for low latency and load balance of few jobs."""
+    remaining = iter(jobs)
     count = 0
     while chunk := list(islice(remaining, min(CHUNK, 1 + count // processes))):
         yield chunk
@@ -123,7 +133,7 @@ def _in_order(chunks: Iterable[list[Job]], pool: WorkerPool, window: int) -> Ite
     """Chunks with their outcomes, in order, with at most `window` in progress."""
     pending: deque[tuple[list[Job], Future[list[Outcome]]]] = deque()
     for jobs in chunks:
-        pending.append((jobs, pool.submit([smiles for _, smiles in jobs if smiles is not None])))
+        pending.append((jobs, pool.submit([given for _, given in jobs if given is not None])))
         while pending and (len(pending) >= window or pending[0][1].done()):
             finished, future = pending.popleft()
             yield finished, future.result()

@@ -10,6 +10,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from molformer.data.batching import EpochBatches
+from molformer.data.known_labels import DESCRIPTOR
 from molformer.data.splits import Split, SplitPolicy, make_split
 from molformer.data.statistics import TargetStatistics, atom_rows, target_statistics
 from molformer.data.store import StructureStore
@@ -102,6 +103,9 @@ class StoreDataModule(LightningDataModule, ABC):
         self.workers = workers
         self.split: Split = make_split(self.store, split)
 
+    also: Sequence[Label] = ()
+    """Labels that batches have beside the targets."""
+
     def statistics(self) -> dict[str, TargetStatistics]:
         """References and scale of each target, from the training part only."""
         return {target.name: target_statistics(self.store, self.split.train, target) for target in self.targets}
@@ -156,6 +160,7 @@ class MoleculeDataModule(StoreDataModule):
         seed: of the split and of the order of the batches.
         workers: number of data-loading processes.
         repeats: repetitions per epoch of the structures with a geometry of some origin; 1 by default.
+        descriptors: let batches also have the labels that are descriptors of RDKit.
 
     Raises:
         StoreError: the store is missing or lacks a target.
@@ -174,6 +179,7 @@ class MoleculeDataModule(StoreDataModule):
         seed: int = 0,
         workers: int = 0,
         repeats: Mapping[str, int] | None = None,
+        descriptors: bool = False,
     ) -> None:
         if batch_atoms and batch_edges:
             raise ConfigError("bound a batch by batch_atoms or by batch_edges, not by both")
@@ -181,6 +187,8 @@ class MoleculeDataModule(StoreDataModule):
         self.batch_atoms = batch_atoms
         self.batch_edges = batch_edges
         self.repeats = dict(repeats or {})
+        if descriptors:
+            self.also = [label for name, label in self.store.labels.items() if name.startswith(DESCRIPTOR)]
         if unknown := set(self.repeats) - set(self.store.manifest["geometries"]):
             known = ", ".join(self.store.manifest["geometries"])
             raise ConfigError(f"geometry_repeats names '{min(unknown)}'; the store has {known}")
@@ -195,7 +203,7 @@ class MoleculeDataModule(StoreDataModule):
 
     def dataset(self, indices: np.ndarray, training: bool) -> StoreDataset:
         """Dataset indexed by lists of positions in `indices`."""
-        return StoreDataset(self.store, indices, self.targets)
+        return StoreDataset(self.store, indices, [*self.targets, *self.also])
 
     def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
         """Batch sampler of positions in `indices`."""

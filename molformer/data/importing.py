@@ -2,9 +2,10 @@
 
 import csv
 import hashlib
+import heapq
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +14,7 @@ from molformer.data import datasets
 from molformer.data.conformer_generation import with_geometry
 from molformer.data.conformers import ConformerPolicy
 from molformer.data.drafts import plain_field, writing
+from molformer.data.known_labels import DESCRIPTOR
 from molformer.data.readers import Entry, ReadOptions, format_of, is_file, read_input
 from molformer.data.readers.files import suffix_of
 from molformer.data.store import FORMAT, StoreWriter, StructureStore, store_path
@@ -47,6 +49,9 @@ def import_inputs(
     source: str = "",
     progress: Callable[[], None] | None = None,
     cache: Path | None = None,
+    sample: int = 0,
+    seed: int = 0,
+    descriptors: bool = False,
 ) -> ImportResult:
     """Import SMILES, files and folders into a store; see `import_entries`.
 
@@ -59,16 +64,20 @@ def import_inputs(
         source: where the data come from; the names of the inputs if empty.
         progress: called after every row.
         cache: folder of cached geometries; None for no cache.
+        sample: number of molecules drawn from each input without labels, 0 for all.
+        seed: of that draw.
+        descriptors: add RDKit's descriptors to the labels, see `molformer.data.descriptors`.
 
     Raises:
         InputError: an input cannot be read at all, two inputs disagree about a label, or no row is good.
         StoreError: the store cannot be written.
     """
     options = options or ReadOptions()
-    labels = _labels_of(inputs, options)
-    options = replace(options, targets=tuple(labels))
+    own = _labels_of(inputs, options)
+    labels = list({label.name: label for found in own.values() for label in found}.values())
     names = source or ", ".join(Path(name).name if is_file(name) else str(name) for name in inputs)
-    return import_entries(_entries(inputs, options), output, labels, policy, processes, names, progress, cache)
+    entries = _entries(inputs, options, own, sample, seed)
+    return import_entries(entries, output, labels, policy, processes, names, progress, cache, descriptors)
 
 
 def import_dataset(
@@ -127,6 +136,7 @@ def import_entries(
     source: str = "",
     progress: Callable[[], None] | None = None,
     cache: Path | None = None,
+    descriptors: bool = False,
 ) -> ImportResult:
     """Write entries to a store; those with an error to `<store>.rejected.csv`, with the reason.
 
@@ -137,9 +147,15 @@ def import_entries(
         StoreError: the store cannot be written.
     """
     path = store_path(output)
+    made = with_geometry(entries, policy, processes, cache)
+    if descriptors:
+        from molformer.data.descriptors import LABELS, with_descriptors
+
+        labels = [*{label.name: label for label in (*labels, *LABELS)}.values()]
+        made = with_descriptors(made, processes)
     with StoreWriter(path, labels, encodable(source)) as writer:
         record = _Record(_record_path(path), writer.folder / "rejected.csv")
-        for entry in with_geometry(entries, policy, processes, cache):
+        for entry in made:
             error = entry.error or _add(writer, entry)
             record.count(entry, error)
             if progress is not None:
@@ -158,6 +174,9 @@ def open_data(
     processes: int = 0,
     progress: Callable[[], None] | None = None,
     allow_missing: bool = False,
+    sample: int = 0,
+    seed: int = 0,
+    descriptors: bool = False,
 ) -> StructureStore:
     """A store as it is; anything else imported into a store of the cache, once for the same files and labels.
 
@@ -168,6 +187,9 @@ def open_data(
         processes: worker processes that make geometries.
         progress: called after every row of an import.
         allow_missing: see `ReadOptions`.
+        sample: see `import_inputs`.
+        seed: of the sample.
+        descriptors: RDKit's are among the labels; of a molecule of several parts the largest is then taken.
 
     Raises:
         StoreError: the store is missing or damaged.
@@ -177,16 +199,24 @@ def open_data(
 
     inputs = [sources] if isinstance(sources, str) else list(sources)
     if len(inputs) == 1 and not (is_file(inputs[0]) and suffix_of(Path(inputs[0])) != ".safetensors"):
-        return StructureStore(inputs[0])
-    labels = parse_targets(targets, inputs)
+        store = StructureStore(inputs[0])
+        if not descriptors or any(name.startswith(DESCRIPTOR) for name in store.labels):
+            return store
+        inputs = [str(store.path)]
+    chosen = [name for name in targets if not name.startswith(DESCRIPTOR)]
+    if any(suffix_of(Path(name)) == ".safetensors" for name in inputs):
+        chosen = []  # all labels that the inputs name: a list of SMILES beside a store has none
+    labels = parse_targets(chosen, inputs)
     options = ReadOptions(labels, smiles_column, allow_missing=allow_missing)
     facts = [__version__, str(FORMAT), str(labels), smiles_column, *(_stamp(name) for name in inputs)]
+    facts += [f"sample {sample} {seed}"] * bool(sample) + ["descriptors"] * descriptors
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     path = cache_folder() / "stores" / f"{Path(inputs[0]).stem}-{key}.safetensors"
     record = _record_path(path)
     if not path.is_file():
         geometries = cache_folder() / "geometries"
-        import_inputs(inputs, path, options, processes=processes, progress=progress, cache=geometries)
+        policy = ConformerPolicy(salts="largest") if descriptors else None
+        import_inputs(inputs, path, options, policy, processes, "", progress, geometries, sample, seed, descriptors)
     if record.is_file():
         logger.warning("some rows cannot be used; the reasons are in '%s'", record)
     return StructureStore(path)
@@ -247,26 +277,33 @@ def _add(writer: StoreWriter, entry: Entry) -> MolformerError | None:
     return None
 
 
-def _labels_of(inputs: Sequence[str | Path], options: ReadOptions) -> list[Label]:
-    """Labels of all inputs together."""
-    labels: dict[str, Label] = {label.name: label for label in options.targets}
-    for path in (Path(name) for name in inputs if is_file(name)):
+def _labels_of(inputs: Sequence[str | Path], options: ReadOptions) -> dict[str | Path, tuple[Label, ...]]:
+    """Labels that each input is read with: the targets, or without any those that it has itself."""
+    known: dict[str, Label] = {label.name: label for label in options.targets}
+    own: dict[str | Path, list[Label]] = {}
+    for name in inputs:
+        if not is_file(name):
+            continue
+        path = Path(name)
         if not path.exists():
             raise InputError(f"there is no file '{path}'")
-        for label in format_of(path).labels(path, options):
-            known = labels.setdefault(label.name, label)
-            if known != label:
+        own[name] = format_of(path).labels(path, options)
+        for label in own[name]:
+            first = known.setdefault(label.name, label)
+            if first != label:
                 raise InputError(
-                    f"'{path}' has '{label.name}' as {label.kind} in '{label.unit}', an earlier input as {known.kind} "
-                    f"in '{known.unit}': import them apart"
+                    f"'{path}' has '{label.name}' as {label.kind} in '{label.unit}', an earlier input as {first.kind} "
+                    f"in '{first.unit}': import them apart"
                 )
     missing = _missing(inputs, options)
-    if not options.targets and labels:
+    if not options.targets and known:
         shown = ", ".join(
-            f"{label.name} ({label.kind}{', ' * bool(label.unit)}{label.unit})" for label in labels.values()
+            f"{label.name} ({label.kind}{', ' * bool(label.unit)}{label.unit})" for label in known.values()
         )
         logger.info("labels: %s", shown)
-    return [label for label in labels.values() if label.name not in missing]
+    if options.targets:
+        own = {name: list(known.values()) for name in inputs}
+    return {name: tuple(label for label in labels if label.name not in missing) for name, labels in own.items()}
 
 
 def _missing(inputs: Sequence[str | Path], options: ReadOptions) -> set[str]:
@@ -293,12 +330,30 @@ def _missing(inputs: Sequence[str | Path], options: ReadOptions) -> set[str]:
     return missing
 
 
-def _entries(inputs: Sequence[str | Path], options: ReadOptions) -> Iterator[Entry]:
-    """Entries of all inputs, with distinct groups for different inputs."""
+def drawn(entries: Iterable[Entry], count: int, seed: int) -> list[Entry]:
+    """Random entries of an iterator of any length; a smaller draw is the beginning of a larger one."""
+
+    def place(entry: Entry) -> bytes:
+        return hashlib.blake2b(f"{seed} {entry.smiles}".encode(), digest_size=8).digest()
+
+    return heapq.nsmallest(count, entries, place)
+
+
+def _entries(
+    inputs: Sequence[str | Path],
+    options: ReadOptions,
+    own: Mapping[str | Path, tuple[Label, ...]],
+    sample: int,
+    seed: int,
+) -> Iterator[Entry]:
+    """Entries of all inputs, each with its own labels, with distinct groups for different inputs."""
     start = 0
     for name in inputs:
         end = start
-        for entry in read_input(name, options):
+        entries = read_input(name, replace(options, targets=own.get(name, ())))
+        if sample and not own.get(name):
+            entries = iter(drawn(entries, sample, seed))
+        for entry in entries:
             if entry.structure is not None and entry.structure.group >= 0:
                 group = start + entry.structure.group
                 end = max(end, group + 1)

@@ -1,4 +1,4 @@
-"""Processes that compute geometries from SMILES, and for the server also read files; with limits of time and memory.
+"""Processes that compute geometries or descriptors, or read files for the server, with limits of time and memory.
 
 Workers are plain processes that import RDKit and numpy and nothing of the program that started them, so scripts need
 no `if __name__ == "__main__"` and notebooks work. Each is driven by a thread of this process through its standard

@@ -6,8 +6,10 @@ import io
 import json
 import re
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +28,32 @@ KEYS = ["preset", *_ENCODER_KEYS, *_TRAINING_KEYS]
 """All valid keys of a config."""
 DEFAULT_PRESET = "tiny"
 """Default preset, which trains within minutes on two cores."""
+PRETRAINING: dict[str, Any] = {
+    "targets": ["rdkit.MolLogP", "rdkit.TPSA"],
+    "objectives": {"descriptors": 1.0, "masking": 0.1, "denoising": 0.1},
+    "noise": 0.05,
+    "split": [0.97, 0.03, 0.0],
+}
+"""Defaults of `molformer pretrain`."""
 CHANGEABLE = ("epochs", "patience", "device", "devices", "nodes", "workers", "wandb")
 """Keys that may be changed on resumption."""
 
 
-def read_configs(path: str | None, overrides: Sequence[str] = ()) -> tuple[SE3TransformerConfig, TrainingConfig]:
+def read_configs(
+    path: str | None, overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None
+) -> tuple[SE3TransformerConfig, TrainingConfig]:
     """Configs of a run.
 
     Args:
         path: YAML file with some of `KEYS`, or None for the defaults.
         overrides: `--key value` or `--key=value`, in the order of a command line.
+        defaults: values of keys that neither names, such as `PRETRAINING`.
 
     Raises:
         ConfigError: an unknown key (with a suggestion), a wrong type, or a value out of range.
     """
-    return _configs(current_names(_read_yaml(path)) if path else {}, path, _current_overrides(overrides))
+    values = current_names(_read_yaml(path)) if path else {}
+    return _configs({**(defaults or {}), **values}, path, _current_overrides(overrides))
 
 
 def _configs(
@@ -98,10 +111,11 @@ def _keys(overrides: Sequence[str]) -> list[str]:
 
 
 def plain_overrides(arguments: Sequence[str]) -> list[str]:
-    """Overrides from command-line arguments; --target NAME, which may be repeated, and --no-wandb are translated.
+    """Overrides from command-line arguments; --target NAME, which may be repeated, --data FILE FILE… and --no-wandb are
+    translated.
 
     Raises:
-        ConfigError: --target has no name.
+        ConfigError: --target or --data has no name.
 
     Example:
         >>> plain_overrides(["--target", "gap", "--epochs", "5", "--target=homo", "--no-wandb"])
@@ -109,14 +123,20 @@ def plain_overrides(arguments: Sequence[str]) -> list[str]:
     """
     overrides: list[str] = []
     targets: list[str] = []
-    remaining = iter(arguments)
-    for argument in remaining:
+    remaining = deque(arguments)
+    while remaining:
+        argument = remaining.popleft()
         option, _, value = argument.partition("=")
         if option == "--target":
-            value = value or next(remaining, "")
+            value = value or (remaining.popleft() if remaining else "")
             if not value:
                 raise ConfigError("--target needs the name of a label, such as --target logS")
             targets.append(value)
+        elif argument == "--data":
+            files = [remaining.popleft() for _ in takewhile(lambda text: not text.startswith("--"), [*remaining])]
+            if not files:
+                raise ConfigError("--data needs a structure store or a file of molecules")
+            overrides += ["--data", files[0] if len(files) == 1 else json.dumps(files)]
         elif argument == "--no-wandb":
             overrides += ["--wandb", "off"]
         else:

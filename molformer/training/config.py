@@ -16,9 +16,12 @@ from molformer.targets.losses import LossName
 Precision = Literal["32", "64", "tf32", "bf16-mixed"]
 WandbMode = Literal["auto", "online", "offline", "off"]
 
+OBJECTIVES = ("denoising", "masking", "descriptors")
+"""Losses that need no labels, see `molformer.training.objectives`."""
+
 _SMALLEST = {
     1: ("batch_size", "accumulate", "epochs", "patience", "devices", "nodes"),
-    0: ("epoch_size", "batch_atoms", "batch_edges", "points", "workers", "noise", "noise_weight", "freeze"),
+    0: ("epoch_size", "batch_atoms", "batch_edges", "points", "workers", "noise", "noise_weight", "freeze", "sample"),
 }
 
 _CHOICES = {
@@ -76,7 +79,11 @@ class TrainingConfig:
             `etkdg+mmff`; 1 by default.
         noise: standard deviation of noise on the positions in training, Å, predicted as an auxiliary task (Noisy Nodes,
             arXiv 2106.07971); 0.005 to 0.05, 0 for none.
-        noise_weight: weight of that auxiliary loss; 0.01 to 1.
+        noise_weight: weight of that auxiliary loss unless `objectives` names it; 0.01 to 1.
+        objectives: weights of self-supervised losses: `denoising` (with `noise`), `masking` (see `mask`) and
+            `descriptors` of RDKit, which are added to the data where they are missing; 0 disables one.
+        mask: fraction of the heavy atoms whose element is hidden by `masking`; 0.05 to 0.3.
+        sample: number of molecules drawn from each list of SMILES for pretraining, 0 for all.
         points: number of points of a cloud, for stores of point clouds; 0 for molecules. Clouds are centered and scaled
             to the unit sphere, so that `cutoff` is relative to the radius; 0.2 to 0.5.
         sampling: of the points, `random`, `farthest` or `all`.
@@ -135,6 +142,9 @@ class TrainingConfig:
     geometry_repeats: dict[str, int] = field(default_factory=dict)
     noise: float = 0.0
     noise_weight: float = 0.1
+    objectives: dict[str, float] = field(default_factory=dict)
+    mask: float = 0.15
+    sample: int = 0
     points: int = 0
     sampling: Sampling = "random"
     jitter: float = 0.0
@@ -158,7 +168,7 @@ class TrainingConfig:
             for name in names:
                 if not getattr(self, name) >= smallest:
                     raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {smallest}")
-        for name in ("learning_rate", "warmup", "cooldown", "ema_decay", "weight_decay", "encoder_rate"):
+        for name in ("learning_rate", "warmup", "cooldown", "ema_decay", "weight_decay", "encoder_rate", "mask"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if not self.gradient_clip > 0:
@@ -175,8 +185,16 @@ class TrainingConfig:
             raise ConfigError("geometry_repeats are for molecules, not for point clouds")
         if self.points and len(self.targets) != 1:
             raise ConfigError("a run on point clouds has one target, the class")
-        if self.cuda_graphs and (self.noise or self.compile or self.devices * self.nodes > 1):
-            raise ConfigError("cuda_graphs is not for noise, compile or several devices: turn one of them off")
+        if unknown := set(self.objectives) - set(OBJECTIVES):
+            raise ConfigError(f"objectives names '{min(unknown)}'; there are {', '.join(OBJECTIVES)}")
+        if min(self.objectives.values(), default=0.0) < 0:
+            raise ConfigError("a weight of objectives is negative; 0 turns one off")
+        if self.objectives.get("denoising") and not self.noise:
+            raise ConfigError("the objective denoising needs noise on the positions: set noise to 0.02 or 0.05 Å")
+        if self.sample and not self.objectives.get("descriptors"):
+            raise ConfigError("sample is for pretraining with descriptors: give them a weight in objectives")
+        if self.cuda_graphs and (self.objective_weights or self.compile or self.devices * self.nodes > 1):
+            raise ConfigError("cuda_graphs is not for noise, objectives, compile or several devices: turn one off")
         if self.cuda_graphs and (self.batch_atoms or self.batch_edges):
             raise ConfigError("cuda_graphs wants batches of equally many molecules: not batch_atoms or batch_edges")
         if self.freeze and not self.initial:
@@ -192,6 +210,12 @@ class TrainingConfig:
         """
         augmentation = PointAugmentation(jitter=self.jitter, dropout=self.dropout)
         return CloudOptions(max(1, self.points), self.sampling, augmentation=augmentation)
+
+    @property
+    def objective_weights(self) -> dict[str, float]:
+        """Weights of the objectives that are not off."""
+        weights = {"denoising": self.noise_weight} | self.objectives
+        return {name: weight for name, weight in weights.items() if weight and (self.noise or name != "denoising")}
 
     @property
     def target_names(self) -> list[str]:

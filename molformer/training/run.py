@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from molformer.training.config import TrainingConfig
 from molformer.training.distributed import writes_files
 from molformer.training.model_card import write_model_card
 from molformer.training.monitor import Monitor
+from molformer.training.objectives import Descriptors
 from molformer.training.preflight import out_of_memory_advice, preflight
 from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder, started_by
 from molformer.training.target_errors import TargetErrors, evaluate, predict_batches
@@ -40,6 +42,9 @@ from molformer.uncertainty.conformal import coverage
 from molformer.uncertainty.fit import calibrate_run
 
 logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN = 60  # messages about the data that are made
+_SAMPLE = 50_000  # molecules from which the spread of the descriptors is taken
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,7 @@ def data_module(training: TrainingConfig, split_file: Path | None = None, implic
         training.seed,
         training.workers,
         training.geometry_repeats,
+        descriptors="descriptors" in training.objective_weights,
     )
 
 
@@ -221,11 +227,36 @@ def _initial_model(source: str) -> PropertyModel:
 
 
 def _open_store(training: TrainingConfig) -> StructureStore:
-    if isinstance(training.data, str) and store_path(training.data).is_file():
+    wanted = "descriptors" in training.objective_weights
+    if not wanted and isinstance(training.data, str) and store_path(training.data).is_file():
         return StructureStore(training.data)
     from molformer.data.importing import open_data  # needs RDKit, which training from a store does not
 
-    return open_data(training.data, training.targets, training.smiles_column, processes=os.cpu_count() or 1)
+    return open_data(
+        training.data,
+        training.targets,
+        training.smiles_column,
+        processes=os.cpu_count() or 1,
+        progress=_Counter() if wanted else None,
+        sample=training.sample,
+        seed=training.seed,
+        descriptors=wanted,
+    )
+
+
+class _Counter:
+    """Logs now and then how many molecules have a geometry."""
+
+    def __init__(self) -> None:
+        self._count, self._start, self._said = 0, time.monotonic(), time.monotonic()
+
+    def __call__(self) -> None:
+        self._count += 1
+        now = time.monotonic()
+        if now - self._said > _SECONDS_BETWEEN:
+            self._said = now
+            rate = self._count / (now - self._start)
+            logger.info("%d molecules have geometry and descriptors, %.1f a second", self._count, rate)
 
 
 def new_task(
@@ -238,8 +269,15 @@ def new_task(
         geometries=tuple(data.store.manifest["geometries"]),
     )
     targets = [target.to_dict() for target in data.targets]
-    task = PropertyTask(encoder.to_dict(), targets, asdict(training), domain.to_dict())
+    names = [label.name for label in data.also]
+    task = PropertyTask(encoder.to_dict(), targets, asdict(training), domain.to_dict(), names)
     task.model.set_statistics(data.statistics())
+    for objective in task.objectives.values():
+        if not isinstance(objective, Descriptors):
+            continue
+        sample = np.sort(np.random.default_rng(training.seed).permutation(data.split.train)[:_SAMPLE])
+        values = np.stack([data.store.column(name)[sample] for name in names], axis=1)
+        objective.set_statistics(values)
     if initial is not None:
         task.model.start_from(initial)
     if training.precision == "64":

@@ -1,8 +1,8 @@
 """PropertyTask: training of a PropertyModel as a LightningModule.
 
 The loss is Σ_t w_t L_t over the targets t, each in units of its scale. In training, a target's loss is the mean over
-the labels of the global batch, over all processes. With noise, an auxiliary head predicts the noise of the positions
-from features of degree 1 (Noisy Nodes, Godwin et al. 2021, arXiv 2106.07971).
+the labels of the global batch, over all processes. The losses of `objectives`, which need no labels, are added; the
+encoder then sees the graph as they have corrupted it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,15 +23,12 @@ from molformer.kernels.step_graphs import StepGraphs
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel
 from molformer.models.renamed import current_names
-from molformer.nn.readout import AtomVectorHead
 from molformer.targets import Label
 from molformer.targets.losses import mean
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import summed, world
+from molformer.training.objectives import Denoising, Descriptors, Masking, Objective
 from molformer.training.optimizer import freeze, layer_rates, parameter_groups, rate_of_step
-
-DENOISING = "denoising"
-"""Name of the auxiliary loss among those of the targets."""
 
 STEPS_BETWEEN_CHECKS = 16
 """Number of steps between tests that the loss is finite."""
@@ -45,6 +42,7 @@ class PropertyTask(LightningModule):
         targets: fields of a `Label` each.
         training: fields of a `TrainingConfig`.
         domain: of a `Domain`, see `Domain.to_dict`.
+        descriptors: names of the labels that the objective `descriptors` reads.
     """
 
     def __init__(
@@ -53,6 +51,7 @@ class PropertyTask(LightningModule):
         targets: Sequence[Mapping[str, Any]],
         training: Mapping[str, Any],
         domain: Mapping[str, Any],
+        descriptors: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -68,11 +67,19 @@ class PropertyTask(LightningModule):
             raise ConfigError(
                 "the noise is predicted from features of degree 1, which this network does not have: set noise to 0"
             )
-        self.denoise = AtomVectorHead(self.model.encoder.out_channels) if self.training_config.noise else None
+        self.objectives = nn.ModuleDict(
+            {name: self._new_objective(name, descriptors) for name in self.training_config.objective_weights}
+        )
         self.metrics = nn.ModuleList(target.target_kind.metrics(target.classes) for target in self.model.targets)
         self._sums: dict[str, Tensor] = {}
         self._trained: tuple[Tensor, int] | None = None  # sum of the losses over the epoch's graphs, and their number
         self._step_graphs: StepGraphs | None = None
+
+    def _new_objective(self, name: str, descriptors: Sequence[str]) -> Objective:
+        channels, config = self.model.encoder.out_channels, self.training_config
+        if name == "denoising":
+            return Denoising(channels, config.noise)
+        return Masking(channels, config.mask) if name == "masking" else Descriptors(channels, descriptors)
 
     def training_step(self, graph: GraphBatch, index: int) -> Tensor:
         """Weighted sum of the targets' losses."""
@@ -114,15 +121,26 @@ class PropertyTask(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Reset the sums of losses and of rows for each target."""
         zero = torch.zeros(2, dtype=torch.float64, device=self.device)
-        self._sums = {target.name: zero for target in self.model.targets}
+        self._sums = dict.fromkeys((*(t.name for t in self.model.targets), *self._measured()), zero)
 
     def validation_step(self, graph: GraphBatch, _index: int) -> None:
         """Add a batch to the losses and metrics of the validation part."""
-        values = self.model(graph)
+        graph = self.model.differentiable(graph)
+        x = self.model.features(graph)
+        values = self.model.readout(x, graph)
+        pairs = {target.name: self._loss_sum(target, values, graph) for target in self.model.targets}
+        pairs |= {name: objective(x, graph, graph) for name, objective in self._measured().items()}
+        for name, pair in pairs.items():
+            self._sums[name] = self._sums[name] + torch.stack([number.double() for number in pair]).detach()
         for target, metrics in zip(self.model.targets, self.metrics, strict=True):
-            pair = torch.stack([number.double() for number in self._loss_sum(target, values, graph)]).detach()
-            self._sums[target.name] = self._sums[target.name] + pair
             _update(metrics, target, values[target.name].detach(), graph.labels[target.name])
+
+    def _measured(self) -> dict[str, Objective]:
+        """The objectives that leave the graph as it is."""
+        return {name: objective for name, objective in self._objectives() if not objective.corrupts}
+
+    def _objectives(self) -> list[tuple[str, Objective]]:
+        return [(name, objective) for name, objective in self.objectives.items() if isinstance(objective, Objective)]
 
     def validation_losses(self) -> dict[str, Tensor]:
         """Losses over the whole validation part and all processes: `loss` and that of each target."""
@@ -135,7 +153,7 @@ class PropertyTask(LightningModule):
         if self._trained is not None:  # logged here, in time for the callbacks at the end of the epoch
             sums, count = self._trained
             means = summed(sums) / summed(sums.new_tensor(count))
-            names = ["loss", *[target.name for target in self.model.targets], *[DENOISING] * bool(self.denoise)]
+            names = ["loss", *[target.name for target in self.model.targets], *self.objectives]
             values |= {f"train/{name}": mean.float() for name, mean in zip(names, means.unbind(), strict=True)}
         for target, metrics in zip(self.model.targets, self.metrics, strict=True):
             assert isinstance(metrics, MetricCollection)
@@ -171,17 +189,16 @@ class PropertyTask(LightningModule):
         return {target.name: mean(*self._loss_sum(target, values, graph)) for target in self.model.targets}
 
     def _training_losses(self, graph: GraphBatch) -> dict[str, Tensor]:
-        if self.denoise is None:
-            return self._shared_losses(self.model(graph), graph)
-        noise = self.training_config.noise * torch.randn_like(graph.pos)
-        noise = noise - graph.mean_over_graphs(noise).index_select(0, graph.batch)  # a translation is not observable
-        noisy = replace(graph, pos=graph.pos + noise, src=None, dst=None, shift=None)
-        noisy = self.model.differentiable(noisy)
-        x = self.model.features(noisy)
-        losses = self._shared_losses(self.model.readout(x, noisy), graph)
-        guess = self.denoise(x, noisy)
-        error = (guess - noise / self.training_config.noise).square().sum(-1)
-        return losses | {DENOISING: self._shared_mean(error.sum(), torch.tensor(len(error), device=error.device))}
+        corrupted = graph
+        for _, objective in self._objectives():
+            corrupted = objective.corrupt(corrupted)
+        corrupted = self.model.differentiable(corrupted)
+        x = self.model.features(corrupted)
+        whole = replace(corrupted, numbers=graph.numbers)  # heads have references of the elements
+        losses = self._shared_losses(self.model.readout(x, whole), graph)
+        return losses | {
+            name: self._shared_mean(*objective(x, corrupted, graph)) for name, objective in self._objectives()
+        }
 
     def _shared_losses(self, values: Mapping[str, Tensor], graph: GraphBatch) -> dict[str, Tensor]:
         return {t.name: self._shared_mean(*self._loss_sum(t, values, graph)) for t in self.model.targets}
@@ -197,7 +214,7 @@ class PropertyTask(LightningModule):
         return target.target_kind.loss(prediction, label, self.model.scale(target), self.training_config.loss)
 
     def _weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
-        weights = {DENOISING: self.training_config.noise_weight} | self.training_config.target_weights
+        weights = self.training_config.target_weights | self.training_config.objective_weights
         return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
 
 

@@ -11,7 +11,7 @@ from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
 from molformer.training.callbacks import MovingAverage
 from molformer.training.preflight import Preflight, out_of_memory_advice, preflight
-from molformer.training.task import DENOISING, PropertyTask
+from molformer.training.task import PropertyTask
 from molformer.training.trainer import make_trainer
 from tests.helpers import small_config
 from tests.training.test_run import TARGETS, training
@@ -76,12 +76,12 @@ def test_noisy_nodes_learn_to_tell_the_noise(store, tmp_path):
     for _ in range(100):
         optimizer.zero_grad()
         losses = network._training_losses(graph)
-        losses[DENOISING].backward()
+        losses["denoising"].backward()
         optimizer.step()
-        values.append(losses[DENOISING].item())
+        values.append(losses["denoising"].item())
     assert 1.5 < values[0] < 4.5  # three components of variance one, less the mean of each molecule
     assert sum(values[-10:]) < 0.6 * sum(values[:10])
-    assert DENOISING not in network.losses(graph)
+    assert "denoising" not in network.losses(graph)
 
 
 def test_target_weights_multiply_the_losses(data, store):

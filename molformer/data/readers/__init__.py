@@ -49,6 +49,7 @@ _FORMATS = {
     ".npz": "npz",
     ".h5": "hdf5",
     ".hdf5": "hdf5",
+    ".safetensors": "store",
 }
 
 SUFFIXES = tuple(_FORMATS)

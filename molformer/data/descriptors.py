@@ -1,0 +1,75 @@
+"""Descriptors of RDKit as labels of a structure: of its molecular graph (2-D) and of its geometry (3-D).
+
+They cost milliseconds and no reference calculation, so an encoder can be pretrained on them with any list of molecules
+(Burns et al. 2025, arXiv 2506.15792). The 2-D ones need a SMILES; the 3-D ones (moments of inertia, radius of gyration,
+shape) need masses and positions alone. What cannot be computed is missing (NaN).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem import Descriptors, Descriptors3D
+
+from molformer.data.conformer_generation import computed
+from molformer.data.known_labels import DESCRIPTOR
+from molformer.data.readers.entry import Entry
+from molformer.data.structure import Label, Structure
+
+SECONDS = 60.0
+"""After which a molecule is left without descriptors, if worker processes compute them."""
+
+_GRAPH = {
+    DESCRIPTOR + name: function for name, function in Descriptors.descList if name != "Ipc"
+}  # grows exponentially
+_SHAPE = {DESCRIPTOR + name: function for name, function in Descriptors3D.descList}
+
+LABELS = tuple(Label(name, "", "intensive") for name in (*_GRAPH, *_SHAPE))
+"""All descriptors, as labels without a unit."""
+
+
+def described(structure: Structure) -> Structure:
+    """The structure with all descriptors among its labels.
+
+    Example:
+        >>> ethanol = Structure([6, 6, 8], [[0, 0, 0], [1.5, 0, 0], [2, 1.3, 0]], smiles="CCO")
+        >>> round(float(described(ethanol).labels["rdkit.MolWt"]), 1)
+        46.1
+    """
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(structure.smiles) if structure.smiles else None
+        values = {name: _value(function, mol) for name, function in _GRAPH.items()}
+        values |= {name: _value(function, _atoms(structure)) for name, function in _SHAPE.items()}
+    return structure.annotated(labels={**structure.labels, **values})
+
+
+def with_descriptors(entries: Iterable[Entry], processes: int = 0) -> Iterator[Entry]:
+    """The same entries; structures with their descriptors, and those with an error as they are.
+
+    Args:
+        entries: with a structure or an error.
+        processes: worker processes; 0 computes in this one.
+    """
+    jobs = ((entry, entry.structure) for entry in entries)
+    for (entry, _), found in computed(jobs, described, processes, SECONDS):
+        yield replace(entry, structure=found) if isinstance(found, Structure) else entry
+
+
+def _value(function: Callable[[Chem.Mol], float], mol: Chem.Mol | None) -> float:
+    try:
+        value = np.nan if mol is None else float(function(mol))
+    except (ValueError, RuntimeError, ZeroDivisionError, OverflowError):  # RDKit's, of a molecule it is not made for
+        return np.nan
+    return value if np.isfinite(value) else np.nan
+
+
+def _atoms(structure: Structure) -> Chem.Mol:
+    """Atoms without bonds at the positions of the structure."""
+    mol = Chem.RWMol()
+    for number in structure.numbers.tolist():
+        mol.AddAtom(Chem.Atom(number))
+    conformer = Chem.Conformer(len(structure))
+    conformer.SetPositions(np.ascontiguousarray(structure.pos))
+    mol.AddConformer(conformer)
+    return mol.GetMol()
