@@ -38,7 +38,7 @@ def test_resume(folder):
     for arguments, message in (
         (("train", "--resume", "runs/nothing"), "is not a run folder"),
         (("train", "config.yaml", "--resume", "runs/mols-logS"), "--resume takes no config"),
-        (("train", "--resume", "runs/mols-logS", "--lmax", 2), "lmax cannot change"),
+        (("train", "--resume", "runs/mols-logS", "--lmax", 2), "lmax cannot be changed"),
     ):
         result = molformer(*arguments, cwd=folder)
         assert result.returncode == 2

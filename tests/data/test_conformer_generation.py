@@ -159,7 +159,7 @@ def test_a_damaged_file_of_a_cache_is_left_out(tmp_path, caplog):
     for file in list(tmp_path.glob("*/*")):
         file.write_bytes(file.read_bytes()[:-10])
     assert len(GeometryCache(tmp_path, ConformerPolicy())) == 0
-    assert caplog.text.count("is left out") == 2
+    assert caplog.text.count("is damaged or not a store") == 2
 
 
 def test_a_cache_that_cannot_be_made_says_so(tmp_path):
