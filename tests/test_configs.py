@@ -1,11 +1,13 @@
 """Every config in `configs/` is read, has a comment for each value, and trains a step on data of its kind."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from molformer.data.conformers import embed_smiles
 from molformer.data.known_labels import DESCRIPTOR, known_label
 from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
@@ -44,18 +46,20 @@ def value_of(label, structure, seed):
 
 @pytest.fixture
 def data(tmp_path):
-    def make(labels, points, inputs):
+    def make(labels, points, inputs, bonds):
         members = []
         for seed in range(40):
-            if points:
+            if bonds:
+                bare = embed_smiles(f"C1{'C' * (2 + seed % 10)}1{'C' * (seed // 10)}")
+            elif points:
                 pos = np.random.default_rng(seed).normal(size=(40, 3))
                 bare = Structure(np.zeros(40), pos)
             else:
                 bare = random_structure(5, seed=seed)
             values = {label.name: value_of(label, bare, seed) for label in labels}
-            smiles = "" if points else f"C1{'C' * (2 + seed)}1"  # a ring size, and so a scaffold, of its own
+            smiles = "" if points else bare.smiles or f"C1{'C' * (2 + seed)}1"  # ring sizes are scaffolds
             features = np.random.default_rng(seed).normal(size=(len(bare), inputs)) if inputs else None
-            members.append(Structure(bare.numbers, bare.pos, features=features, smiles=smiles, labels=values))
+            members.append(replace(bare, features=features, smiles=smiles, labels=values))
         return str(write_store(tmp_path / "data", members, labels).path)
 
     return make
@@ -67,7 +71,7 @@ def test_a_config_trains_a_step(path, data, tmp_path, monkeypatch):
     text = yaml.safe_load(path.read_text())
     labels = [label_of(name) for name in text["targets"]]
     inputs = 3 * text.get("input_vectors", 0) + text.get("input_scalars", 0)
-    store = data(labels, text.get("points", 0), inputs)
+    store = data(labels, text.get("points", 0), inputs, text.get("molecular_graph", False))
     split = ["--split", "[24, 8, 8]"] if text.get("split_by") != "scaffold" else []
     small = ["--channels", "8", "--num_heads", "2", "--num_layers", "1", "--epochs", "1", "--wandb", "off"]
     batch = [
