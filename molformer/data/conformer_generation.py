@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -33,7 +33,7 @@ def with_geometry(
     processes: int = 0,
     cache: str | os.PathLike[str] | None = None,
     every: bool = False,
-) -> Iterator[Entry]:
+) -> Generator[Entry, None, None]:
     """The same entries, where those with only a SMILES have a structure or an error.
 
     Args:
@@ -56,18 +56,19 @@ def with_geometry(
     embed = partial(outcomes_of, policy) if every else partial(outcome_of, policy, cache is not None)
     with GeometryCache(cache, policy) if cache is not None else contextlib.nullcontext() as store:
         jobs = (_job(entry, policy, store) for entry in entries)
-        for (entry, smiles), outcome in computed(jobs, embed, processes, time_limit(policy)):
-            if outcome is None:
-                yield entry
-                continue
-            if store is not None:
-                store.put(smiles, outcome)
-            yield with_outcome(entry, outcome)
+        with contextlib.closing(computed(jobs, embed, processes, time_limit(policy))) as results:
+            for (entry, smiles), outcome in results:
+                if outcome is None:
+                    yield entry
+                    continue
+                if store is not None:
+                    store.put(smiles, outcome)
+                yield with_outcome(entry, outcome)
 
 
 def computed(
     jobs: Iterable[Job], function: Callable[[Any], Outcome], processes: int, limit: float
-) -> Iterator[tuple[Job, Outcome | None]]:
+) -> Generator[tuple[Job, Outcome | None], None, None]:
     """Jobs with their outcomes, in order; None where there was nothing to do.
 
     Args:

@@ -5,7 +5,8 @@ They cost milliseconds and no reference calculation, so an encoder can be pretra
 shape) need masses and positions alone. What cannot be computed is missing (NaN).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -44,7 +45,7 @@ def described(structure: Structure) -> Structure:
     return structure.annotated(labels={**structure.labels, **values})
 
 
-def with_descriptors(entries: Iterable[Entry], processes: int = 0) -> Iterator[Entry]:
+def with_descriptors(entries: Iterable[Entry], processes: int = 0) -> Generator[Entry, None, None]:
     """The same entries; structures with their descriptors, and those with an error as they are.
 
     Args:
@@ -52,8 +53,9 @@ def with_descriptors(entries: Iterable[Entry], processes: int = 0) -> Iterator[E
         processes: worker processes; 0 computes in this one.
     """
     jobs = ((entry, entry.structure) for entry in entries)
-    for (entry, _), found in computed(jobs, described, processes, SECONDS):
-        yield replace(entry, structure=found) if isinstance(found, Structure) else entry
+    with contextlib.closing(computed(jobs, described, processes, SECONDS)) as results:
+        for (entry, _), found in results:
+            yield replace(entry, structure=found) if isinstance(found, Structure) else entry
 
 
 def _value(function: Callable[[Chem.Mol], float], mol: Chem.Mol | None) -> float:

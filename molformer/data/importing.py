@@ -1,5 +1,6 @@
 """Import: from inputs of any kind to a store, streaming, with a record of every row that did not make it."""
 
+import contextlib
 import csv
 import hashlib
 import heapq
@@ -153,7 +154,7 @@ def import_entries(
 
         labels = [*{label.name: label for label in (*labels, *LABELS)}.values()]
         made = with_descriptors(made, processes)
-    with StoreWriter(path, labels, encodable(source)) as writer:
+    with contextlib.closing(made), StoreWriter(path, labels, encodable(source)) as writer:
         record = _Record(_record_path(path), writer.folder / "rejected.csv")
         for entry in made:
             error = entry.error or _add(writer, entry)

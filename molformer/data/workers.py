@@ -117,7 +117,9 @@ class WorkerPool:
             for worker in self._workers:
                 if worker not in idle:
                     worker.kill()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        # A generator that holds the pool may be collected in one of its own threads, which cannot wait for itself.
+        own = getattr(self._local, "worker", None) is not None
+        self._threads.shutdown(wait=not own, cancel_futures=True)
         for worker in self._workers:
             if worker in idle:
                 _SPARE.give(self._start_message, worker)
