@@ -97,7 +97,8 @@ train(*configs({files!r}, {folder!r}, "--epochs=3", "--sample=30"), Kill())
 
 def test_a_killed_run_goes_on_with_the_same_numbers(files, tmp_path):
     code = KILLED.format(files=files[:1], folder=str(tmp_path / "killed"))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    threads = str(torch.get_num_threads())  # results are the same bit for bit with as many threads
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": threads}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == -signal.SIGKILL, done.stderr
     whole = train(*configs(files[:1], tmp_path / "whole", "--epochs=3", "--sample=30"))
