@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -259,7 +260,7 @@ def test_salts_and_delimiters_of_tables(model, tmp_path):
 
 def test_standard_input_that_is_closed(model):
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m molformer predict - --model {model} <&-"],
+        ["sh", "-c", f"{shlex.quote(sys.executable)} -m molformer predict - --model {shlex.quote(str(model))} <&-"],
         capture_output=True,
         text=True,
         check=False,
