@@ -13,12 +13,12 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 from molformer.elements import SYMBOLS
-from molformer.errors import MolformerError
+from molformer.errors import MolformerError, encodable
 from molformer.inference.request import PredictionRequest
 from molformer.serving import schema
 from molformer.serving.guard import Guard
 from molformer.serving.metrics import CONTENT_TYPE
-from molformer.serving.reading import UPLOADS, encodable
+from molformer.serving.reading import UPLOADS
 from molformer.serving.service import Busy, Service, TooMuch
 from molformer.version import __version__
 

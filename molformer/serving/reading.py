@@ -11,7 +11,7 @@ from pathlib import Path
 
 from molformer.data.readers import SUFFIXES, Entry, ReadOptions, read_file
 from molformer.data.readers.files import suffix_of
-from molformer.errors import InputError, TooLargeError
+from molformer.errors import InputError, TooLargeError, encodable
 from molformer.serving.limits import Limits
 
 logger = logging.getLogger(__name__)
@@ -96,8 +96,3 @@ def _checked(entry: Entry, limits: Limits) -> Entry:
         message = f"{entry.name}: it has {len(entry.structure)} atoms, more than the {limits.atoms} allowed"
         return Entry(entry.name, where=entry.where, error=TooLargeError(message))
     return entry
-
-
-def encodable(text: str) -> str:
-    """The text with question marks for halves of surrogate pairs, which JSON may hold and no answer can."""
-    return text.encode("utf-8", "replace").decode()
