@@ -42,6 +42,7 @@ class Structure:
         group: structures of one group (geometries of one molecule) are in the same part of a split.
         labels: values by label name; scalars (), vectors (3,), per atom (n,) or (n, 3); NaN where missing.
         molecular_graph: bonds and chemistry of the atoms, where the source has them.
+        descriptors: of the whole molecule (D,), for a model that takes some, see `data.descriptors`.
 
     Raises:
         InputError: shapes do not fit, a position is not finite, an atomic number is out of range, or the size
@@ -66,6 +67,7 @@ class Structure:
     group: int = -1
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     molecular_graph: MolecularGraph | None = None
+    descriptors: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "numbers", np.asarray(self.numbers, dtype=np.int64))

@@ -67,8 +67,8 @@ def with_geometry(
 
 
 def computed(
-    jobs: Iterable[Job], function: Callable[[Any], Outcome], processes: int, limit: float
-) -> Generator[tuple[Job, Outcome | None], None, None]:
+    jobs: Iterable[Job], function: Callable[[Any], Any], processes: int, limit: float
+) -> Generator[tuple[Job, Any], None, None]:
     """Jobs with their outcomes, in order; None where there was nothing to do.
 
     Args:

@@ -26,10 +26,14 @@ class StoreDataset(Dataset[GraphBatch]):
         store: the structures.
         indices: which of them, in order.
         targets: labels to load.
+        inputs: descriptors of all structures of the store (n, D), which the model takes; None for none.
     """
 
-    def __init__(self, store: StructureStore, indices: np.ndarray, targets: Sequence[Label]) -> None:
+    def __init__(
+        self, store: StructureStore, indices: np.ndarray, targets: Sequence[Label], inputs: np.ndarray | None = None
+    ) -> None:
         self.store = store
+        self.inputs = inputs
         self.indices = indices
         self.targets = tuple(targets)
 
@@ -56,6 +60,7 @@ class StoreDataset(Dataset[GraphBatch]):
             labels=labels,
             features=None if features is None else torch.from_numpy(features.astype(np.float32)),
             spin=torch.from_numpy(self.store.column("spin")[indices].astype(np.int64)),
+            descriptors=None if self.inputs is None else torch.from_numpy(self.inputs[indices]),
             **self._cells(indices),
             **({} if graph is None else {name: torch.from_numpy(value) for name, value in vars(graph).items()}),
         )
@@ -105,6 +110,9 @@ class StoreDataModule(LightningDataModule, ABC):
 
     also: Sequence[Label] = ()
     """Labels that batches have beside the targets."""
+
+    inputs: np.ndarray | None = None
+    """Descriptors of all structures of the store (n, D) that batches have, see `data.descriptors`."""
 
     def statistics(self) -> dict[str, TargetStatistics]:
         """References and scale of each target, from the training part only."""
@@ -161,6 +169,7 @@ class MoleculeDataModule(StoreDataModule):
         workers: number of data-loading processes.
         repeats: repetitions per epoch of the structures with a geometry of some origin; 1 by default.
         descriptors: let batches also have the labels that are descriptors of RDKit.
+        inputs: see `StoreDataset`.
 
     Raises:
         StoreError: the store is missing or lacks a target.
@@ -180,6 +189,7 @@ class MoleculeDataModule(StoreDataModule):
         workers: int = 0,
         repeats: Mapping[str, int] | None = None,
         descriptors: bool = False,
+        inputs: np.ndarray | None = None,
     ) -> None:
         if batch_atoms and batch_edges:
             raise ConfigError("bound a batch by batch_atoms or by batch_edges, not by both")
@@ -187,6 +197,7 @@ class MoleculeDataModule(StoreDataModule):
         self.batch_atoms = batch_atoms
         self.batch_edges = batch_edges
         self.repeats = dict(repeats or {})
+        self.inputs = inputs
         if descriptors:
             self.also = [label for name, label in self.store.labels.items() if name.startswith(DESCRIPTOR)]
         if unknown := set(self.repeats) - set(self.store.manifest["geometries"]):
@@ -203,7 +214,7 @@ class MoleculeDataModule(StoreDataModule):
 
     def dataset(self, indices: np.ndarray, training: bool) -> StoreDataset:
         """Dataset indexed by lists of positions in `indices`."""
-        return StoreDataset(self.store, indices, [*self.targets, *self.also])
+        return StoreDataset(self.store, indices, [*self.targets, *self.also], self.inputs)
 
     def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
         """Batch sampler of positions in `indices`."""

@@ -3,15 +3,18 @@
 They cost milliseconds and no reference calculation, so an encoder can be pretrained on them with any list of molecules
 (Burns et al. 2025, arXiv 2506.15792). The 2-D ones need a SMILES; the 3-D ones (moments of inertia, radius of gyration,
 shape) need masses and positions alone. What cannot be computed is missing (NaN).
+
+The 2-D ones, and counts of circular substructures, can also be inputs of a model, see `models.descriptors`. Letters: n
+structures, D descriptors.
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from rdkit import Chem, rdBase
-from rdkit.Chem import Descriptors, Descriptors3D
+from rdkit.Chem import Descriptors, Descriptors3D, rdFingerprintGenerator
 
 from molformer.data.conformer_generation import computed
 from molformer.data.known_labels import DESCRIPTOR
@@ -21,13 +24,44 @@ from molformer.data.structure import Label, Structure
 SECONDS = 60.0
 """After which a molecule is left without descriptors, if worker processes compute them."""
 
-_GRAPH = {
-    DESCRIPTOR + name: function for name, function in Descriptors.descList if name != "Ipc"
-}  # grows exponentially
+GRAPH = {DESCRIPTOR + name: function for name, function in Descriptors.descList if name != "Ipc"}  # grows exponentially
+"""Functions of the 2-D descriptors by the names of their labels."""
+
 _SHAPE = {DESCRIPTOR + name: function for name, function in Descriptors3D.descList}
 
-LABELS = tuple(Label(name, "", "intensive") for name in (*_GRAPH, *_SHAPE))
+LABELS = tuple(Label(name, "", "intensive") for name in (*GRAPH, *_SHAPE))
 """All descriptors, as labels without a unit."""
+
+BITS = 2048
+"""Width of the fingerprint."""
+
+_RADIUS = 2
+
+
+def descriptors_of(names: tuple[str, ...], bits: int, structure: Structure) -> np.ndarray:
+    """Descriptors by their names, then a fingerprint of so many counts: (D,), all NaN without a SMILES.
+
+    Example:
+        >>> ethanol = Structure([6, 6, 8], [[0, 0, 0], [1.5, 0, 0], [2, 1.3, 0]], smiles="CCO")
+        >>> descriptors_of(("rdkit.NumHDonors",), 8, ethanol).tolist()
+        [1.0, 0.0, 1.0, 1.0, 1.0, 2.0, 1.0, 0.0, 0.0]
+    """
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(structure.smiles) if structure.smiles else None
+        if mol is None:
+            return np.full(len(names) + bits, np.nan, np.float32)
+        values = [_value(GRAPH[name], mol) if name in GRAPH else np.nan for name in names]
+        if bits:
+            generator = rdFingerprintGenerator.GetMorganGenerator(_RADIUS, fpSize=bits)
+            values += generator.GetCountFingerprintAsNumPy(mol).tolist()
+    found = np.array(values).astype(np.float32)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def with_inputs(names: tuple[str, ...], bits: int, structures: Sequence[Structure]) -> tuple[Structure, ...]:
+    """The geometries of one molecule with its descriptors, as a model takes them."""
+    found = descriptors_of(names, bits, structures[0])
+    return tuple(replace(structure, descriptors=found) for structure in structures)
 
 
 def described(structure: Structure) -> Structure:
@@ -40,7 +74,7 @@ def described(structure: Structure) -> Structure:
     """
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(structure.smiles) if structure.smiles else None
-        values = {name: _value(function, mol) for name, function in _GRAPH.items()}
+        values = {name: _value(function, mol) for name, function in GRAPH.items()}
         values |= {name: _value(function, _atoms(structure)) for name, function in _SHAPE.items()}
     return structure.annotated(labels={**structure.labels, **values})
 

@@ -6,7 +6,7 @@ needs, on the device of the positions. Letters: N nodes, E edges, B graphs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ class GraphBatch:
         atom_features: of the molecular graph (N, 6), see `data.molecular_graph`; None if no structure has one.
         bonds: pairs of nodes (b, 2), each bond once, or None.
         bond_features: of each bond (b, 3), or None.
+        descriptors: of each graph (B, D), NaN where missing; see `models.descriptors`.
 
     Example:
         >>> from molformer.data.structure import Structure
@@ -62,6 +63,7 @@ class GraphBatch:
     atom_features: Tensor | None = None
     bonds: Tensor | None = None
     bond_features: Tensor | None = None
+    descriptors: Tensor | None = None
 
     @classmethod
     def from_structures(cls, structures: Sequence["Structure"], dtype: torch.dtype = torch.float32) -> Self:
@@ -121,8 +123,8 @@ class GraphBatch:
         """The same batch on another device; itself if it is there."""
         if self.pos.device == torch.device(device):
             return self
-        moved = {
-            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        labels = {name: value.to(device, non_blocking=True) for name, value in self.labels.items()}
-        return replace(self, **moved, labels=labels)
+
+        def moved(values: dict[str, Any]) -> dict[str, Tensor]:
+            return {key: each.to(device, non_blocking=True) for key, each in values.items() if isinstance(each, Tensor)}
+
+        return replace(self, **moved(vars(self)), labels=moved(self.labels))

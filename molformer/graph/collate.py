@@ -36,9 +36,18 @@ def collate(structures: Sequence["Structure"], dtype: torch.dtype) -> dict[str, 
         labels=labels,
         features=_features(structures, dtype),
         spin=torch.tensor([structure.spin for structure in structures]),
+        descriptors=_descriptors(structures),
         **_cells(structures, dtype),
         **_molecular_graphs(structures),
     )
+
+
+def _descriptors(structures: Sequence["Structure"]) -> Tensor | None:
+    known = [each.descriptors for each in structures]
+    width = next((len(values) for values in known if values is not None), None)
+    if width is None:
+        return None
+    return torch.from_numpy(np.stack([np.full(width, np.nan) if values is None else values for values in known]))
 
 
 def _cells(structures: Sequence["Structure"], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -45,8 +45,9 @@ class MolformerCalculator(Calculator):
         super().__init__(**options)
         if dtype not in _DTYPES:
             raise ConfigError(f"dtype is '{dtype}'; choose one of {', '.join(_DTYPES)}")
-        if model.config.hydrogens == "implicit":
-            raise ConfigError("the model takes heavy atoms alone (hydrogens: implicit), and ASE has no bonds")
+        if model.config.hydrogens == "implicit" or model.descriptor_set:
+            what = "descriptors" if model.descriptor_set else "heavy atoms alone (hydrogens: implicit)"
+            raise ConfigError(f"the model takes {what}, and ASE has no bonds")
         self._targets = _targets_of(model)
         if not self._targets:
             there = ", ".join(f"{target.name} ({target.kind})" for target in model.targets)

@@ -62,6 +62,10 @@ class BatchRunner:
         try:
             if self.models[0].config.hydrogens == "implicit":
                 structures = tuple(map(heavy_atoms, structures))
+            if wanted := self.models[0].descriptor_set:
+                from molformer.data.descriptors import with_inputs
+
+                structures = with_inputs(wanted.names, wanted.bits, structures)
         except InputError as error:
             return Job(entry, error=error)
         for model in self.models:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from molformer.data.conformers import embed_smiles
+from molformer.data.descriptors import with_inputs
 from molformer.data.hydrogens import heavy_atoms
 from molformer.graph import GraphBatch
 from molformer.models.domain import Domain
@@ -76,6 +77,8 @@ def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> l
     structures = [replace(each, labels={}) for each in structures or sample_structures(model.domain, inputs)]
     if model.config.hydrogens == "implicit":
         structures = [heavy_atoms(each) for each in structures if each.molecular_graph is not None]
+    if wanted := model.descriptor_set:
+        structures = [with_inputs(wanted.names, wanted.bits, [each])[0] for each in structures]
     if any(target.target_kind.periodic for target in model.targets) and not any(each.periodic for each in structures):
         width = 2.5 + np.ptp(structures[-1].pos)
         structures.insert(0, replace(structures[-1], cell=width * np.eye(3)))

@@ -1,7 +1,8 @@
 """Atomic contributions to predicted scalars.
 
 A scalar of a graph is read out as a sum over its atoms, with a reference value for each element; for intensive targets
-the sum has weights that sum to 1. The decomposition is learned by the model and is not an observable.
+the sum has weights that sum to 1. What descriptors of the molecule add is shared equally. The decomposition is learned
+by the model and is not an observable.
 Letters: n atoms.
 """
 
@@ -25,6 +26,7 @@ def contributions(runner: BatchRunner, molecule: Any, references: bool = True) -
     with torch.no_grad():
         graph = GraphBatch.from_structures([structure], weight.dtype).to(weight.device)
         x = model.encoder(graph).to(weight.dtype)
+        joined = {} if model.descriptors is None else model.descriptors(x, graph)
         for name in model.predicted:
             head = model.head(name)
             if isinstance(head, AtomHead | ChargesHead):
@@ -32,5 +34,6 @@ def contributions(runner: BatchRunner, molecule: Any, references: bool = True) -
             elif isinstance(head, ExtensiveHead | ScalarHead):
                 share = 1 if isinstance(head, ExtensiveHead) else 1 / len(structure)
                 of_elements = share * head.references[graph.numbers] if references else 0
-                found[name] = head.parts(x, graph) + of_elements
+                of_molecule = head.scale * joined.get(name, 0.0) / len(structure)
+                found[name] = head.parts(x, graph) + of_elements + of_molecule
     return {name: values.cpu().numpy() for name, values in found.items()}

@@ -73,6 +73,8 @@ class Predictor:
                 )
             if other.config.hydrogens != self.model.config.hydrogens:
                 raise ModelError("the models of an ensemble must all take hydrogens as atoms, or none of them")
+            if other.descriptor_set != self.model.descriptor_set:
+                raise ModelError("the models of an ensemble must all take the same descriptors")
 
     @classmethod
     def load(

@@ -6,6 +6,7 @@ Letters: N nodes, B graphs, M components, C channels, K classes.
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Self, get_args
 
@@ -17,6 +18,7 @@ from molformer.errors import DAMAGE, ConfigError, InputError, ModelError, UnitEr
 from molformer.graph import GraphBatch
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.derivatives import DerivedScale, differentiable, forces_and_stress
+from molformer.models.descriptors import DescriptorReadout, DescriptorSet
 from molformer.models.domain import Domain
 from molformer.models.folder import read_folder, write_folder
 from molformer.models.targets import (
@@ -46,6 +48,7 @@ class PropertyModel(nn.Module):
         domain: what it was trained on.
         forces: `conservative` forces are minus the gradient of the `potential`; `direct` forces are predicted by a
             head, which needs neither an energy nor a backward pass, but does not conserve energy.
+        descriptors: joined to the readout of numbers and classes of a graph.
 
     Raises:
         ConfigError: the targets are inconsistent.
@@ -63,6 +66,7 @@ class PropertyModel(nn.Module):
         pooling: Pooling = "attention",
         domain: Domain | None = None,
         forces: ForcesFrom = "conservative",
+        descriptors: DescriptorSet | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -80,6 +84,10 @@ class PropertyModel(nn.Module):
             }
         )
         self.scales = nn.ModuleDict({module_name(target.name): DerivedScale() for target in self.derived})
+        self.descriptors = None
+        if descriptors:
+            with_head = [target for target in targets if target not in self.derived]
+            self.descriptors = DescriptorReadout(descriptors, self.encoder.out_channels, with_head, config.drop_graph)
 
     def forward(self, graph: GraphBatch) -> dict[str, Tensor]:
         """Values of every target, in its unit.
@@ -151,7 +159,9 @@ class PropertyModel(nn.Module):
             x: features (N, M, C).
             graph: the graph of these features.
         """
-        return {name: self.head(name)(x, graph) for name in names}
+        joined = {} if self.descriptors is None else self.descriptors(x, graph)
+        heads = {name: self.head(name) for name in names}
+        return {name: head(x, graph) + head.scale * joined.get(name, 0.0) for name, head in heads.items()}
 
     @property
     def derived(self) -> list[Label]:
@@ -171,6 +181,11 @@ class PropertyModel(nn.Module):
             ConfigError: there is none, or it is not clear which.
         """
         return potential_of(self.targets)
+
+    @property
+    def descriptor_set(self) -> DescriptorSet:
+        """The descriptors that it takes, which may be none."""
+        return DescriptorSet() if self.descriptors is None else self.descriptors.descriptors
 
     @property
     def num_features(self) -> int:
@@ -259,6 +274,7 @@ class PropertyModel(nn.Module):
             "pooling": self.pooling,
             "forces": self.forces,
             "domain": self.domain.to_dict(),
+            "descriptors": asdict(self.descriptor_set),
         }
         write_folder(folder, config, self.state_dict())
 
@@ -271,12 +287,16 @@ class PropertyModel(nn.Module):
         """
         try:
             config, weights = read_folder(folder)
+            descriptors = DescriptorSet.from_dict(config.get("descriptors", {}))
+            if len(descriptors) != len(weights.get("descriptors.centre", ())):
+                raise ValueError(f"its weights are not those of {len(descriptors)} descriptors")
             model = cls(
                 SE3TransformerConfig(**config["encoder"]),
                 [Label(**target) for target in config["targets"]],
                 config["pooling"],
                 Domain.from_dict(config["domain"]),
                 config.get("forces", "conservative"),
+                descriptors,
             )
             if model.pooling not in get_args(Pooling):
                 raise ValueError(f"pooling is '{model.pooling}', not one of {', '.join(get_args(Pooling))}")

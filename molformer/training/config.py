@@ -9,6 +9,7 @@ from molformer.data.labels import split_target
 from molformer.data.splits import SplitMethod, SplitPolicy
 from molformer.errors import ConfigError
 from molformer.kernels import Kernels
+from molformer.models.descriptors import DescriptorChoice
 from molformer.models.targets import ForcesFrom
 from molformer.nn.readout import Pooling
 from molformer.targets.losses import LossName
@@ -30,6 +31,7 @@ _CHOICES = {
     "precision": get_args(Precision),
     "wandb": get_args(WandbMode),
     "pooling": get_args(Pooling),
+    "descriptors": get_args(DescriptorChoice),
     "device": ("auto", "cpu", "cuda"),
     "sampling": get_args(Sampling),
     "kernels": get_args(Kernels),
@@ -57,6 +59,8 @@ class TrainingConfig:
         fold: index of the fold that is the test part, from 0.
         seed: of the split, the initial weights and the order of the batches.
         pooling: readout of intensive targets and classes, `attention`, `mean` or `max`.
+        descriptors: of the molecular graph, joined to the readout of numbers and classes of a molecule: those of
+            `rdkit`, `ecfp` (counts of circular substructures), `both` or `none`. For tables of SMILES.
         forces: `conservative`, minus the gradient of the energy; or `direct`, a separate head, which costs less and
             does not conserve energy.
         batch_size: molecules per batch, over all devices; 16 to 256.
@@ -123,6 +127,7 @@ class TrainingConfig:
     fold: int = 0
     seed: int = 0
     pooling: Pooling = "attention"
+    descriptors: DescriptorChoice = "none"
     forces: ForcesFrom = "conservative"
     batch_size: int = 32
     batch_atoms: int = 0
@@ -183,6 +188,8 @@ class TrainingConfig:
                 raise ConfigError(f"geometry_repeats of '{name}' is {count}; it must be at least 0")
         if self.points and self.geometry_repeats:
             raise ConfigError("geometry_repeats are for molecules, not for point clouds")
+        if self.descriptors != "none" and (self.points or self.cuda_graphs):
+            raise ConfigError(f"descriptors: {self.descriptors} is not for point clouds or cuda_graphs: set it to none")
         if self.points and len(self.targets) != 1:
             raise ConfigError("a run on point clouds has one target, the class")
         if unknown := set(self.objectives) - set(OBJECTIVES):

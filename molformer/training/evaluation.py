@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from molformer import units
 from molformer.data.batching import EpochBatches
 from molformer.data.datamodule import StoreDataset
+from molformer.data.descriptor_table import descriptor_table
 from molformer.data.drafts import writing
 from molformer.data.hydrogens import heavy_atom_store
 from molformer.data.splits import PARTS, SplitPolicy, make_split
@@ -108,7 +109,8 @@ def evaluate_model(
     factors = {target.name: _factor(target, label) for target, label in pairs}
     indices = _known_elements(network, store, _part(store, split_file, part))
     labels = [label for _, label in pairs]
-    dataset = StoreDataset(store, indices, labels)
+    inputs = descriptor_table(store, network.descriptor_set)
+    dataset = StoreDataset(store, indices, labels, inputs)
     loader: DataLoader[GraphBatch] = DataLoader(
         dataset, None, sampler=EpochBatches(len(indices), batch_size), collate_fn=lambda batch: batch
     )

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from molformer.data.cloud_datamodule import PointCloudDataModule
 from molformer.data.datamodule import MoleculeDataModule, StoreDataModule
+from molformer.data.descriptor_table import chosen, descriptor_table
 from molformer.data.hydrogens import heavy_atom_store
 from molformer.data.splits import SplitPolicy
 from molformer.data.statistics import atom_rows
@@ -31,7 +32,7 @@ from molformer.training.config import TrainingConfig
 from molformer.training.distributed import writes_files
 from molformer.training.model_card import write_model_card
 from molformer.training.monitor import Monitor
-from molformer.training.objectives import Descriptors
+from molformer.training.objectives import Descriptors, robust_statistics
 from molformer.training.preflight import out_of_memory_advice, preflight
 from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder, started_by
 from molformer.training.target_errors import TargetErrors, evaluate, predict_batches
@@ -216,6 +217,7 @@ def data_module(training: TrainingConfig, split_file: Path | None = None, implic
         training.workers,
         training.geometry_repeats,
         descriptors="descriptors" in training.objective_weights,
+        inputs=descriptor_table(store, chosen(training.descriptors)),
     )
 
 
@@ -270,13 +272,16 @@ def new_task(
     )
     targets = [target.to_dict() for target in data.targets]
     names = [label.name for label in data.also]
-    task = PropertyTask(encoder.to_dict(), targets, asdict(training), domain.to_dict(), names)
+    inputs = asdict(chosen(training.descriptors))
+    task = PropertyTask(encoder.to_dict(), targets, asdict(training), domain.to_dict(), names, inputs)
     task.model.set_statistics(data.statistics())
+    if data.inputs is not None and task.model.descriptors is not None:
+        known, fingerprint = np.split(data.inputs[_sample(training, data)], [len(task.model.descriptor_set.names)], 1)
+        task.model.descriptors.set_statistics(*robust_statistics(known), (fingerprint > 0).any(0))
     for objective in task.objectives.values():
         if not isinstance(objective, Descriptors):
             continue
-        sample = np.sort(np.random.default_rng(training.seed).permutation(data.split.train)[:_SAMPLE])
-        values = np.stack([data.store.column(name)[sample] for name in names], axis=1)
+        values = np.stack([data.store.column(name)[_sample(training, data)] for name in names], axis=1)
         objective.set_statistics(values)
     if initial is not None:
         task.model.start_from(initial)
@@ -295,6 +300,11 @@ def new_task(
         for block in task.model.encoder.blocks:
             block.compile(dynamic=True)
     return task
+
+
+def _sample(training: TrainingConfig, data: StoreDataModule) -> np.ndarray:
+    """Molecules of the training part from which statistics are taken."""
+    return np.sort(np.random.default_rng(training.seed).permutation(data.split.train)[:_SAMPLE])
 
 
 def _elements(data: StoreDataModule) -> list[int]:

@@ -21,6 +21,7 @@ from molformer.errors import ConfigError, TrainingError
 from molformer.graph import GraphBatch
 from molformer.kernels.step_graphs import StepGraphs
 from molformer.models.config import SE3TransformerConfig
+from molformer.models.descriptors import DescriptorSet
 from molformer.models.property import Domain, PropertyModel
 from molformer.models.renamed import current_names
 from molformer.targets import Label
@@ -43,6 +44,7 @@ class PropertyTask(LightningModule):
         training: fields of a `TrainingConfig`.
         domain: of a `Domain`, see `Domain.to_dict`.
         descriptors: names of the labels that the objective `descriptors` reads.
+        inputs: fields of the `DescriptorSet` of the model.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class PropertyTask(LightningModule):
         training: Mapping[str, Any],
         domain: Mapping[str, Any],
         descriptors: Sequence[str] = (),
+        inputs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -62,6 +65,7 @@ class PropertyTask(LightningModule):
             self.training_config.pooling,
             Domain.from_dict(domain),
             self.training_config.forces,
+            DescriptorSet.from_dict(inputs or {}),
         )
         if self.training_config.noise and self.model.encoder.out_lmax < 1:
             raise ConfigError(

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from molformer.elements import SYMBOLS
 from molformer.errors import InputError, UnsupportedElementError
 from molformer.models.config import SE3TransformerConfig
@@ -50,6 +52,8 @@ def outside(domain: Domain, calibration: Calibration | None, structure: Structur
         structure: the input.
     """
     found = []
+    if structure.descriptors is not None and np.isnan(structure.descriptors).all():
+        found.append("it has no SMILES, of which the model takes descriptors")
     if domain.max_atoms and len(structure) > TOO_MANY * domain.max_atoms:
         found.append(f"it has {len(structure)} atoms, the largest of the training set has {domain.max_atoms}")
     if calibration is None:

@@ -1,0 +1,59 @@
+"""Descriptors that are inputs of a model: which a choice means, and those of a store; see `data.descriptors`."""
+
+import contextlib
+import hashlib
+import os
+from functools import partial
+
+import numpy as np
+
+from molformer.data.drafts import draft_folder, writing
+from molformer.data.readers import Entry
+from molformer.data.store import StructureStore
+from molformer.errors import StoreError
+from molformer.models.descriptors import DescriptorChoice, DescriptorSet
+
+
+def chosen(choice: DescriptorChoice) -> DescriptorSet:
+    """The descriptors of a choice, with the version of RDKit that is there."""
+    if choice == "none":
+        return DescriptorSet()
+    from molformer.data.descriptors import BITS, GRAPH
+
+    return DescriptorSet(tuple(GRAPH) * (choice != "ecfp"), BITS * (choice != "rdkit"))
+
+
+def descriptor_table(store: StructureStore, descriptors: DescriptorSet) -> np.ndarray | None:
+    """Descriptors of all structures (n, D), memory-mapped; None if the set is empty.
+
+    They are made once, in the cache, by as many worker processes as there are cores, and once for each SMILES.
+
+    Raises:
+        StoreError: the cache cannot be written.
+    """
+    if not descriptors:
+        return None
+    from rdkit import rdBase  # which training from a store otherwise does not need
+
+    from molformer.data.conformer_generation import computed
+    from molformer.data.descriptors import SECONDS, descriptors_of
+    from molformer.data.importing import cache_folder
+
+    facts = f"{store.manifest['sha256']} {descriptors} {rdBase.rdkitVersion}"
+    key = hashlib.sha256(facts.encode()).hexdigest()[:16]
+    path = cache_folder() / "descriptors" / f"{store.path.stem}-{key}.npy"
+    if not path.is_file():
+        keys = [each.smiles for each in store]
+        first = {smiles: row for row, smiles in reversed([*enumerate(keys)])}
+        jobs = ((Entry(smiles), store[row]) for smiles, row in first.items())
+        compute = partial(descriptors_of, descriptors.names, descriptors.bits)
+        with contextlib.closing(computed(jobs, compute, os.cpu_count() or 1, SECONDS)) as results:
+            found = {job[0].name: values for job, values in results}
+        missing = np.full(len(descriptors), np.nan, np.float32)
+        rows = (found[smiles] if isinstance(found[smiles], np.ndarray) else missing for smiles in keys)
+        with writing(path, StoreError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with draft_folder(path) as folder:
+                np.save(folder / "table.npy", np.fromiter(rows, np.dtype((np.float32, len(missing))), len(keys)))
+                os.replace(folder / "table.npy", path)
+    return np.load(path, mmap_mode="r")
