@@ -73,8 +73,10 @@ def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> l
         structures: to evaluate; a few small molecules of the model's elements if empty.
     """
     model = deepcopy(model).cpu().eval()
-    inputs = 3 * model.config.input_vectors + model.config.input_scalars
-    structures = [replace(each, labels={}) for each in structures or sample_structures(model.domain, inputs)]
+    inputs, domain = 3 * model.config.input_vectors + model.config.input_scalars, model.domain
+    if model.config.hydrogens == "implicit" and domain.elements:
+        domain = replace(domain, elements=(1, *domain.elements))  # which the structures have before they lose them
+    structures = [replace(each, labels={}) for each in structures or sample_structures(domain, inputs)]
     if model.config.hydrogens == "implicit":
         structures = [heavy_atoms(each) for each in structures if each.molecular_graph is not None]
     if wanted := model.descriptor_set:

@@ -75,12 +75,10 @@ class DescriptorReadout(nn.Module):
         self.register_buffer("centre", torch.zeros(len(descriptors), dtype=torch.float64))
         self.register_buffer("spread", torch.zeros(len(descriptors), dtype=torch.float64))
         self.dropout = nn.Dropout(DROPOUT)
-        last = nn.Linear(HIDDEN, sum(self.sizes.values()))
-        self.net = nn.Sequential(
-            nn.Linear(channels + len(descriptors) + 1, HIDDEN), nn.SiLU(), nn.Dropout(DROPOUT), last
-        )
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        first, last = nn.Linear(channels + len(descriptors) + 1, HIDDEN), nn.Linear(HIDDEN, sum(self.sizes.values()))
+        self.net = nn.Sequential(first, nn.SiLU(), nn.Dropout(DROPOUT), last)
+        for start in (first.weight[:, -1], last.weight, last.bias):  # what has not been trained adds nothing
+            nn.init.zeros_(start)
 
     def set_statistics(self, centre: np.ndarray, spread: np.ndarray, present: np.ndarray) -> None:
         """Take those of the training part; what has no spread (0) or is not present is left out.
@@ -96,10 +94,8 @@ class DescriptorReadout(nn.Module):
 
     def standardised(self, graph: GraphBatch) -> Tensor:
         """Descriptors (B, D+1) in units of their spread, 0 where missing; the last says where all are."""
-        if graph.descriptors is None:
-            values = self.centre.new_full((graph.num_graphs, len(self.centre)), torch.nan)
-        else:
-            values = graph.descriptors.double()
+        given, nothing = graph.descriptors, self.centre.new_full((graph.num_graphs, len(self.centre)), torch.nan)
+        values = nothing if given is None else given.double()
         absent = values.isnan().all(1, keepdim=True)
         if self.training and self.drop:
             absent = absent | (torch.rand(len(values), 1, device=values.device) < self.drop)

@@ -127,7 +127,8 @@ class Service:
     ) -> Prediction:
         if isinstance(molecule, str):
             molecule = await self.preparation.entry_of_text(molecule, client)
-        job = self.predictor.runner.job(await self.preparation.with_geometry(molecule, conformers, client))
+        entry = await self.preparation.with_geometry(molecule, conformers, client)
+        job = await asyncio.to_thread(self.predictor.runner.job, entry)  # descriptors of a large molecule take a second
         if job.error is not None:
             return Prediction(job.entry.name, job.error.status, str(job.error))  # type: ignore[arg-type]
         return await asyncio.wrap_future(self.batcher.submit(job, request, client))

@@ -169,6 +169,6 @@ def robust_statistics(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     empty = ~np.isfinite(values).any(0)
     known = np.where(empty, 0.0, values)
-    low, centre, high = np.nanquantile(known, (0.025, 0.5, 0.975), axis=0)
+    low, centre, high = np.nanquantile(known, (0.025, 0.5, 0.975), axis=0).reshape(3, -1)  # also without columns
     spread = (high - low) / 4
     return centre, np.where(spread > 0, spread, np.nanstd(known, axis=0))

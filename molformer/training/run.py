@@ -276,8 +276,8 @@ def new_task(
     task = PropertyTask(encoder.to_dict(), targets, asdict(training), domain.to_dict(), names, inputs)
     task.model.set_statistics(data.statistics())
     if data.inputs is not None and task.model.descriptors is not None:
-        known, fingerprint = np.split(data.inputs[_sample(training, data)], [len(task.model.descriptor_set.names)], 1)
-        task.model.descriptors.set_statistics(*robust_statistics(known), (fingerprint > 0).any(0))
+        known, bits = np.split(data.inputs[_sample(training, data)], [len(task.model.descriptor_set.names)], axis=1)
+        task.model.descriptors.set_statistics(*robust_statistics(known), np.asarray((bits > 0).any(axis=0)))
     for objective in task.objectives.values():
         if not isinstance(objective, Descriptors):
             continue
