@@ -11,16 +11,23 @@ from molformer.data.drafts import draft_folder, writing
 from molformer.data.readers import Entry
 from molformer.data.store import StructureStore
 from molformer.errors import StoreError
-from molformer.models.descriptors import DescriptorChoice, DescriptorSet
+from molformer.models.descriptors import DescriptorChoice, DescriptorReadoutName, DescriptorSet
 
 
-def chosen(choice: DescriptorChoice) -> DescriptorSet:
-    """The descriptors of a choice, with the version of RDKit that is there."""
+def chosen(choice: DescriptorChoice, readout: DescriptorReadoutName = "mlp") -> DescriptorSet:
+    """The descriptors of a choice, with the version of RDKit that is there.
+
+    Args:
+        choice: which; a Gaussian process takes pairs of atoms and torsions beside circular substructures.
+        readout: how they are joined.
+    """
     if choice == "none":
         return DescriptorSet()
-    from molformer.data.descriptors import BITS, GRAPH
+    from molformer.data.descriptors import BITS, FINGERPRINTS, GRAPH
 
-    return DescriptorSet(tuple(GRAPH) * (choice != "ecfp"), BITS * (choice != "rdkit"))
+    names = () if choice == "ecfp" else tuple(GRAPH)
+    fingerprints = () if choice == "rdkit" else tuple(FINGERPRINTS) if readout == "gaussian_process" else ("ecfp",)
+    return DescriptorSet(names, BITS, fingerprints)
 
 
 def descriptor_table(store: StructureStore, descriptors: DescriptorSet) -> np.ndarray | None:
@@ -46,7 +53,7 @@ def descriptor_table(store: StructureStore, descriptors: DescriptorSet) -> np.nd
         keys = [each.smiles for each in store]
         first = {smiles: row for row, smiles in reversed([*enumerate(keys)])}
         jobs = ((Entry(smiles), store[row]) for smiles, row in first.items())
-        compute = partial(descriptors_of, descriptors.names, descriptors.bits)
+        compute = partial(descriptors_of, descriptors)
         with contextlib.closing(computed(jobs, compute, os.cpu_count() or 1, SECONDS)) as results:
             found = {job[0].name: values for job, values in results}
         missing = np.full(len(descriptors), np.nan, np.float32)

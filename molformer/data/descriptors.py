@@ -20,6 +20,7 @@ from molformer.data.conformer_generation import computed
 from molformer.data.known_labels import DESCRIPTOR
 from molformer.data.readers.entry import Entry
 from molformer.data.structure import Label, Structure
+from molformer.models.descriptors import DescriptorSet
 
 SECONDS = 60.0
 """After which a molecule is left without descriptors, if worker processes compute them."""
@@ -33,34 +34,38 @@ LABELS = tuple(Label(name, "", "intensive") for name in (*GRAPH, *_SHAPE))
 """All descriptors, as labels without a unit."""
 
 BITS = 2048
-"""Width of the fingerprint."""
+"""Width of a fingerprint."""
 
-_RADIUS = 2
+FINGERPRINTS = {
+    "ecfp": rdFingerprintGenerator.GetMorganGenerator,
+    "atom_pairs": rdFingerprintGenerator.GetAtomPairGenerator,
+    "torsions": rdFingerprintGenerator.GetTopologicalTorsionGenerator,
+}
+"""Circular substructures of radius 2, pairs of atoms with their distance, and chains of four atoms."""
 
 
-def descriptors_of(names: tuple[str, ...], bits: int, structure: Structure) -> np.ndarray:
-    """Descriptors by their names, then a fingerprint of so many counts: (D,), all NaN without a SMILES.
+def descriptors_of(wanted: DescriptorSet, structure: Structure) -> np.ndarray:
+    """RDKit's descriptors, then counts of each fingerprint: (D,), all NaN without a SMILES.
 
     Example:
         >>> ethanol = Structure([6, 6, 8], [[0, 0, 0], [1.5, 0, 0], [2, 1.3, 0]], smiles="CCO")
-        >>> descriptors_of(("rdkit.NumHDonors",), 8, ethanol).tolist()
+        >>> descriptors_of(DescriptorSet(("rdkit.NumHDonors",), 8, ("ecfp",)), ethanol).tolist()
         [1.0, 0.0, 1.0, 1.0, 1.0, 2.0, 1.0, 0.0, 0.0]
     """
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(structure.smiles) if structure.smiles else None
         if mol is None:
-            return np.full(len(names) + bits, np.nan, np.float32)
-        values = [_value(GRAPH[name], mol) if name in GRAPH else np.nan for name in names]
-        if bits:
-            generator = rdFingerprintGenerator.GetMorganGenerator(_RADIUS, fpSize=bits)
-            values += generator.GetCountFingerprintAsNumPy(mol).tolist()
+            return np.full(len(wanted), np.nan, np.float32)
+        values = [_value(GRAPH[name], mol) if name in GRAPH else np.nan for name in wanted.names]
+        for name in wanted.fingerprints:
+            values += FINGERPRINTS[name](fpSize=wanted.bits).GetCountFingerprintAsNumPy(mol).tolist()
     found = np.array(values).astype(np.float32)
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def with_inputs(names: tuple[str, ...], bits: int, structures: Sequence[Structure]) -> tuple[Structure, ...]:
+def with_inputs(wanted: DescriptorSet, structures: Sequence[Structure]) -> tuple[Structure, ...]:
     """The geometries of one molecule with its descriptors, as a model takes them."""
-    found = descriptors_of(names, bits, structures[0])
+    found = descriptors_of(wanted, structures[0])
     return tuple(replace(structure, descriptors=found) for structure in structures)
 
 

@@ -65,7 +65,7 @@ class BatchRunner:
             if wanted := self.models[0].descriptor_set:
                 from molformer.data.descriptors import with_inputs
 
-                structures = with_inputs(wanted.names, wanted.bits, structures)
+                structures = with_inputs(wanted, structures)
         except InputError as error:
             return Job(entry, error=error)
         for model in self.models:

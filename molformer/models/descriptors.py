@@ -1,10 +1,11 @@
-"""Descriptors of a molecule joined to the readout: value = head(x) + s MLP([x̄, d]).
+"""Descriptors of a molecule joined to the readout of its numbers and classes.
 
-x̄ is the mean of the features of degree 0 over the atoms, d are standardised descriptors, s is the scale of the target.
-They are computed by `data.descriptors` from the molecular graph, which no rotation changes. The last layer starts at
-zero. Letters: N nodes, B graphs, M components, C channels, D descriptors, K classes.
+They are computed by `data.descriptors` from the molecular graph, which no rotation changes: value = head(x) + s f(x, d)
+with the scale s of the target. Letters: N nodes, B graphs, M components, C channels, D descriptors, K classes, T
+numbers of all targets together.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -16,9 +17,13 @@ from torch import Tensor, nn
 from molformer.errors import ConfigError
 from molformer.graph import GraphBatch
 from molformer.targets import Label
+from molformer.targets.statistics import robust_statistics
 
 DescriptorChoice = Literal["none", "rdkit", "ecfp", "both"]
 """RDKit's 2-D descriptors, counts of circular substructures (ECFP4, Rogers & Hahn 2010, doi 10.1021/ci100050t)."""
+
+DescriptorReadoutName = Literal["mlp", "gaussian_process"]
+"""How descriptors are joined, see `DescriptorMLP` and `models.gaussian_process`."""
 
 HIDDEN = 128
 DROPOUT = 0.3
@@ -32,30 +37,36 @@ class DescriptorSet:
 
     Args:
         names: of RDKit's descriptors, as labels are called.
-        bits: width of the fingerprint, 0 for none.
+        bits: width of a fingerprint.
+        fingerprints: which, see `data.descriptors.FINGERPRINTS`.
+        support: molecules of a `GaussianProcess`, 0 for a `DescriptorMLP`.
+        entries: of the fingerprints of these molecules, see `GaussianProcess.set_support`.
     """
 
     names: tuple[str, ...] = ()
     bits: int = 0
+    fingerprints: tuple[str, ...] = ()
+    support: int = 0
+    entries: int = 0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Inverse of `dataclasses.asdict`, also after JSON."""
-        return cls(tuple(str(name) for name in values.get("names", ())), int(values.get("bits", 0)))
+        names, fingerprints = (tuple(map(str, values.get(key, ()))) for key in ("names", "fingerprints"))
+        bits, support, entries = (int(values.get(key, 0)) for key in ("bits", "support", "entries"))
+        return cls(names, bits, fingerprints, support, entries)
 
     def __len__(self) -> int:
         """D."""
-        return len(self.names) + self.bits
+        return len(self.names) + self.bits * len(self.fingerprints)
 
 
-class DescriptorReadout(nn.Module):
+class DescriptorReadout(nn.Module, ABC):
     """What descriptors add to the numbers and classes of a graph.
 
     Args:
         descriptors: which there are.
-        channels: C.
         targets: of the model; those of atoms, vectors, tensors and derivatives are left as they are.
-        drop: probability that a graph loses its descriptors in a step of training.
 
     Raises:
         ConfigError: no target is a number or class of a graph.
@@ -64,46 +75,32 @@ class DescriptorReadout(nn.Module):
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, descriptors: DescriptorSet, channels: int, targets: Sequence[Label], drop: float = 0.0) -> None:
+    def __init__(self, descriptors: DescriptorSet, targets: Sequence[Label]) -> None:
         super().__init__()
         joined = [target for target in targets if not target.per_node and not target.shape]
         if not joined:
             raise ConfigError("descriptors are joined to numbers and classes of molecules, and no target is one: none")
         self.descriptors = descriptors
-        self.drop = drop
         self.sizes = {target.name: max(1, len(target.classes)) for target in joined}
         self.register_buffer("centre", torch.zeros(len(descriptors), dtype=torch.float64))
         self.register_buffer("spread", torch.zeros(len(descriptors), dtype=torch.float64))
-        self.dropout = nn.Dropout(DROPOUT)
-        first, last = nn.Linear(channels + len(descriptors) + 1, HIDDEN), nn.Linear(HIDDEN, sum(self.sizes.values()))
-        self.net = nn.Sequential(first, nn.SiLU(), nn.Dropout(DROPOUT), last)
-        for start in (first.weight[:, -1], last.weight, last.bias):  # what has not been trained adds nothing
-            nn.init.zeros_(start)
 
-    def set_statistics(self, centre: np.ndarray, spread: np.ndarray, present: np.ndarray) -> None:
-        """Take those of the training part; what has no spread (0) or is not present is left out.
+    def set_statistics(self, inputs: np.ndarray) -> None:
+        """Take median and spread of RDKit's descriptors from a sample (n, D), NaN where missing.
 
-        Args:
-            centre: median of RDKit's descriptors.
-            spread: of these.
-            present: which bits of the fingerprint are; logarithms of their counts are of one scale.
+        Logarithms of counts are of one scale; what the sample does not have is left out.
         """
-        names = len(self.descriptors.names)
-        self.centre[:names] = torch.from_numpy(centre)
-        self.spread.copy_(torch.from_numpy(np.concatenate([spread, present])))
+        known, counts = np.split(inputs, [len(self.descriptors.names)], axis=1)
+        centre, spread = robust_statistics(known)
+        self.centre[: len(centre)] = torch.from_numpy(centre)
+        self.spread.copy_(torch.from_numpy(np.concatenate([spread, (counts > 0).any(axis=0)])))
 
-    def standardised(self, graph: GraphBatch) -> Tensor:
-        """Descriptors (B, D+1) in units of their spread, 0 where missing; the last says where all are."""
-        given, nothing = graph.descriptors, self.centre.new_full((graph.num_graphs, len(self.centre)), torch.nan)
-        values = nothing if given is None else given.double()
-        absent = values.isnan().all(1, keepdim=True)
-        if self.training and self.drop:
-            absent = absent | (torch.rand(len(values), 1, device=values.device) < self.drop)
+    def standardised(self, inputs: Tensor) -> Tensor:
+        """Descriptors (B, D) in units of their spread, 0 where missing."""
         names = len(self.descriptors.names)
-        values = torch.cat([values[:, :names], values[:, names:].log1p()], dim=1)
+        values = torch.cat([inputs[:, :names].double(), inputs[:, names:].double().log1p()], dim=1)
         scaled = ((values - self.centre) / self.spread).clamp(-CLIP, CLIP)
-        scaled = torch.where((self.spread > 0) & ~absent, scaled.nan_to_num(), 0.0)
-        return torch.cat([self.dropout(scaled), absent.double()], dim=1)
+        return torch.where(self.spread > 0, scaled.nan_to_num(), 0.0)
 
     def forward(self, x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
         """By target name, what is added to its value, in units of its scale: (B,), or (B, K) of classes.
@@ -112,7 +109,43 @@ class DescriptorReadout(nn.Module):
             x: features (N, M, C).
             graph: with `descriptors`, or without.
         """
-        pooled = graph.mean_over_graphs(x[:, 0])
-        parts = self.net(torch.cat([pooled, self.standardised(graph).to(x.dtype)], dim=1)).double()
-        columns = parts.split(list(self.sizes.values()), dim=1)
+        columns = self.columns(x, graph).double().split(list(self.sizes.values()), dim=1)
         return {n: part if part.shape[1] > 1 else part[:, 0] for n, part in zip(self.sizes, columns, strict=True)}
+
+    @abstractmethod
+    def columns(self, x: Tensor, graph: GraphBatch) -> Tensor:
+        """The same, side by side (B, T)."""
+
+
+class DescriptorMLP(DescriptorReadout):
+    """f is a feed-forward network of x̄, the mean features of degree 0, and of standardised descriptors; it starts at 0.
+
+    Args:
+        descriptors: see `DescriptorReadout`.
+        channels: C.
+        targets: see `DescriptorReadout`.
+        drop: probability that a graph loses its descriptors in a step of training.
+    """
+
+    def __init__(self, descriptors: DescriptorSet, channels: int, targets: Sequence[Label], drop: float = 0.0) -> None:
+        super().__init__(descriptors, targets)
+        self.drop = drop
+        self.dropout = nn.Dropout(DROPOUT)
+        last = nn.Linear(HIDDEN, sum(self.sizes.values()))
+        self.net = nn.Sequential(
+            nn.Linear(channels + len(descriptors) + 1, HIDDEN), nn.SiLU(), nn.Dropout(DROPOUT), last
+        )
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def columns(self, x: Tensor, graph: GraphBatch) -> Tensor:
+        """See `DescriptorReadout.columns`."""
+        inputs = graph.descriptors
+        if inputs is None:
+            inputs = self.centre.new_full((graph.num_graphs, len(self.centre)), torch.nan)
+        absent = inputs.isnan().all(1, keepdim=True)
+        if self.training and self.drop:
+            absent = absent | (torch.rand(len(inputs), 1, device=inputs.device) < self.drop)
+        scaled = self.dropout(self.standardised(inputs).masked_fill(absent, 0.0))
+        pooled = graph.mean_over_graphs(x[:, 0])
+        return self.net(torch.cat([pooled, torch.cat([scaled, absent.double()], dim=1).to(x.dtype)], dim=1))

@@ -18,9 +18,10 @@ from molformer.errors import DAMAGE, ConfigError, InputError, ModelError, UnitEr
 from molformer.graph import GraphBatch
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.derivatives import DerivedScale, differentiable, forces_and_stress
-from molformer.models.descriptors import DescriptorReadout, DescriptorSet
+from molformer.models.descriptors import DescriptorMLP, DescriptorReadout, DescriptorSet
 from molformer.models.domain import Domain
 from molformer.models.folder import read_folder, write_folder
+from molformer.models.gaussian_process import GaussianProcess
 from molformer.models.targets import (
     ForcesFrom,
     check_targets,
@@ -84,10 +85,13 @@ class PropertyModel(nn.Module):
             }
         )
         self.scales = nn.ModuleDict({module_name(target.name): DerivedScale() for target in self.derived})
-        self.descriptors = None
+        self.descriptors: DescriptorReadout | None = None
         if descriptors:
             with_head = [target for target in targets if target not in self.derived]
-            self.descriptors = DescriptorReadout(descriptors, self.encoder.out_channels, with_head, config.drop_graph)
+            if descriptors.support:
+                self.descriptors = GaussianProcess(descriptors, with_head)
+            else:
+                self.descriptors = DescriptorMLP(descriptors, self.encoder.out_channels, with_head, config.drop_graph)
 
     def forward(self, graph: GraphBatch) -> dict[str, Tensor]:
         """Values of every target, in its unit.

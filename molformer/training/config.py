@@ -9,7 +9,7 @@ from molformer.data.labels import split_target
 from molformer.data.splits import SplitMethod, SplitPolicy
 from molformer.errors import ConfigError
 from molformer.kernels import Kernels
-from molformer.models.descriptors import DescriptorChoice
+from molformer.models.descriptors import DescriptorChoice, DescriptorReadoutName
 from molformer.models.targets import ForcesFrom
 from molformer.nn.readout import Pooling
 from molformer.targets.losses import LossName
@@ -32,6 +32,7 @@ _CHOICES = {
     "wandb": get_args(WandbMode),
     "pooling": get_args(Pooling),
     "descriptors": get_args(DescriptorChoice),
+    "descriptor_readout": get_args(DescriptorReadoutName),
     "device": ("auto", "cpu", "cuda"),
     "sampling": get_args(Sampling),
     "kernels": get_args(Kernels),
@@ -61,6 +62,8 @@ class TrainingConfig:
         pooling: readout of intensive targets and classes, `attention`, `mean` or `max`.
         descriptors: of the molecular graph, joined to the readout of numbers and classes of a molecule: those of
             `rdkit`, `ecfp` (counts of circular substructures), `both` or `none`. For tables of SMILES.
+        descriptor_readout: how they are joined: `mlp`, a feed-forward network; or `gaussian_process`, which is fitted
+            to the training part before the network learns what is left, with pairs of atoms and torsions beside `ecfp`.
         forces: `conservative`, minus the gradient of the energy; or `direct`, a separate head, which costs less and
             does not conserve energy.
         batch_size: molecules per batch, over all devices; 16 to 256.
@@ -128,6 +131,7 @@ class TrainingConfig:
     seed: int = 0
     pooling: Pooling = "attention"
     descriptors: DescriptorChoice = "none"
+    descriptor_readout: DescriptorReadoutName = "mlp"
     forces: ForcesFrom = "conservative"
     batch_size: int = 32
     batch_atoms: int = 0

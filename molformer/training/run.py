@@ -30,9 +30,10 @@ from molformer.training.artifacts import write_plots, write_predictions
 from molformer.training.callbacks import LAST, BestModel
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import writes_files
+from molformer.training.gaussian_process import fit_gaussian_process
 from molformer.training.model_card import write_model_card
 from molformer.training.monitor import Monitor
-from molformer.training.objectives import Descriptors, robust_statistics
+from molformer.training.objectives import Descriptors
 from molformer.training.preflight import out_of_memory_advice, preflight
 from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder, started_by
 from molformer.training.target_errors import TargetErrors, evaluate, predict_batches
@@ -217,7 +218,7 @@ def data_module(training: TrainingConfig, split_file: Path | None = None, implic
         training.workers,
         training.geometry_repeats,
         descriptors="descriptors" in training.objective_weights,
-        inputs=descriptor_table(store, chosen(training.descriptors)),
+        inputs=descriptor_table(store, chosen(training.descriptors, training.descriptor_readout)),
     )
 
 
@@ -272,12 +273,17 @@ def new_task(
     )
     targets = [target.to_dict() for target in data.targets]
     names = [label.name for label in data.also]
-    inputs = asdict(chosen(training.descriptors))
-    task = PropertyTask(encoder.to_dict(), targets, asdict(training), domain.to_dict(), names, inputs)
-    task.model.set_statistics(data.statistics())
-    if data.inputs is not None and task.model.descriptors is not None:
-        known, bits = np.split(data.inputs[_sample(training, data)], [len(task.model.descriptor_set.names)], axis=1)
-        task.model.descriptors.set_statistics(*robust_statistics(known), np.asarray((bits > 0).any(axis=0)))
+    statistics, inputs = data.statistics(), chosen(training.descriptors, training.descriptor_readout)
+    process = None
+    if inputs and training.descriptor_readout == "gaussian_process":
+        process, values = fit_gaussian_process(inputs, data, statistics, training.seed)
+        data.inputs, inputs = np.hstack([np.asarray(data.inputs), values]), process.descriptors
+    task = PropertyTask(encoder.to_dict(), targets, asdict(training), domain.to_dict(), names, asdict(inputs))
+    task.model.set_statistics(statistics)
+    if process is not None and task.model.descriptors is not None:
+        task.model.descriptors.load_state_dict(process.state_dict())
+    elif data.inputs is not None and task.model.descriptors is not None:
+        task.model.descriptors.set_statistics(data.inputs[_sample(training, data)])
     for objective in task.objectives.values():
         if not isinstance(objective, Descriptors):
             continue
