@@ -13,13 +13,16 @@ from pathlib import Path
 
 from molformer.data import datasets
 from molformer.data.conformer_generation import with_geometry
-from molformer.data.conformers import ConformerPolicy
+from molformer.data.conformers import ConformerPolicy, group_of
 from molformer.data.drafts import plain_field, writing
 from molformer.data.known_labels import DESCRIPTOR
 from molformer.data.readers import Entry, ReadOptions, format_of, is_file, read_input
+from molformer.data.readers.entry import Censored
 from molformer.data.readers.files import suffix_of
+from molformer.data.report import record_path
 from molformer.data.store import FORMAT, StoreWriter, StructureStore, store_path
 from molformer.errors import InputError, MolformerError, StoreError, encodable
+from molformer.structure import Salts
 from molformer.targets import Label
 from molformer.version import __version__
 
@@ -155,7 +158,7 @@ def import_entries(
         labels = [*{label.name: label for label in (*labels, *LABELS)}.values()]
         made = with_descriptors(made, processes)
     with contextlib.closing(made), StoreWriter(path, labels, encodable(source)) as writer:
-        record = _Record(_record_path(path), writer.folder / "rejected.csv")
+        record = _Record(record_path(path), writer.folder / "rejected.csv")
         for entry in made:
             error = entry.error or _add(writer, entry)
             record.count(entry, error)
@@ -170,7 +173,7 @@ def import_entries(
 
 def open_data(
     sources: str | Sequence[str],
-    targets: Sequence[str] = (),
+    targets: Sequence[str | Label] = (),
     smiles_column: str = "",
     processes: int = 0,
     progress: Callable[[], None] | None = None,
@@ -178,6 +181,8 @@ def open_data(
     sample: int = 0,
     seed: int = 0,
     descriptors: bool = False,
+    salts: Salts = "refuse",
+    censored: Censored = "bounds",
 ) -> StructureStore:
     """A store as it is; anything else imported into a store of the cache, once for the same files and labels.
 
@@ -190,7 +195,9 @@ def open_data(
         allow_missing: see `ReadOptions`.
         sample: see `import_inputs`.
         seed: of the sample.
-        descriptors: RDKit's are among the labels; of a molecule of several parts the largest is then taken.
+        descriptors: RDKit's are among the labels.
+        salts: see `ConformerPolicy`.
+        censored: see `ReadOptions`.
 
     Raises:
         StoreError: the store is missing or damaged.
@@ -204,27 +211,22 @@ def open_data(
         if not descriptors or any(name.startswith(DESCRIPTOR) for name in store.labels):
             return store
         inputs = [str(store.path)]
-    chosen = [name for name in targets if not name.startswith(DESCRIPTOR)]
+    chosen = [name for name in targets if isinstance(name, Label) or not name.startswith(DESCRIPTOR)]
     if any(suffix_of(Path(name)) == ".safetensors" for name in inputs):
         chosen = []  # all labels that the inputs name: a list of SMILES beside a store has none
     labels = parse_targets(chosen, inputs)
-    options = ReadOptions(labels, smiles_column, allow_missing=allow_missing)
+    options = ReadOptions(labels, smiles_column, censored=censored, allow_missing=allow_missing)
     facts = [__version__, str(FORMAT), str(labels), smiles_column, *(_stamp(name) for name in inputs)]
     facts += [f"sample {sample} {seed}"] * bool(sample) + ["descriptors"] * descriptors
+    if not descriptors or salts != "largest":  # stores of pretraining, which take hours, keep their old key
+        facts += ["groups by connectivity", salts, censored]
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     path = cache_folder() / "stores" / f"{Path(inputs[0]).stem}-{key}.safetensors"
-    record = _record_path(path)
     if not path.is_file():
         geometries = cache_folder() / "geometries"
-        policy = ConformerPolicy(salts="largest") if descriptors else None
+        policy = ConformerPolicy(salts=salts)
         import_inputs(inputs, path, options, policy, processes, "", progress, geometries, sample, seed, descriptors)
-    if record.is_file():
-        logger.warning("some rows cannot be used; the reasons are in '%s'", record)
     return StructureStore(path)
-
-
-def _record_path(store: Path) -> Path:
-    return store.with_name(store.name.removesuffix(".safetensors") + ".rejected.csv")
 
 
 def _stamp(name: str) -> str:
@@ -245,7 +247,7 @@ class _Record:
         self.path, self._draft = path, draft
         self.rows = self.rejected = 0
         self.first: MolformerError | None = None
-        self._add(["row", "name", "where", "status", "reason"])
+        self._add(["row", "name", "smiles", "where", "status", "reason"])
 
     def _add(self, cells: Sequence[str]) -> None:
         with open(self._draft, "a", encoding="utf-8", newline="") as file:
@@ -257,7 +259,7 @@ class _Record:
         if error is not None:
             self.rejected += 1
             self.first = self.first or error
-            self._add([str(self.rows), entry.name, entry.where, error.status, str(error)])
+            self._add([str(self.rows), entry.name, entry.smiles, entry.where, error.status, str(error)])
 
     def publish(self) -> None:
         """Publish the file, or remove an older one if no row was rejected."""
@@ -271,8 +273,11 @@ class _Record:
 def _add(writer: StoreWriter, entry: Entry) -> MolformerError | None:
     """Add an entry's structure, called as its row is; the error if it does not fit the store."""
     assert entry.structure is not None
+    structure = entry.structure.annotated(name=entry.name)
     try:
-        writer.add(replace(entry.structure, name=entry.name))
+        if structure.group < 0 and structure.smiles:
+            structure = structure.annotated(group=group_of(structure.smiles))
+        writer.add(structure)
     except InputError as error:
         return error
     return None

@@ -10,6 +10,7 @@ from molformer.data.datamodule import StoreDataModule
 from molformer.elements import SYMBOLS
 from molformer.models.property import PropertyModel
 from molformer.training.bootstrap import Interval
+from molformer.training.classical import Classical
 from molformer.training.config import TrainingConfig
 from molformer.training.monitor import Monitor
 from molformer.training.target_errors import TargetErrors
@@ -22,6 +23,7 @@ def write_model_card(
     data: StoreDataModule,
     training: TrainingConfig,
     errors: Sequence[TargetErrors],
+    classical: Sequence[Classical],
     covered: Mapping[str, Coverage],
     equivariance: Mapping[str, Mapping[str, float]],
     epochs: int,
@@ -36,6 +38,7 @@ def write_model_card(
         data: training and test data.
         training: the settings.
         errors: on the test part.
+        classical: those of classical methods.
         covered: empirical coverage of the intervals there, by target name.
         equivariance: by floating-point type, the equivariance error of each target relative to its scale.
         epochs: number of trained epochs.
@@ -47,6 +50,7 @@ def write_model_card(
         *_heading(model, folder),
         *_data(model, data, training),
         *_errors(errors),
+        *_classical(classical),
         *_intervals(model, covered),
         *_equivariance(model, equivariance),
         *_training(training, epochs, monitor, command),
@@ -133,6 +137,22 @@ def _errors(errors: Sequence[TargetErrors]) -> list[str]:
         "Composition: least squares on the numbers of atoms by element. Mean: a constant, or the most frequent class.",
         "",
     ]
+
+
+def _classical(methods: Sequence[Classical]) -> list[str]:
+    if not methods:
+        return []
+    lines = [
+        "Classical methods on the same split:",
+        "",
+        "| method | target | error | RMSE | ROC-AUC |",
+        "|---|---|---|---|---|",
+    ]
+    for method in methods:
+        for row in method.errors:
+            figures = " | ".join(_number(value) for value in (row.error, row.rmse, row.roc_auc))
+            lines.append(f"| {method.method} | {row.target.name} | {figures} |")
+    return [*lines, ""]
 
 
 def _intervals(model: PropertyModel, covered: Mapping[str, Coverage]) -> list[str]:

@@ -23,8 +23,8 @@ from molformer.kernels.step_graphs import StepGraphs
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.property import Domain, PropertyModel
 from molformer.models.renamed import current_names
-from molformer.targets import Label
-from molformer.targets.losses import mean
+from molformer.targets import Label, bounds_of
+from molformer.targets.losses import mean, with_bounds
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import summed, world
 from molformer.training.objectives import Denoising, Descriptors, Masking, Objective
@@ -210,7 +210,9 @@ class PropertyTask(LightningModule):
         return total * size / summed(count).clamp(min=1)
 
     def _loss_sum(self, target: Label, values: Mapping[str, Tensor], graph: GraphBatch) -> tuple[Tensor, Tensor]:
-        prediction, label = values[target.name], graph.labels[target.name]
+        prediction = values[target.name]
+        bounds = [graph.labels.get(name) for name in bounds_of(target.name)]
+        label = with_bounds(graph.labels[target.name], prediction, *bounds)
         return target.target_kind.loss(prediction, label, self.model.scale(target), self.training_config.loss)
 
     def _weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
