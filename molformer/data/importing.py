@@ -247,7 +247,7 @@ class _Record:
         self.path, self._draft = path, draft
         self.rows = self.rejected = 0
         self.first: MolformerError | None = None
-        self._add(["row", "name", "smiles", "where", "status", "reason"])
+        self._add(["row", "name", "where", "status", "reason", "smiles"])
 
     def _add(self, cells: Sequence[str]) -> None:
         with open(self._draft, "a", encoding="utf-8", newline="") as file:
@@ -259,7 +259,7 @@ class _Record:
         if error is not None:
             self.rejected += 1
             self.first = self.first or error
-            self._add([str(self.rows), entry.name, entry.smiles, entry.where, error.status, str(error)])
+            self._add([str(self.rows), entry.name, entry.where, error.status, str(error), entry.smiles])
 
     def publish(self) -> None:
         """Publish the file, or remove an older one if no row was rejected."""
