@@ -10,15 +10,11 @@ from molformer.training.bootstrap import Interval
 from molformer.training.classical import Classical
 from molformer.training.target_errors import TargetErrors
 
-
-def legend(errors: Sequence[TargetErrors]) -> str:
-    """What the columns of `errors_table` mean, and how many values are in none of them."""
-    lines = [
-        "MAE: mean absolute error over components; of a class, the fraction of wrong predictions",
-        "95 %: bootstrap interval; baseline: the better of a constant and a least-squares fit to the composition",
-    ]
-    censored = ", ".join(f"{row.target.name} {row.censored}" for row in errors if row.censored)
-    return "\n".join([*lines, f"Censored values (> or <), which no error includes: {censored}"][: 2 + bool(censored)])
+LEGEND = (
+    "MAE: mean absolute error over components; of a class, the fraction of wrong predictions\n"
+    "95 %: bootstrap interval; baseline: the better of a constant and a least-squares fit to the composition\n"
+    "> <: number of censored values, which no error includes"
+)
 
 
 def errors_table(errors: Sequence[TargetErrors], title: str) -> Table:
@@ -32,6 +28,7 @@ def errors_table(errors: Sequence[TargetErrors], title: str) -> Table:
         "target": [row.target.name for row in errors],
         "unit": ["wrong" if row.target.is_class else row.target.unit for row in errors],
         "n": [str(row.count) for row in errors],
+        "> <": [str(row.censored or "") for row in errors],
         "MAE": [_number(row.error) for row in errors],
         "95 %": [_interval(row.interval) for row in errors],
         "RMSE": [_number(row.rmse) for row in errors],

@@ -136,7 +136,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Evaluate a model on labelled data: errors with 95 % bootstrap intervals."""
-    from molformer.cli.errors_table import errors_table, legend
+    from molformer.cli.errors_table import LEGEND, errors_table
     from molformer.training.evaluation import evaluate_model
 
     sources = data[0] if len(data) == 1 else data
@@ -156,7 +156,7 @@ def evaluate(
             censored,  # type: ignore[arg-type]
         )
     console.print(errors_table(result.errors, f"{len(result.indices)} structures of {', '.join(data)}"))
-    console.print(legend(result.errors))
+    console.print(LEGEND)
     for name, found in result.covered.items():
         console.print(
             f"Intervals of {name}, ±{found.half_width:.3g}: nominal coverage {found.level:.0%}, empirical "
@@ -173,7 +173,7 @@ def _config_and_overrides(config: str, arguments: Sequence[str]) -> tuple[str, l
 
 
 def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: bool = False) -> None:
-    from molformer.cli.errors_table import comparison_table, errors_table, legend
+    from molformer.cli.errors_table import LEGEND, comparison_table, errors_table
     from molformer.training.distributed import writes_files
     from molformer.training.progress import RunProgress
     from molformer.training.run import train as run
@@ -188,7 +188,7 @@ def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: 
     title = f"Errors on the test part, after {result.epochs} epochs in {result.seconds:.0f} s"
     if result.errors:
         console.print(errors_table(result.errors, title))
-        console.print(legend(result.errors))
+        console.print(LEGEND)
         if result.classical:
             console.print(comparison_table(result.errors, result.seconds, result.classical))
     else:

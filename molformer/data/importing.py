@@ -17,12 +17,10 @@ from molformer.data.conformers import ConformerPolicy, group_of
 from molformer.data.drafts import plain_field, writing
 from molformer.data.known_labels import DESCRIPTOR
 from molformer.data.readers import Entry, ReadOptions, format_of, is_file, read_input
-from molformer.data.readers.entry import Censored
 from molformer.data.readers.files import suffix_of
 from molformer.data.report import record_path
 from molformer.data.store import FORMAT, StoreWriter, StructureStore, store_path
 from molformer.errors import InputError, MolformerError, StoreError, encodable
-from molformer.structure import Salts
 from molformer.targets import Label
 from molformer.version import __version__
 
@@ -174,30 +172,18 @@ def import_entries(
 def open_data(
     sources: str | Sequence[str],
     targets: Sequence[str | Label] = (),
-    smiles_column: str = "",
+    options: ReadOptions | None = None,
+    policy: ConformerPolicy | None = None,
     processes: int = 0,
     progress: Callable[[], None] | None = None,
-    allow_missing: bool = False,
     sample: int = 0,
     seed: int = 0,
     descriptors: bool = False,
-    salts: Salts = "refuse",
-    censored: Censored = "bounds",
 ) -> StructureStore:
     """A store as it is; anything else imported into a store of the cache, once for the same files and labels.
 
-    Args:
-        sources: a store, or files, folders and SMILES.
-        targets: labels to import, see `parse_targets`.
-        smiles_column: see `ReadOptions`.
-        processes: worker processes that make geometries.
-        progress: called after every row of an import.
-        allow_missing: see `ReadOptions`.
-        sample: see `import_inputs`.
-        seed: of the sample.
-        descriptors: RDKit's are among the labels.
-        salts: see `ConformerPolicy`.
-        censored: see `ReadOptions`.
+    `sources` are a store, or files, folders and SMILES; `targets` the labels to import, see `parse_targets`; all else
+    is as for `import_inputs`.
 
     Raises:
         StoreError: the store is missing or damaged.
@@ -215,16 +201,15 @@ def open_data(
     if any(suffix_of(Path(name)) == ".safetensors" for name in inputs):
         chosen = []  # all labels that the inputs name: a list of SMILES beside a store has none
     labels = parse_targets(chosen, inputs)
-    options = ReadOptions(labels, smiles_column, censored=censored, allow_missing=allow_missing)
-    facts = [__version__, str(FORMAT), str(labels), smiles_column, *(_stamp(name) for name in inputs)]
+    options, policy = replace(options or ReadOptions(), targets=labels), policy or ConformerPolicy()
+    facts = [__version__, str(FORMAT), str(labels), options.smiles_column, *(_stamp(name) for name in inputs)]
     facts += [f"sample {sample} {seed}"] * bool(sample) + ["descriptors"] * descriptors
-    if not descriptors or salts != "largest":  # stores of pretraining, which take hours, keep their old key
-        facts += ["groups by connectivity", salts, censored]
+    if not descriptors or policy.salts != "largest":  # stores of pretraining, which take hours, keep their old key
+        facts += ["groups by connectivity", policy.salts, options.censored]
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     path = cache_folder() / "stores" / f"{Path(inputs[0]).stem}-{key}.safetensors"
     if not path.is_file():
         geometries = cache_folder() / "geometries"
-        policy = ConformerPolicy(salts=salts)
         import_inputs(inputs, path, options, policy, processes, "", progress, geometries, sample, seed, descriptors)
     return StructureStore(path)
 

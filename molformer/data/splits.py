@@ -108,10 +108,10 @@ def make_split(store: StructureStore, policy: SplitPolicy) -> Split:
             method = "random"
         try:
             return make_split(store, replace(policy, method=method))
-        except ConfigError as error:
+        except ConfigError:
             if method != "scaffold":
                 raise
-            logger.info("the split is random, not by scaffold: %s", error)
+            logger.info("the molecules have too few scaffolds for a split by scaffold")
             method = "random"
     if method == "file":
         split = _read_split(Path(policy.file), store)

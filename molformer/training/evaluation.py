@@ -18,7 +18,7 @@ from molformer.data.batching import EpochBatches
 from molformer.data.datamodule import StoreDataset
 from molformer.data.drafts import writing
 from molformer.data.hydrogens import heavy_atom_store
-from molformer.data.readers.entry import Censored
+from molformer.data.readers.entry import Censored, ReadOptions
 from molformer.data.report import report_dropped
 from molformer.data.splits import PARTS, SplitPolicy, make_split
 from molformer.data.statistics import atom_rows
@@ -107,8 +107,16 @@ def evaluate_model(
     known = {target.name: target for target in network.targets}
     # Classes are those of the model, of which the data may have some.
     wanted = [known[name] if name in known and known[name].classes else name for name in targets or known]
-    store = _open(data, wanted, smiles_column, not targets, salts, censored)
-    report_dropped(store)
+    if isinstance(data, str) and store_path(data).is_file():
+        store = StructureStore(data)
+    else:
+        from molformer.data.conformers import ConformerPolicy
+        from molformer.data.importing import open_data
+
+        policy = ConformerPolicy(salts=salts)
+        options = ReadOptions(smiles_column=smiles_column, censored=censored, allow_missing=not targets)
+        store = open_data(data, wanted, options, policy, os.cpu_count() or 1)
+        report_dropped(store)
     store = heavy_atom_store(store) if network.config.hydrogens == "implicit" else store
     pairs = [(known[name], store.label(name)) for name in known if name in store.labels]
     if not pairs:
@@ -135,24 +143,6 @@ def evaluate_model(
     calibration = Calibration.load(model_folder(model))
     covered = coverage(calibration, predicted.values) if calibration else {}
     return TestResult(evaluate(predicted, [target for target, _ in pairs]), predicted, indices, store, covered)
-
-
-def _open(
-    data: str | Sequence[str],
-    targets: Sequence[str | Label],
-    smiles_column: str,
-    allow_missing: bool,
-    salts: Salts,
-    censored: Censored,
-) -> StructureStore:
-    if isinstance(data, str) and store_path(data).is_file():
-        return StructureStore(data)
-    from molformer.data.importing import open_data
-
-    processes = os.cpu_count() or 1
-    return open_data(
-        data, targets, smiles_column, processes, allow_missing=allow_missing, salts=salts, censored=censored
-    )
 
 
 def _factor(target: Label, label: Label) -> float:

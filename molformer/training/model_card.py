@@ -49,8 +49,7 @@ def write_model_card(
     text = [
         *_heading(model, folder),
         *_data(model, data, training),
-        *_errors(errors),
-        *_classical(classical),
+        *_errors(errors, classical),
         *_intervals(model, covered),
         *_equivariance(model, equivariance),
         *_training(training, epochs, monitor, command),
@@ -97,7 +96,7 @@ def _data(model: PropertyModel, data: StoreDataModule, training: TrainingConfig)
     ]
 
 
-def _errors(errors: Sequence[TargetErrors]) -> list[str]:
+def _errors(errors: Sequence[TargetErrors], classical: Sequence[Classical]) -> list[str]:
     lines = [
         "## Errors on the test part",
         "",
@@ -106,7 +105,8 @@ def _errors(errors: Sequence[TargetErrors]) -> list[str]:
     ]
     if not errors:
         return [lines[0], "", "There was no test part: test errors are unknown.", ""]
-    for row in errors:
+    others = ((row, f" ({method.method})") for method in classical for row in method.errors)
+    for row, method in (*((row, "") for row in errors), *others):
         other = ""
         if not math.isnan(row.per_atom):
             other = f"{row.per_atom:.4g} an atom"
@@ -115,7 +115,7 @@ def _errors(errors: Sequence[TargetErrors]) -> list[str]:
         elif not math.isnan(row.iou):
             other = f"mean IoU {row.iou:.3f}"
         cells = [
-            row.target.name,
+            row.target.name + method,
             row.target.unit,
             row.target.kind,
             str(row.count),
@@ -137,22 +137,6 @@ def _errors(errors: Sequence[TargetErrors]) -> list[str]:
         "Composition: least squares on the numbers of atoms by element. Mean: a constant, or the most frequent class.",
         "",
     ]
-
-
-def _classical(methods: Sequence[Classical]) -> list[str]:
-    if not methods:
-        return []
-    lines = [
-        "Classical methods on the same split:",
-        "",
-        "| method | target | error | RMSE | ROC-AUC |",
-        "|---|---|---|---|---|",
-    ]
-    for method in methods:
-        for row in method.errors:
-            figures = " | ".join(_number(value) for value in (row.error, row.rmse, row.roc_auc))
-            lines.append(f"| {method.method} | {row.target.name} | {figures} |")
-    return [*lines, ""]
 
 
 def _intervals(model: PropertyModel, covered: Mapping[str, Coverage]) -> list[str]:

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import WandbLogger
 from molformer.data.cloud_datamodule import PointCloudDataModule
 from molformer.data.datamodule import MoleculeDataModule, StoreDataModule
 from molformer.data.hydrogens import heavy_atom_store
+from molformer.data.readers import ReadOptions
 from molformer.data.report import report_dropped, report_duplicates
 from molformer.data.splits import SplitPolicy
 from molformer.data.statistics import atom_rows
@@ -122,7 +123,7 @@ def train(
             report_dropped(store, data.targets, folder)
             report_duplicates(store, data.targets, folder)
             parts = [len(part) for part in (data.split.train, data.split.val, data.split.test)]
-            logger.info("split by %s: %d rows for training, %d for validation, %d for test", data.split.method, *parts)
+            logger.info("split: %s, %d rows for training, %d for validation, %d for test", data.split.method, *parts)
         return _run(folder, task, training, data, progress, resume)
 
 
@@ -249,19 +250,19 @@ def _open_store(training: TrainingConfig) -> StructureStore:
     wanted = "descriptors" in training.objective_weights
     if not wanted and isinstance(training.data, str) and store_path(training.data).is_file():
         return StructureStore(training.data)
-    from molformer.data.importing import open_data  # needs RDKit, which training from a store does not
+    from molformer.data.conformers import ConformerPolicy  # needs RDKit, which training from a store does not
+    from molformer.data.importing import open_data
 
     return open_data(
         training.data,
         training.targets,
-        training.smiles_column,
+        ReadOptions(smiles_column=training.smiles_column, censored=training.censored),
+        ConformerPolicy(salts=training.salts),
         processes=os.cpu_count() or 1,
         progress=_Counter() if wanted else None,
         sample=training.sample,
         seed=training.seed,
         descriptors=wanted,
-        salts=training.salts,
-        censored=training.censored,
     )
 
 

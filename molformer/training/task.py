@@ -157,7 +157,8 @@ class PropertyTask(LightningModule):
             values |= {f"train/{name}": mean.float() for name, mean in zip(names, means.unbind(), strict=True)}
         for target, metrics in zip(self.model.targets, self.metrics, strict=True):
             assert isinstance(metrics, MetricCollection)
-            if summed(self._sums[target.name])[1] > 0:
+            exact = any(metric.update_called for metric in metrics.values())  # not only bounds
+            if summed(torch.tensor(float(exact), device=self.device)) > 0:
                 values |= {f"val/{target.name}/{name}": value for name, value in metrics.compute().items()}
             metrics.reset()
         self.log_dict(values, sync_dist=True)  # identical in every process

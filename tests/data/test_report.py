@@ -2,6 +2,7 @@ import csv
 
 import numpy as np
 
+from molformer.data.conformers import ConformerPolicy
 from molformer.data.importing import import_inputs, open_data
 from molformer.data.labels import parse_targets
 from molformer.data.readers import ReadOptions
@@ -70,8 +71,11 @@ def test_dropped_rows_and_those_without_a_value_are_counted(tmp_path, caplog):
 def test_salts_and_censored_values_are_part_of_what_a_cached_store_is(tmp_path, monkeypatch):
     monkeypatch.setenv("MOLFORMER_CACHE", str(tmp_path / "cache"))
     (tmp_path / "mols.csv").write_text(TABLE)
-    settings = ({}, {"salts": "largest"}, {"salts": "keep"}, {"censored": "refuse"}, {})
-    sizes = [len(open_data(str(tmp_path / "mols.csv"), ["y"], **each)) for each in settings]
+    settings = [("bounds", salts) for salts in ("refuse", "largest", "keep")]
+    sizes = [
+        len(open_data(str(tmp_path / "mols.csv"), ["y"], ReadOptions(censored=censored), ConformerPolicy(salts=salts)))
+        for censored, salts in (*settings, ("refuse", "refuse"), settings[0])
+    ]
     assert sizes == [7, 8, 8, 6, 7]
 
 

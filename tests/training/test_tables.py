@@ -87,7 +87,7 @@ def test_other_data_may_have_some_of_the_classes_and_no_others(run, tmp_path):
 def test_what_became_of_the_rows_is_said_and_listed(run):
     log = (run.folder / "train.log").read_text()
     assert f"1 of 49 rows were dropped; each is listed with the reason in {run.folder / 'dropped.csv'}" in log
-    assert "split by scaffold: 24 rows for training, 8 for validation, 16 for test" in log
+    assert "split: scaffold, 24 rows for training, 8 for validation, 16 for test" in log
     assert "split_by: scaffold" in (run.folder / "config.yaml").read_text()
     with open(run.folder / "dropped.csv", newline="") as file:
         assert [(row["row"], row["smiles"]) for row in csv.DictReader(file)] == [("49", "C1CC")]
@@ -105,7 +105,7 @@ def test_classical_methods_are_compared_on_the_same_split(run):
     forest = run.classical[0]
     assert forest.errors[0].error < 1  # the number of equal fragments is the length
     assert forest.errors[2].roc_auc > 0.9
-    assert "| random forest, ECFP4 | length |" in (run.model / "README.md").read_text()
+    assert "| length (random forest, ECFP4) |" in (run.model / "README.md").read_text()
 
 
 def test_classical_methods_are_for_molecules_given_as_smiles(run, table, store, monkeypatch, caplog):

@@ -234,18 +234,10 @@ def split_heading(heading: str) -> tuple[str, str]:
 def label_values(
     label: Label, raw: Any, where: str, decimal_comma: bool = False, factor: float = 1.0, censored: Censored = "bounds"
 ) -> dict[str, np.ndarray]:
-    """The value of a label from a field or property, by its name; of a censored one NaN, and the bound beside it.
-
-    Args:
-        label: see `label_value`; so are `raw`, `where` and `decimal_comma`.
-        raw: a text, or a number from Parquet.
-        where: for messages.
-        decimal_comma: whether that is how numbers are written.
-        factor: to the unit of the label.
-        censored: see `ReadOptions`.
+    """The `label_value` times a factor, by its name; of a censored one NaN, and the bound, see `targets.bounds_of`.
 
     Raises:
-        InputError: it is no value, or a bound that is to be refused.
+        InputError: it is no value, or a bound and `censored` is `refuse`.
 
     Example:
         >>> values = label_values(Label("pIC50", "", "intensive"), "<= 4", "row 1")
@@ -254,7 +246,7 @@ def label_values(
     """
     side, amount = ("", raw) if label.is_class else _qualified(_text(raw))
     if side and censored == "refuse":
-        raise InputError(f"{where}: label '{label.name}' is '{_text(raw)[:80]}', a bound, and censored is refuse")
+        raise InputError(f"{where}: label '{label.name}' is '{_text(raw)[:80]}', a bound, and censored is 'refuse'")
     value = label_value(label, amount, where, decimal_comma)
     values = {label.name: math.nan, label.name + side: value} if side else {label.name: value}
     return {name: np.array(value if factor == 1.0 else factor * value) for name, value in values.items()}
