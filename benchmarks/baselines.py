@@ -12,10 +12,8 @@ import numpy as np
 from molformer.data.datamodule import StoreDataModule
 from molformer.data.statistics import atom_rows, baseline_values, labelled_values, target_statistics
 from molformer.data.structure import Label
+from molformer.training.classical import TREES, fingerprints
 from molformer.units import E_ANGSTROM, factor
-
-BITS, RADIUS, TREES = 2048, 2, 500
-"""Of the fingerprint (ECFP4 is the circular one of radius 2) and of the forest."""
 
 
 def mean(data: StoreDataModule, target: Label) -> np.ndarray:
@@ -45,7 +43,7 @@ def random_forest(data: StoreDataModule, target: Label) -> np.ndarray:
     """Random forest on counts of ECFP4 fragments; needs scikit-learn, `pip install "molformer[bench]"`."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-    inputs = {part: _fingerprints(data, getattr(data.split, part)) for part in ("train", "test")}
+    inputs = {part: fingerprints(data, getattr(data.split, part)) for part in ("train", "test")}
     labels = np.asarray(data.store.column(target.name)[data.split.train])
     kept = np.isfinite(labels)
     if target.is_class:
@@ -55,15 +53,6 @@ def random_forest(data: StoreDataModule, target: Label) -> np.ndarray:
         inputs["train"][kept], labels[kept]
     )
     return forest.predict(inputs["test"])
-
-
-def _fingerprints(data: StoreDataModule, indices: np.ndarray) -> np.ndarray:
-    from rdkit import Chem
-    from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
-
-    generator = GetMorganGenerator(radius=RADIUS, fpSize=BITS)
-    molecules = (Chem.MolFromSmiles(data.store[int(index)].smiles) for index in indices)
-    return np.stack([generator.GetCountFingerprintAsNumPy(molecule) for molecule in molecules]).astype(np.float32)
 
 
 BASELINES: dict[str, Callable[[StoreDataModule, Label], np.ndarray]] = {

@@ -6,13 +6,16 @@ structures to tensors.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from molformer.elements import MAX_NUMBER, formula
 from molformer.errors import InputError
 from molformer.molecular_graph import MolecularGraph
+
+Salts = Literal["refuse", "largest", "keep"]
+"""What becomes of a SMILES of several parts, see `ConformerPolicy`."""
 
 FAR = 100.0
 """Distance from the origin, Å, beyond which the rounding error of a position in single precision exceeds 4e-6 Å."""

@@ -27,6 +27,7 @@ def import_(
     smiles_column: Annotated[str, typer.Option(help="SMILES column of a table; detected by default.")] = "",
     delimiter: Annotated[str, typer.Option(help="Field delimiter of a table; detected by default.")] = "",
     salts: Annotated[str, typer.Option(help="SMILES of several fragments: refuse, largest or keep.")] = "refuse",
+    censored: Annotated[str, typer.Option(help="Values such as >5: bounds, or refuse their rows.")] = "bounds",
     source_file: Annotated[Path | None, typer.Option("--from", help="Local file of a known data set.")] = None,
     conformers: Annotated[str, typer.Option(help="Conformer generation: given, etkdg or etkdg+mmff.")] = "etkdg+mmff",
     seed: Annotated[int, typer.Option(help="Random seed of conformers and of generated data sets.")] = 7,
@@ -48,6 +49,7 @@ def import_(
     from molformer.data.importing import cache_folder, import_dataset, import_inputs
     from molformer.data.labels import parse_targets
     from molformer.data.readers import ReadOptions
+    from molformer.data.report import report_duplicates
 
     policy = ConformerPolicy(method=conformers, seed=seed, salts=salts)  # type: ignore[arg-type]
     workers = (os.cpu_count() or 1) if processes < 0 else processes
@@ -72,10 +74,12 @@ def import_(
         else:
             options = ReadOptions((), smiles_column, delimiter, points=points, seed=seed, add_hydrogens=add_hydrogens)
             options = replace(options, targets=parse_targets(target, inputs, options), bonds=bonds)
+            options = replace(options, censored=censored)  # type: ignore[arg-type]
             result = import_inputs(inputs, output, options, policy, workers, progress=row, cache=geometries)
     console.print(f"Wrote {len(result.store)} structures to {result.store.path}")
     if result.record is not None:
         console.print(f"Rejected {result.rejected} rows, each with its reason in {result.record}")
+    report_duplicates(result.store, list(result.store.labels.values()))
 
 
 @data_app.command("list")
@@ -127,7 +131,7 @@ def info(
 def split(
     store: Annotated[Path, typer.Argument(help="A structure store.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")],
-    by: Annotated[str, typer.Option(help="random, scaffold or stratified.")] = "random",
+    by: Annotated[str, typer.Option(help="auto, random, scaffold or stratified.")] = "random",
     fractions: Annotated[tuple[float, float, float], typer.Option(help="Training, validation, test.")] = (
         0.8,
         0.1,

@@ -7,11 +7,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from molformer.training.bootstrap import Interval
+from molformer.training.classical import Classical
 from molformer.training.target_errors import TargetErrors
 
 LEGEND = (
     "MAE: mean absolute error over components; of a class, the fraction of wrong predictions\n"
-    "95 %: bootstrap interval; baseline: the better of a constant and a least-squares fit to the composition"
+    "95 %: bootstrap interval; baseline: the better of a constant and a least-squares fit to the composition\n"
+    "> <: number of censored values, which no error includes"
 )
 
 
@@ -26,6 +28,7 @@ def errors_table(errors: Sequence[TargetErrors], title: str) -> Table:
         "target": [row.target.name for row in errors],
         "unit": ["wrong" if row.target.is_class else row.target.unit for row in errors],
         "n": [str(row.count) for row in errors],
+        "> <": [str(row.censored or "") for row in errors],
         "MAE": [_number(row.error) for row in errors],
         "95 %": [_interval(row.interval) for row in errors],
         "RMSE": [_number(row.rmse) for row in errors],
@@ -42,6 +45,19 @@ def errors_table(errors: Sequence[TargetErrors], title: str) -> Table:
         table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for cells in zip(*(columns[name] for name in shown), strict=True):
         table.add_row(*cells)
+    return table
+
+
+def comparison_table(errors: Sequence[TargetErrors], seconds: float, methods: Sequence[Classical]) -> Table:
+    """Table of the network, trained in so many seconds, and of classical methods, by target."""
+    table = Table(title="The same split by classical methods", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("target", "method", "MAE", "RMSE", "ROC-AUC", "s"):
+        table.add_column(name, justify="left" if name in ("target", "method") else "right", overflow="fold")
+    for target in [row.target for row in errors]:
+        for method in (Classical("network", list(errors), seconds), *methods):
+            for row in (row for row in method.errors if row.target == target):
+                figures = (_number(row.error), _number(row.rmse), _number(row.roc_auc, 3))
+                table.add_row(target.name, method.method, *figures, f"{method.seconds:.0f}")
     return table
 
 

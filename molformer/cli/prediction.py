@@ -115,6 +115,7 @@ def embed(
     level: Annotated[str, typer.Option(help="molecule or atom.")] = "molecule",
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Exit with status 0 even if inputs failed.")] = False,
     smiles_column: Annotated[str, typer.Option(help="SMILES column of a table; detected by default.")] = "",
+    salts: Annotated[str, typer.Option(help="SMILES of several fragments: refuse, largest or keep.")] = "refuse",
     processes: Annotated[int, typer.Option(help="Worker processes for conformers; -1 for all cores.")] = -1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -127,13 +128,15 @@ def embed(
     from molformer.inference.embeddings import embeddings, save_embeddings
     from molformer.inference.models import default_model
     from molformer.inference.predictor import Predictor
+    from molformer.inference.sources import policy_of
 
     check_output(output)
     predictor = Predictor.load(model or default_model(), device)
     entries, workers = _entries_and_processes(inputs, ReadOptions(smiles_column=smiles_column), processes)
+    policy = replace(policy_of(predictor.model.domain), salts=salts)  # type: ignore[arg-type]
     failed, rows = Failures(), []
     with counting("rows") as advance:
-        for row in embeddings(predictor.runner, entries, level, workers):
+        for row in embeddings(predictor.runner, entries, level, workers, policy):
             failed.look_at(row)
             rows.append(row)
             advance()

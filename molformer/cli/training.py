@@ -131,6 +131,8 @@ def evaluate(
     part: Annotated[str, typer.Option(help="Part of the split: train, val or test.")] = "test",
     batch_size: Annotated[int, typer.Option(help="Structures per batch.")] = 64,
     smiles_column: Annotated[str, typer.Option(help="SMILES column of a table; detected by default.")] = "",
+    salts: Annotated[str, typer.Option(help="SMILES of several fragments: refuse, largest or keep.")] = "refuse",
+    censored: Annotated[str, typer.Option(help="Values such as >5: bounds, or refuse their rows.")] = "bounds",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Evaluate a model on labelled data: errors with 95 % bootstrap intervals."""
@@ -150,6 +152,8 @@ def evaluate(
             device,
             smiles_column,
             lambda done, total: bar.update(task, completed=done, total=total),
+            salts,  # type: ignore[arg-type]
+            censored,  # type: ignore[arg-type]
         )
     console.print(errors_table(result.errors, f"{len(result.indices)} structures of {', '.join(data)}"))
     console.print(LEGEND)
@@ -169,7 +173,7 @@ def _config_and_overrides(config: str, arguments: Sequence[str]) -> tuple[str, l
 
 
 def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: bool = False) -> None:
-    from molformer.cli.errors_table import LEGEND, errors_table
+    from molformer.cli.errors_table import LEGEND, comparison_table, errors_table
     from molformer.training.distributed import writes_files
     from molformer.training.progress import RunProgress
     from molformer.training.run import train as run
@@ -185,6 +189,8 @@ def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: 
     if result.errors:
         console.print(errors_table(result.errors, title))
         console.print(LEGEND)
+        if result.classical:
+            console.print(comparison_table(result.errors, result.seconds, result.classical))
     else:
         console.print("No test part: test errors are unknown")
     console.print(f"Model folder: {result.model}")

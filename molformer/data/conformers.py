@@ -7,6 +7,7 @@ doi 10.1021/acs.jcim.0c00025; MMFF94: Halgren 1996; UFF, where MMFF94 has no par
 Imports RDKit and numpy only, so that worker processes start in a fraction of a second.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,10 +20,9 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors
 from molformer.data.bonds import graph_of
 from molformer.errors import ConfigError, ConformerError, InputError
 from molformer.molecular_graph import MolecularGraph
-from molformer.structure import Structure
+from molformer.structure import Salts, Structure
 
 GeometryMethod = Literal["etkdg", "etkdg+mmff", "given"]
-Salts = Literal["refuse", "largest", "keep"]
 
 MORE_STEPS = 4
 """Factor of `ConformerPolicy.max_iterations` for the single continuation of an unconverged relaxation."""
@@ -150,6 +150,23 @@ def largest_part(smiles: str) -> str:
         (part.GetNumHeavyAtoms(), rdMolDescriptors.CalcExactMolWt(part), Chem.MolToSmiles(part)) for part in parts
     ]
     return smiles if len(ranked) == 1 else max(ranked)[2]
+
+
+def group_of(smiles: str) -> int:
+    """The group of a molecule for splits, which all rows of that molecule share.
+
+    It is a hash of the first block of the InChIKey of the largest part, that is, of formula and connectivity.
+    Spellings, stereoisomers, most tautomers, isotopes, acids and their salts are one group: they are so alike that a
+    model is not tested by one if it was trained on the other.
+
+    Example:
+        >>> group_of("CC(=O)O") == group_of("[Na+].[O-]C(C)=O"), group_of("CCO") == group_of("COC")
+        (True, False)
+    """
+    with rdBase.BlockLogs():
+        mol = parse_smiles(largest_part(smiles) if "." in smiles else smiles)
+        key = Chem.MolToInchiKey(mol)[:14] or Chem.MolToSmiles(_unmarked(mol), isomericSmiles=False)
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
 
 
 def embed_smiles(smiles: str, policy: ConformerPolicy | None = None, name: str = "") -> Structure:

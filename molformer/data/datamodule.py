@@ -16,7 +16,7 @@ from molformer.data.statistics import TargetStatistics, atom_rows, target_statis
 from molformer.data.store import StructureStore
 from molformer.errors import ConfigError
 from molformer.graph import GraphBatch
-from molformer.targets import Label
+from molformer.targets import Label, bounds_of
 
 
 class StoreDataset(Dataset[GraphBatch]):
@@ -25,7 +25,7 @@ class StoreDataset(Dataset[GraphBatch]):
     Args:
         store: the structures.
         indices: which of them, in order.
-        targets: labels to load.
+        targets: labels to load, with the bounds of their values, see `bounds_of`.
         inputs: descriptors of all structures of the store (n, D), which the model takes; None for none.
     """
 
@@ -35,7 +35,8 @@ class StoreDataset(Dataset[GraphBatch]):
         self.store = store
         self.inputs = inputs
         self.indices = indices
-        self.targets = tuple(targets)
+        bounds = [name for target in targets for name in bounds_of(target.name)]
+        self.targets = (*targets, *(store.labels[name] for name in bounds if name in store.labels))
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -87,7 +87,8 @@ class GeometryCache:
             return ConformerError(found)
         structure = self._stores[found[0]][found[1]]
         graph = structure.molecular_graph or canonical_graph(smiles, self.policy)  # a store of format 1 has none
-        return replace(structure, pos=np.array(structure.pos), molecular_graph=graph)  # not a view of the file
+        # Not a view of the file, and grouped by the import that asks for it.
+        return replace(structure, pos=np.array(structure.pos), molecular_graph=graph, group=-1)
 
     def put(self, smiles: str, outcome: Outcome) -> None:
         """Add the outcome of a canonical SMILES, unless it may differ next time."""

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from molformer.data import datasets
 from molformer.data.conformer_generation import with_geometry
-from molformer.data.conformers import ConformerPolicy
+from molformer.data.conformers import ConformerPolicy, group_of
 from molformer.data.drafts import plain_field, writing
 from molformer.data.known_labels import DESCRIPTOR
 from molformer.data.readers import Entry, ReadOptions, format_of, is_file, read_input
 from molformer.data.readers.files import suffix_of
+from molformer.data.report import record_path
 from molformer.data.store import FORMAT, StoreWriter, StructureStore, store_path
 from molformer.errors import InputError, MolformerError, StoreError, encodable
 from molformer.targets import Label
@@ -155,7 +156,7 @@ def import_entries(
         labels = [*{label.name: label for label in (*labels, *LABELS)}.values()]
         made = with_descriptors(made, processes)
     with contextlib.closing(made), StoreWriter(path, labels, encodable(source)) as writer:
-        record = _Record(_record_path(path), writer.folder / "rejected.csv")
+        record = _Record(record_path(path), writer.folder / "rejected.csv")
         for entry in made:
             error = entry.error or _add(writer, entry)
             record.count(entry, error)
@@ -170,27 +171,19 @@ def import_entries(
 
 def open_data(
     sources: str | Sequence[str],
-    targets: Sequence[str] = (),
-    smiles_column: str = "",
+    targets: Sequence[str | Label] = (),
+    options: ReadOptions | None = None,
+    policy: ConformerPolicy | None = None,
     processes: int = 0,
     progress: Callable[[], None] | None = None,
-    allow_missing: bool = False,
     sample: int = 0,
     seed: int = 0,
     descriptors: bool = False,
 ) -> StructureStore:
     """A store as it is; anything else imported into a store of the cache, once for the same files and labels.
 
-    Args:
-        sources: a store, or files, folders and SMILES.
-        targets: labels to import, see `parse_targets`.
-        smiles_column: see `ReadOptions`.
-        processes: worker processes that make geometries.
-        progress: called after every row of an import.
-        allow_missing: see `ReadOptions`.
-        sample: see `import_inputs`.
-        seed: of the sample.
-        descriptors: RDKit's are among the labels; of a molecule of several parts the largest is then taken.
+    `sources` are a store, or files, folders and SMILES; `targets` the labels to import, see `parse_targets`; all else
+    is as for `import_inputs`.
 
     Raises:
         StoreError: the store is missing or damaged.
@@ -204,27 +197,21 @@ def open_data(
         if not descriptors or any(name.startswith(DESCRIPTOR) for name in store.labels):
             return store
         inputs = [str(store.path)]
-    chosen = [name for name in targets if not name.startswith(DESCRIPTOR)]
+    chosen = [name for name in targets if isinstance(name, Label) or not name.startswith(DESCRIPTOR)]
     if any(suffix_of(Path(name)) == ".safetensors" for name in inputs):
         chosen = []  # all labels that the inputs name: a list of SMILES beside a store has none
     labels = parse_targets(chosen, inputs)
-    options = ReadOptions(labels, smiles_column, allow_missing=allow_missing)
-    facts = [__version__, str(FORMAT), str(labels), smiles_column, *(_stamp(name) for name in inputs)]
+    options, policy = replace(options or ReadOptions(), targets=labels), policy or ConformerPolicy()
+    facts = [__version__, str(FORMAT), str(labels), options.smiles_column, *(_stamp(name) for name in inputs)]
     facts += [f"sample {sample} {seed}"] * bool(sample) + ["descriptors"] * descriptors
+    if not descriptors or policy.salts != "largest":  # stores of pretraining, which take hours, keep their old key
+        facts += ["groups by connectivity", policy.salts, options.censored]
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     path = cache_folder() / "stores" / f"{Path(inputs[0]).stem}-{key}.safetensors"
-    record = _record_path(path)
     if not path.is_file():
         geometries = cache_folder() / "geometries"
-        policy = ConformerPolicy(salts="largest") if descriptors else None
         import_inputs(inputs, path, options, policy, processes, "", progress, geometries, sample, seed, descriptors)
-    if record.is_file():
-        logger.warning("some rows cannot be used; the reasons are in '%s'", record)
     return StructureStore(path)
-
-
-def _record_path(store: Path) -> Path:
-    return store.with_name(store.name.removesuffix(".safetensors") + ".rejected.csv")
 
 
 def _stamp(name: str) -> str:
@@ -245,7 +232,7 @@ class _Record:
         self.path, self._draft = path, draft
         self.rows = self.rejected = 0
         self.first: MolformerError | None = None
-        self._add(["row", "name", "where", "status", "reason"])
+        self._add(["row", "name", "where", "status", "reason", "smiles"])
 
     def _add(self, cells: Sequence[str]) -> None:
         with open(self._draft, "a", encoding="utf-8", newline="") as file:
@@ -257,7 +244,7 @@ class _Record:
         if error is not None:
             self.rejected += 1
             self.first = self.first or error
-            self._add([str(self.rows), entry.name, entry.where, error.status, str(error)])
+            self._add([str(self.rows), entry.name, entry.where, error.status, str(error), entry.smiles])
 
     def publish(self) -> None:
         """Publish the file, or remove an older one if no row was rejected."""
@@ -271,8 +258,11 @@ class _Record:
 def _add(writer: StoreWriter, entry: Entry) -> MolformerError | None:
     """Add an entry's structure, called as its row is; the error if it does not fit the store."""
     assert entry.structure is not None
+    structure = entry.structure.annotated(name=entry.name)
     try:
-        writer.add(replace(entry.structure, name=entry.name))
+        if structure.group < 0 and structure.smiles:
+            structure = structure.annotated(group=group_of(structure.smiles))
+        writer.add(structure)
     except InputError as error:
         return error
     return None

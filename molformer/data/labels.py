@@ -26,14 +26,14 @@ def split_target(text: str) -> tuple[str, str, str]:
 
 
 def parse_targets(
-    texts: Sequence[str], inputs: Sequence[str | Path] = (), options: ReadOptions | None = None
+    texts: Sequence[str | Label], inputs: Sequence[str | Path] = (), options: ReadOptions | None = None
 ) -> tuple[Label, ...]:
     """Labels from a command line.
 
     Missing kinds and units are those of well-known names, or are inferred from the column of a table.
 
     Args:
-        texts: `gap`, `gap=intensive` or `gap=intensive,eV`.
+        texts: `gap`, `gap=intensive` or `gap=intensive,eV`; a label is taken as it is.
         inputs: where the labels come from.
         options: of reading.
 
@@ -46,19 +46,21 @@ def parse_targets(
         'meV'
     """
     tables = [Path(path) for path in inputs if is_file(path) and suffix_of(Path(path)) in _TABLES]
-    wanted = [split_target(text) for text in dict.fromkeys(texts)]
-    found: dict[str, Label] = {}
+    found = {text.name: text for text in texts if isinstance(text, Label)}
+    wanted = [
+        (text.name, text.kind, "") if isinstance(text, Label) else split_target(text) for text in dict.fromkeys(texts)
+    ]
     if tables:
         from molformer.data.readers.table import guess_labels
 
-        unspecified = [(name, kind) for name, kind, _ in wanted if kind in ("", "category")]
+        unspecified = [(name, kind) for name, kind, _ in wanted if kind in ("", "category") and name not in found]
         try:
             labels = guess_labels(tables[0], unspecified, options)
         except InputError as error:
             meant = [name for name, kind in unspecified if "=" in name and not kind]
             kinds = f"; a kind, after =, is {', '.join(kind_names())}" if meant else ""
             raise InputError(f"{error}{kinds}") from None
-        found = dict(zip([name for name, _ in unspecified], labels, strict=True))
+        found |= dict(zip([name for name, _ in unspecified], labels, strict=True))
     return tuple(found.get(name) or _label(name, kind, unit, inputs) for name, kind, unit in wanted)
 
 

@@ -9,7 +9,7 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
 from typing import Literal, get_args
@@ -22,18 +22,19 @@ from molformer.errors import ConfigError, InputError
 
 logger = logging.getLogger(__name__)
 
-SplitMethod = Literal["random", "scaffold", "stratified", "file"]
+SplitMethod = Literal["auto", "random", "scaffold", "stratified", "file"]
 
 PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of the structures in each part, ascending."""
+    """Indices of the structures in each part, ascending, and the method that was used."""
 
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
+    method: SplitMethod = "random"
 
     def to_dict(self) -> dict[str, list[int]]:
         """Plain lists, for JSON."""
@@ -46,8 +47,10 @@ class SplitPolicy:
 
     Args:
         method: `random`; `scaffold` (molecules with one Bemis-Murcko scaffold are in the same part, the largest
-            families in training, so that the test part has new scaffolds); `stratified` (by class or decile of
-            `label`); `file` (indices as given).
+            families in training, so that the test part has new scaffolds; molecules without rings are one family,
+            unless the training part cannot hold it); `stratified` (by class or decile of `label`); `file` (indices
+            as given); `auto`, what `file`, `label` or `folds` ask for, else `scaffold` for molecules that were given as
+            SMILES, if they have enough scaffolds, else `random`.
         fractions: of training, validation and test part, with a sum of 1; or numbers of structures (of groups, if there
             are any), without the remainder. Validation and test part may be 0.
         seed: of the random choice.
@@ -97,13 +100,27 @@ def make_split(store: StructureStore, policy: SplitPolicy) -> Split:
         ConfigError: a requested part would be empty, or a given file is inconsistent with the store.
         StoreError: the store lacks the label to stratify by.
     """
-    if policy.method == "file":
-        return _read_split(Path(policy.file), store)
-    groups = store.groups
-    if policy.method == "scaffold":
-        return _in_order(_scaffold_families(store, groups), groups, policy.fractions)
-    strata = _strata(store, groups, policy.label) if policy.method == "stratified" else None
-    return random_split(groups, policy.fractions, policy.seed, strata, policy.folds, policy.fold)
+    method, groups = policy.method, store.groups
+    if method == "auto":
+        method = "file" if policy.file else "stratified" if policy.label else "scaffold"
+        plain = policy.folds or not _are_shares(policy.fractions) or "given" in store.manifest["geometries"]
+        if method == "scaffold" and (plain or not len(store.column("smiles.utf8"))):
+            method = "random"
+        try:
+            return make_split(store, replace(policy, method=method))
+        except ConfigError:
+            if method != "scaffold":
+                raise
+            logger.info("the molecules have too few scaffolds for a split by scaffold")
+            method = "random"
+    if method == "file":
+        split = _read_split(Path(policy.file), store)
+    elif method == "scaffold":
+        split = _in_order(_scaffold_families(store, groups, policy.fractions[0]), groups, policy.fractions)
+    else:
+        strata = _strata(store, policy.label) if method == "stratified" else None
+        split = random_split(groups, policy.fractions, policy.seed, strata, policy.folds, policy.fold)
+    return replace(split, method=method)
 
 
 def random_split(
@@ -200,17 +217,22 @@ def _parts(count: int, fractions: Sequence[float], folds: int, fold: int) -> np.
     return parts
 
 
-def _scaffold_families(store: StructureStore, groups: np.ndarray) -> list[list[int]]:
-    """Groups with the same scaffold, by decreasing size, then by their order in the store."""
+def _scaffold_families(store: StructureStore, groups: np.ndarray, most: float) -> list[list[int]]:
+    """Groups with the same scaffold, by decreasing size; single ones where there is no SMILES.
+
+    Molecules without rings are single too if they are more than `most`, a share, of all.
+    """
     names, first = np.unique(groups, return_index=True)
     families: dict[str, list[int]] = defaultdict(list)
     missing = 0
     for name, index in zip(names.tolist(), first.tolist(), strict=True):
         smiles = store[index].smiles
         missing += not smiles
-        families[scaffold(smiles)].append(name)
+        families[scaffold(smiles) if smiles else f"of group {name}"].append(name)
     if missing == len(names):
         raise ConfigError(f"'{store.path}' has no SMILES, which a split by scaffold needs: choose another split")
+    if len(families.get("", ())) > most * len(names):
+        families.update((f"of group {name}", [name]) for name in families.pop(""))
     return sorted(families.values(), key=lambda family: -len(family))
 
 
@@ -221,14 +243,18 @@ def _in_order(families: Iterable[list[int]], groups: np.ndarray, fractions: Sequ
     part_of_group: dict[int, int] = {}
     counts = [0, 0, 0]
     for family in families:
-        fits = [counts[0] + len(family) <= limits[0], counts[1] + len(family) <= limits[1] - limits[0], True]
+        fits = [
+            not counts[0] or counts[0] + len(family) <= limits[0],
+            counts[1] + len(family) <= limits[1] - limits[0],
+            True,
+        ]
         part = fits.index(True)
         counts[part] += len(family)
         part_of_group.update(dict.fromkeys(family, part))
     return _split_of(np.array([part_of_group[group] for group in groups.tolist()]), fractions)
 
 
-def _strata(store: StructureStore, groups: np.ndarray, name: str) -> np.ndarray:
+def _strata(store: StructureStore, name: str) -> np.ndarray:
     """Class or decile of each structure; -1 if the label is missing."""
     label = store.label(name)
     if label.per_node or label.shape:
@@ -259,11 +285,13 @@ def _read_split(path: Path, store: StructureStore) -> Split:
     together = sum(len(np.unique(store.groups[part])) for part in parts)
     if together > len(np.unique(store.groups[whole])):
         logger.warning("'%s' puts structures of one group, such as geometries of one molecule, into two parts", path)
-    return _not_empty(Split(*(np.sort(part) for part in parts)), (1, 0, 0))
+    train, val, test = (np.sort(part) for part in parts)
+    return _not_empty(Split(train, val, test), (1, 0, 0))
 
 
 def _split_of(part: np.ndarray, shares: Sequence[float]) -> Split:
-    return _not_empty(Split(*(np.flatnonzero(part == index) for index in range(3))), shares)
+    train, val, test = (np.flatnonzero(part == index) for index in range(3))
+    return _not_empty(Split(train, val, test), shares)
 
 
 def _not_empty(split: Split, shares: Sequence[float]) -> Split:

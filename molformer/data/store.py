@@ -14,6 +14,7 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,7 @@ from molformer.elements import SYMBOLS
 from molformer.errors import DAMAGE, InputError, StoreError, UnitError, one_line
 from molformer.molecular_graph import ATOM_FEATURES, BOND_FEATURES, UNKNOWN, MolecularGraph
 from molformer.structure import Structure
-from molformer.targets import Label
+from molformer.targets import Label, bounds_of
 
 FORMAT = 2
 """Version of the store format; newer ones are refused. Format 1 had no molecular graphs."""
@@ -343,6 +344,7 @@ class StoreWriter:
 
     def add(self, structure: Structure) -> None:
         """Append one structure."""
+        self._add_bounds(structure)
         values = {label.name: self._label_value(structure, label) for label in self.labels.values()}
         self._add_optional(structure)
         self._add_graph(structure)
@@ -369,6 +371,15 @@ class StoreWriter:
             rows[f"label.{name}"] = value if self.labels[name].per_node else value[None]
         for key, value in rows.items():
             self._columns[key].append(value)
+
+    def _add_bounds(self, structure: Structure) -> None:
+        """Begin the labels of bounds, see `bounds_of`, with the first structure that has one; NaN before."""
+        for name in structure.labels.keys() - self.labels.keys():
+            of = self.labels.get(name[:-1])
+            if of is not None and name in bounds_of(of.name) and np.isfinite(structure.labels[name]).any():
+                self.labels[name] = replace(of, name=name)
+                self._columns[f"label.{name}"] = column = _Column(self.folder, f"label.{name}", "float64")
+                column.append(np.full(self._structures, np.nan))
 
     def _add_optional(self, structure: Structure) -> None:
         """Append to optional columns, which are created by the first structure that has them; NaN if missing."""

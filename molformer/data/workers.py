@@ -10,7 +10,6 @@ import atexit
 import contextlib
 import errno
 import faulthandler
-import hashlib
 import os
 import pickle
 import subprocess
@@ -42,16 +41,11 @@ class WorkerDied(ConformerError):
     reason = ""
 
 
-def group_of(canonical: str) -> int:
-    """The group of a molecule, which is the same for all of its rows, for splits by molecule."""
-    return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:7])
-
-
 def outcome_of(policy: ConformerPolicy, is_canonical: bool, smiles: str) -> Outcome:
     """The conformer of a SMILES, or its error."""
     try:
         canonical = smiles if is_canonical else canonical_smiles(smiles, policy.add_hydrogens)
-        return embed_canonical(canonical, policy)[0].annotated(group=group_of(canonical))
+        return embed_canonical(canonical, policy)[0]
     except MolformerError as error:
         return error
 

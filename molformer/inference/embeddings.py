@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from molformer.data.conformers import ConformerPolicy
 from molformer.data.drafts import draft_folder, writing
 from molformer.data.readers import Entry
 from molformer.errors import ConfigError, InputError
@@ -35,16 +36,21 @@ class Embedding:
 
 
 def embeddings(
-    runner: BatchRunner, entries: Iterable[Entry], level: str = "molecule", processes: int = 0
+    runner: BatchRunner,
+    entries: Iterable[Entry],
+    level: str = "molecule",
+    processes: int = 0,
+    policy: ConformerPolicy | None = None,
 ) -> Iterator[Embedding]:
-    """Features of entries as they come, from the first model of a predictor.
+    """Features of entries as they come, from the first model of a predictor, with its policy of conformers or another.
 
     Raises:
         ConfigError: the level is not known.
     """
     if level not in LEVELS:
         raise ConfigError(f"level is '{level}'; choose one of {', '.join(LEVELS)}")
-    for batch in runner.batches(with_geometries(entries, policy_of(runner.models[0].domain), processes, 1)):
+    policy = policy_of(runner.models[0].domain, policy=policy)
+    for batch in runner.batches(with_geometries(entries, policy, processes, 1)):
         outputs = runner.outputs(batch, ())
         for job in batch:
             if job.error is not None:

@@ -4,5 +4,5 @@
 """
 
 from molformer.targets.kind import HeadOptions, TargetKind
-from molformer.targets.label import Label
+from molformer.targets.label import Label, bounds_of
 from molformer.targets.registry import kind_names, kind_of, register

@@ -9,6 +9,15 @@ from molformer.targets.kind import TargetKind
 from molformer.targets.registry import kind_of
 
 
+def bounds_of(name: str) -> tuple[str, str]:
+    """Names of the labels that hold the lower and the upper bounds of a label, in the same unit.
+
+    Where a measurement only says that a value lies beyond a bound (`>5`), the value is missing and the bound is there,
+    so that what knows nothing of bounds, such as a metric or a statistic, sees a missing value.
+    """
+    return f"{name}>", f"{name}<"
+
+
 @dataclass(frozen=True)
 class Label:
     """Name, unit and kind of one labelled property.

@@ -76,6 +76,29 @@ def masked_loss_sum(prediction: Tensor, label: Tensor, scale: Tensor, loss: Loss
     return torch.where(there, values, 0.0).sum(), there.sum()
 
 
+def with_bounds(label: Tensor, prediction: Tensor, lower: Tensor | None, upper: Tensor | None) -> Tensor:
+    """Labels in which a value that is only known to lie beyond a bound is the closest to the prediction that it can be.
+
+    A loss of the result is zero, without a gradient, where the prediction is on the right side of its bound, and
+    that of the bound elsewhere.
+
+    Args:
+        label: of one target, NaN where missing.
+        prediction: the same shape.
+        lower: bounds of the same shape, NaN where there is none; None if there are none at all.
+        upper: likewise.
+
+    Example:
+        >>> nan, label = float("nan"), torch.tensor([1.0, float("nan"), float("nan")])
+        >>> with_bounds(label, torch.tensor([9.0, 9.0, 3.0]), torch.tensor([nan, 5.0, 5.0]), None).tolist()
+        [1.0, 9.0, 5.0]
+    """
+    for bound, nearest in ((lower, torch.maximum), (upper, torch.minimum)):
+        if bound is not None:
+            label = torch.where(bound.isfinite(), nearest(prediction.detach().to(bound.dtype), bound), label)
+    return label
+
+
 def mean(total: Tensor, count: Tensor) -> Tensor:
     """A sum over a number of rows; zero, not NaN, where there are none."""
     return total / count.clamp(min=1)

@@ -33,8 +33,11 @@ PRETRAINING: dict[str, Any] = {
     "objectives": {"descriptors": 1.0, "masking": 0.1, "denoising": 0.1},
     "noise": 0.05,
     "split": [0.97, 0.03, 0.0],
+    "salts": "largest",
 }
 """Defaults of `molformer pretrain`."""
+WITHOUT_CONFIG: dict[str, Any] = {"split_by": "auto"}
+"""Defaults of a run without a YAML file."""
 CHANGEABLE = ("epochs", "patience", "device", "devices", "nodes", "workers", "wandb")
 """Keys that may be changed on resumption."""
 
@@ -47,13 +50,14 @@ def read_configs(
     Args:
         path: YAML file with some of `KEYS`, or None for the defaults.
         overrides: `--key value` or `--key=value`, in the order of a command line.
-        defaults: values of keys that neither names, such as `PRETRAINING`.
+        defaults: values of keys that neither names, such as `PRETRAINING`; `WITHOUT_CONFIG` if there is no file.
 
     Raises:
         ConfigError: an unknown key (with a suggestion), a wrong type, or a value out of range.
     """
     values = current_names(_read_yaml(path)) if path else {}
-    return _configs({**(defaults or {}), **values}, path, _current_overrides(overrides))
+    defaults = defaults or ({} if path else WITHOUT_CONFIG)
+    return _configs({**defaults, **values}, path, _current_overrides(overrides))
 
 
 def _configs(
@@ -87,7 +91,10 @@ def read_run(folder: str, overrides: Sequence[str] = ()) -> tuple[SE3Transformer
     for key in _keys(overrides):
         if key in KEYS and key not in CHANGEABLE:
             raise ConfigError(f"{key} cannot be changed on resumption; keys that can: {', '.join(CHANGEABLE)}")
-    encoder, training = _configs(current_names(_read_yaml(str(path)), warn=False), str(path), overrides)
+    values = current_names(_read_yaml(str(path)), warn=False)
+    if (values.get("objectives") or {}).get("descriptors"):
+        values.setdefault("salts", "largest")  # of runs before there was the key
+    encoder, training = _configs(values, str(path), overrides)
     return encoder, replace(training, run=folder)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from molformer.data.drafts import plain_field, writing
+from molformer.data.report import label_texts
 from molformer.data.store import StructureStore
 from molformer.errors import TrainingError
 from molformer.targets import Label
@@ -55,27 +56,27 @@ def _write_table(
     path: Path, predicted: Predicted, targets: Sequence[Label], store: StructureStore, indices: np.ndarray
 ) -> None:
     columns = ["index", "name", "smiles"]
-    values: list[np.ndarray] = []
+    cells: list[list[str]] = []
     for target in targets:
         prediction, label = predicted.values[target.name]
         unit = f" [{target.unit}]" if target.unit else ""
         if target.classes:
             columns += [target.name, f"{target.name} predicted", *(f"p({name})" for name in target.classes)]
-            values += [label[:, None], prediction.argmax(-1)[:, None], prediction]
+            cells += [label_texts(target, values, {}) for values in (label, prediction.argmax(-1))]
+            cells += [[f"{value:.10g}" for value in values] for values in prediction.T]
             continue
         for place, component in enumerate(target.target_kind.components or [""]):
             axis = f"_{component}" if component else ""
             columns += [f"{target.name}{axis}{unit}", f"{target.name}{axis} predicted{unit}"]
-            values += [label.reshape(len(label), -1)[:, [place]], prediction.reshape(len(label), -1)[:, [place]]]
-    numbers = np.concatenate(values, axis=1) if values else np.zeros((len(indices), 0))
+            known, guess = (values.reshape(len(label), -1)[:, place] for values in (label, prediction))
+            cells += [label_texts(target, known, predicted.bounds), label_texts(target, guess, {})]
     part = path.with_name(f".{path.name}.part")
     with open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
-        for index, row in zip(indices.tolist(), numbers, strict=True):
-            structure = store[index]
-            texts = ["" if np.isnan(value) else f"{value:.10g}" for value in row]
-            writer.writerow([index, plain_field(structure.name), plain_field(structure.smiles), *texts])
+        for place, index in enumerate(indices.tolist()):
+            about = [plain_field(text) for text in (store[index].name, store[index].smiles)]
+            writer.writerow([index, *about, *(column[place] for column in cells)])
     os.replace(part, path)
 
 

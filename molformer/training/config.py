@@ -6,12 +6,14 @@ from typing import Literal, get_args
 from molformer.data.augmentation import PointAugmentation
 from molformer.data.cloud_dataset import CloudOptions, Sampling
 from molformer.data.labels import split_target
+from molformer.data.readers.entry import Censored
 from molformer.data.splits import SplitMethod, SplitPolicy
 from molformer.errors import ConfigError
 from molformer.kernels import Kernels
 from molformer.models.descriptors import DescriptorChoice, DescriptorReadoutName
 from molformer.models.targets import ForcesFrom
 from molformer.nn.readout import Pooling
+from molformer.structure import Salts
 from molformer.targets.losses import LossName
 
 Precision = Literal["32", "64", "tf32", "bf16-mixed"]
@@ -27,6 +29,8 @@ _SMALLEST = {
 
 _CHOICES = {
     "loss": get_args(LossName),
+    "salts": get_args(Salts),
+    "censored": get_args(Censored),
     "forces": get_args(ForcesFrom),
     "precision": get_args(Precision),
     "wandb": get_args(WandbMode),
@@ -47,13 +51,19 @@ class TrainingConfig:
         data: training data: a structure store, or files of molecules (one, or a list), imported on first use.
         targets: names of the labels to predict; for files, also NAME=KIND,UNIT.
         smiles_column: SMILES column of a table; detected by its name if empty.
+        salts: for a SMILES of several parts, `refuse` its row, use the `largest` part, or `keep` all.
+        censored: values such as `>5` and `<0.1` are `bounds`, with a loss where a prediction lies on the wrong side and
+            without an influence on metrics; or their rows are left out (`refuse`).
+        baselines: compare with a random forest on ECFP4 fingerprints and gradient boosting on RDKit's descriptors, on
+            the same split; for at most 20,000 molecules that are given as SMILES.
         run: output folder, which must not contain another run; if empty, a new one in `runs`.
         initial: model folder, run folder or name of a shipped model, of which the encoder and the heads of targets with
             the same name and kind initialise the weights. Empty for none.
         encoder_rate: learning rate of an encoder from `initial`, relative to that of the heads; 0.05 to 1.
         freeze: number of its first layers that are frozen.
         split: fractions or numbers of molecules in training, validation and test part; the last two may be 0.
-        split_by: `random`, `scaffold`, `stratified` (by `split_label`) or `file` (`split_file`).
+        split_by: `random`, `scaffold`, `stratified` (by `split_label`), `file` (`split_file`), or `auto`: by scaffold
+            for molecules that are given as SMILES, else random. Rows of one molecule are in one part.
         split_label: label by which a stratified split is stratified.
         split_file: JSON with the lists `train`, `val` and `test`, such as another run's `split.json`.
         folds: number of folds of a cross-validation, 0 for none.
@@ -118,6 +128,9 @@ class TrainingConfig:
     data: str | list[str] = ""
     targets: list[str] = field(default_factory=list)
     smiles_column: str = ""
+    salts: Salts = "refuse"
+    censored: Censored = "bounds"
+    baselines: bool = True
     run: str = ""
     initial: str = ""
     encoder_rate: float = 0.1

@@ -19,6 +19,8 @@ from molformer.data.datamodule import StoreDataset
 from molformer.data.descriptor_table import descriptor_table
 from molformer.data.drafts import writing
 from molformer.data.hydrogens import heavy_atom_store
+from molformer.data.readers.entry import Censored, ReadOptions
+from molformer.data.report import report_dropped
 from molformer.data.splits import PARTS, SplitPolicy, make_split
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
@@ -26,7 +28,8 @@ from molformer.elements import SYMBOLS
 from molformer.errors import ConfigError, InputError
 from molformer.graph import GraphBatch
 from molformer.models.property import PropertyModel, load_model, model_folder
-from molformer.targets import Label
+from molformer.structure import Salts
+from molformer.targets import Label, bounds_of
 from molformer.training.artifacts import write_plots, write_predictions
 from molformer.training.target_errors import Predicted, TargetErrors, evaluate, predict_batches
 from molformer.uncertainty.calibration import Calibration
@@ -78,6 +81,8 @@ def evaluate_model(
     device: str = "auto",
     smiles_column: str = "",
     progress: Callable[[int, int], None] | None = None,
+    salts: Salts = "refuse",
+    censored: Censored = "bounds",
 ) -> TestResult:
     """Errors of a model on a store or on files.
 
@@ -91,6 +96,8 @@ def evaluate_model(
         device: `auto`, `cpu` or `cuda`.
         smiles_column: SMILES column of a table.
         progress: called with the number of finished structures and their total.
+        salts: see `ConformerPolicy`.
+        censored: see `ReadOptions`.
 
     Raises:
         ModelError: there is no model.
@@ -99,14 +106,25 @@ def evaluate_model(
     """
     network = load_model(model, device)
     known = {target.name: target for target in network.targets}
-    store = _open(data, targets or list(known), smiles_column, allow_missing=not targets)
+    # Classes are those of the model, of which the data may have some.
+    wanted = [known[name] if name in known and known[name].classes else name for name in targets or known]
+    if isinstance(data, str) and store_path(data).is_file():
+        store = StructureStore(data)
+    else:
+        from molformer.data.conformers import ConformerPolicy
+        from molformer.data.importing import open_data
+
+        policy = ConformerPolicy(salts=salts)
+        options = ReadOptions(smiles_column=smiles_column, censored=censored, allow_missing=not targets)
+        store = open_data(data, wanted, options, policy, os.cpu_count() or 1)
+        report_dropped(store)
     store = heavy_atom_store(store) if network.config.hydrogens == "implicit" else store
     pairs = [(known[name], store.label(name)) for name in known if name in store.labels]
     if not pairs:
         raise ConfigError(
             f"the model predicts {', '.join(known)} and '{store.path}' holds {', '.join(store.labels) or 'no labels'}"
         )
-    factors = {target.name: _factor(target, label) for target, label in pairs}
+    factors = {name: _factor(*pair) for pair in pairs for name in (pair[0].name, *bounds_of(pair[0].name))}
     indices = _known_elements(network, store, _part(store, split_file, part))
     labels = [label for _, label in pairs]
     inputs = descriptor_table(store, network.descriptor_set)
@@ -127,14 +145,6 @@ def evaluate_model(
     calibration = Calibration.load(model_folder(model))
     covered = coverage(calibration, predicted.values) if calibration else {}
     return TestResult(evaluate(predicted, [target for target, _ in pairs]), predicted, indices, store, covered)
-
-
-def _open(data: str | Sequence[str], targets: Sequence[str], smiles_column: str, allow_missing: bool) -> StructureStore:
-    if isinstance(data, str) and store_path(data).is_file():
-        return StructureStore(data)
-    from molformer.data.importing import open_data
-
-    return open_data(data, targets, smiles_column, os.cpu_count() or 1, allow_missing=allow_missing)
 
 
 def _factor(target: Label, label: Label) -> float:

@@ -10,6 +10,7 @@ from molformer.data.datamodule import StoreDataModule
 from molformer.elements import SYMBOLS
 from molformer.models.property import PropertyModel
 from molformer.training.bootstrap import Interval
+from molformer.training.classical import Classical
 from molformer.training.config import TrainingConfig
 from molformer.training.monitor import Monitor
 from molformer.training.target_errors import TargetErrors
@@ -22,6 +23,7 @@ def write_model_card(
     data: StoreDataModule,
     training: TrainingConfig,
     errors: Sequence[TargetErrors],
+    classical: Sequence[Classical],
     covered: Mapping[str, Coverage],
     equivariance: Mapping[str, Mapping[str, float]],
     epochs: int,
@@ -36,6 +38,7 @@ def write_model_card(
         data: training and test data.
         training: the settings.
         errors: on the test part.
+        classical: those of classical methods.
         covered: empirical coverage of the intervals there, by target name.
         equivariance: by floating-point type, the equivariance error of each target relative to its scale.
         epochs: number of trained epochs.
@@ -46,7 +49,7 @@ def write_model_card(
     text = [
         *_heading(model, folder),
         *_data(model, data, training),
-        *_errors(errors),
+        *_errors(errors, classical),
         *_intervals(model, covered),
         *_equivariance(model, equivariance),
         *_training(training, epochs, monitor, command),
@@ -93,7 +96,7 @@ def _data(model: PropertyModel, data: StoreDataModule, training: TrainingConfig)
     ]
 
 
-def _errors(errors: Sequence[TargetErrors]) -> list[str]:
+def _errors(errors: Sequence[TargetErrors], classical: Sequence[Classical]) -> list[str]:
     lines = [
         "## Errors on the test part",
         "",
@@ -102,7 +105,8 @@ def _errors(errors: Sequence[TargetErrors]) -> list[str]:
     ]
     if not errors:
         return [lines[0], "", "There was no test part: test errors are unknown.", ""]
-    for row in errors:
+    others = ((row, f" ({method.method})") for method in classical for row in method.errors)
+    for row, method in (*((row, "") for row in errors), *others):
         other = ""
         if not math.isnan(row.per_atom):
             other = f"{row.per_atom:.4g} an atom"
@@ -111,7 +115,7 @@ def _errors(errors: Sequence[TargetErrors]) -> list[str]:
         elif not math.isnan(row.iou):
             other = f"mean IoU {row.iou:.3f}"
         cells = [
-            row.target.name,
+            row.target.name + method,
             row.target.unit,
             row.target.kind,
             str(row.count),

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import lightning
@@ -17,6 +17,8 @@ from molformer.data.cloud_datamodule import PointCloudDataModule
 from molformer.data.datamodule import MoleculeDataModule, StoreDataModule
 from molformer.data.descriptor_table import chosen, descriptor_table
 from molformer.data.hydrogens import heavy_atom_store
+from molformer.data.readers import ReadOptions
+from molformer.data.report import report_dropped, report_duplicates
 from molformer.data.splits import SplitPolicy
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
@@ -28,6 +30,7 @@ from molformer.models.equivariance import equivariance_error
 from molformer.models.property import Domain, PropertyModel, check_device, load_model
 from molformer.training.artifacts import write_plots, write_predictions
 from molformer.training.callbacks import LAST, BestModel
+from molformer.training.classical import Classical, compare
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import writes_files
 from molformer.training.gaussian_process import fit_gaussian_process
@@ -59,6 +62,7 @@ class TrainingResult:
         errors: of each target on the test part.
         epochs: number of trained epochs, including resumed parts.
         seconds: of training.
+        classical: errors of classical methods on the same split, where there are any.
     """
 
     folder: Path
@@ -66,6 +70,7 @@ class TrainingResult:
     errors: list[TargetErrors]
     epochs: int
     seconds: float
+    classical: list[Classical] = field(default_factory=list)
 
 
 def train(
@@ -100,8 +105,8 @@ def train(
     if initial is not None:
         drop = encoder.drop_graph * initial.config.molecular_graph
         encoder = replace(initial.config, stochastic_depth=encoder.stochastic_depth, drop_graph=drop)
-    implicit = encoder.hydrogens == "implicit"
-    data = data_module(training, folder / "split.json" if resume else None, implicit)
+    store = _open_store(training)
+    data = data_module(training, folder / "split.json" if resume else None, encoder.hydrogens == "implicit", store)
     if not len(data.split.val) and writes_files():
         logger.warning(
             "no validation part: the losses called val are those of the training part, and predictions of "
@@ -113,8 +118,14 @@ def train(
         if resume:
             check_folder(folder, data)
         else:
+            training = replace(training, split_by=data.split.method)
             start_folder(folder, encoder, training, data)
     with log_file(folder):
+        if writes_files() and not resume:
+            report_dropped(store, data.targets, folder)
+            report_duplicates(store, data.targets, folder)
+            parts = [len(part) for part in (data.split.train, data.split.val, data.split.test)]
+            logger.info("split: %s, %d rows for training, %d for validation, %d for test", data.split.method, *parts)
         return _run(folder, task, training, data, progress, resume)
 
 
@@ -168,8 +179,10 @@ def _finish(
     model = PropertyModel.load(folder / "model").to(task.device)
     tested = data.targets if len(data.split.test) else []
     predicted = predict_batches(model, data.test_dataloader() if tested else [])
-    errors = evaluate(predicted, tested, data)
+    errors, classical = evaluate(predicted, tested, data), []
     if writes_files():
+        if training.baselines and "descriptors" not in training.objective_weights:
+            classical = compare(data, tested)
         write_predictions(folder, predicted, tested, data.store, data.split.test)
         plots = write_plots(folder, predicted, errors, folder / "metrics.csv")
         known = data.split.test if tested else data.split.train
@@ -182,16 +195,23 @@ def _finish(
         calibration.save(folder / "model")
         covered = coverage(calibration, predicted.values)
         done, command = trainer.current_epoch, started_by(folder)
-        write_model_card(model, data, training, errors, covered, symmetry, done, monitor, command, folder / "model")
+        rows = (errors, classical)
+        write_model_card(model, data, training, *rows, covered, symmetry, done, monitor, command, folder / "model")
         for log in trainer.loggers:
             if isinstance(log, WandbLogger):
                 log_report(log, folder / "model", plots, errors, predicted, data.store, data.split.test)
-    return TrainingResult(folder, folder / "model", errors, trainer.current_epoch, monitor.seconds)
+    return TrainingResult(folder, folder / "model", errors, trainer.current_epoch, monitor.seconds, classical)
 
 
-def data_module(training: TrainingConfig, split_file: Path | None = None, implicit: bool = False) -> StoreDataModule:
+def data_module(
+    training: TrainingConfig,
+    split_file: Path | None = None,
+    implicit: bool = False,
+    store: StructureStore | None = None,
+) -> StoreDataModule:
     """Data module of a run, with hydrogens as atoms or implicit ones; a resumed run reads its split."""
-    store = heavy_atom_store(_open_store(training)) if implicit else _open_store(training)
+    store = store or _open_store(training)
+    store = heavy_atom_store(store) if implicit else store
     if training.points:
         return PointCloudDataModule(
             store,
@@ -233,12 +253,14 @@ def _open_store(training: TrainingConfig) -> StructureStore:
     wanted = "descriptors" in training.objective_weights
     if not wanted and isinstance(training.data, str) and store_path(training.data).is_file():
         return StructureStore(training.data)
-    from molformer.data.importing import open_data  # needs RDKit, which training from a store does not
+    from molformer.data.conformers import ConformerPolicy  # needs RDKit, which training from a store does not
+    from molformer.data.importing import open_data
 
     return open_data(
         training.data,
         training.targets,
-        training.smiles_column,
+        ReadOptions(smiles_column=training.smiles_column, censored=training.censored),
+        ConformerPolicy(salts=training.salts),
         processes=os.cpu_count() or 1,
         progress=_Counter() if wanted else None,
         sample=training.sample,

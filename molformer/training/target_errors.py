@@ -7,7 +7,7 @@ Letters: B structures, n values of a target.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from molformer.data.datamodule import StoreDataModule
 from molformer.data.statistics import baseline_values, labelled_values, present, target_statistics
 from molformer.graph import GraphBatch
 from molformer.models.property import PropertyModel
-from molformer.targets import Label
+from molformer.targets import Label, bounds_of
 from molformer.training.bootstrap import NO_INTERVAL, Interval, ratio_interval, sample_interval
 from molformer.training.distributed import gathered, world
 
@@ -34,10 +34,12 @@ class Predicted:
         values: by target name: predictions and labels, (B, …) or, per atom, (n, …); for classes,
             predicted probabilities.
         sizes: number of atoms of each structure (B,).
+        bounds: of labels that are only known to lie beyond one (B,), NaN elsewhere, see `bounds_of`.
     """
 
     values: dict[str, tuple[np.ndarray, np.ndarray]]
     sizes: np.ndarray
+    bounds: dict[str, np.ndarray] = field(default_factory=dict)
 
     def owners(self, target: Label) -> np.ndarray:
         """Index of the structure of each value of a target (n,)."""
@@ -60,9 +62,11 @@ class TargetErrors:
         per_atom: mean absolute error of an extensive energy divided by the number of atoms; NaN for others.
         error_mean: `error` of the mean baseline, for classes of the most frequent class; NaN if unknown.
         error_composition: `error` of the composition baseline; NaN where it is not defined.
-        roc_auc: area under the ROC curve of a binary target; NaN for others, or if only one class occurs.
+        roc_auc: area under the ROC curve of a binary target, or of the second of two classes; NaN for others, or if
+            only one class occurs.
         roc_auc_interval: of `roc_auc`.
         iou: mean over the classes of intersection over union, of classes of atoms or points; NaN for others.
+        censored: number of values that are bounds, which no figure above includes.
     """
 
     target: Label
@@ -78,6 +82,7 @@ class TargetErrors:
     roc_auc: float = NAN
     roc_auc_interval: Interval = NO_INTERVAL
     iou: float = NAN
+    censored: int = 0
 
 
 def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> Predicted:
@@ -107,19 +112,23 @@ def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> Pred
         for target in model.targets
         if parts and target.name in parts[0].values
     }
-    return Predicted(values, np.concatenate([np.zeros(0, dtype=np.int64), *(part.sizes for part in parts)]))
+    names = parts[0].bounds if parts else ()
+    bounds = {name: np.concatenate([part.bounds[name] for part in parts]) for name in names}
+    return Predicted(values, np.concatenate([np.zeros(0, dtype=np.int64), *(part.sizes for part in parts)]), bounds)
 
 
 def _predict_batch(model: PropertyModel, graph: GraphBatch) -> Predicted:
     outputs = model(graph)
-    values = {}
+    values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    bounds: dict[str, np.ndarray] = {}
     for target in model.targets:
         if target.name not in graph.labels:
             continue
         value = outputs[target.name]
         value = model.probabilities(target, value) if target.is_class else value
         values[target.name] = (_array(value), _array(graph.labels[target.name]))
-    return Predicted(values, graph.sizes.cpu().numpy())
+        bounds |= {name: _array(graph.labels[name]) for name in bounds_of(target.name) if name in graph.labels}
+    return Predicted(values, graph.sizes.cpu().numpy(), bounds)
 
 
 def _array(values: torch.Tensor) -> np.ndarray:
@@ -141,7 +150,9 @@ def evaluate(predicted: Predicted, targets: Sequence[Label], data: StoreDataModu
         owner = np.unique(predicted.owners(target)[labelled], return_inverse=True)[1]
         errors = _class_errors if target.is_class else _number_errors
         size = predicted.sizes[predicted.owners(target)[labelled]]
-        rows.append(errors(_Labelled(target, prediction[labelled], label[labelled], owner, size), data))
+        row = errors(_Labelled(target, prediction[labelled], label[labelled], owner, size), data)
+        bounds = [predicted.bounds[name] for name in bounds_of(target.name) if name in predicted.bounds]
+        rows.append(replace(row, censored=sum(int(np.isfinite(bound).sum()) for bound in bounds)))
     return rows
 
 
@@ -194,7 +205,8 @@ def _class_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErro
     if data is not None:
         train, _ = labelled_values(data.store, data.split.train, target)
         frequent = float((truth != np.bincount(train.astype(int)).argmax()).mean())
-    binary = not target.classes
+    binary = not target.classes or (len(target.classes) == 2 and not target.per_node)
+    probability = probability[:, 1] if binary and target.classes else probability
     return TargetErrors(
         target=target,
         count=len(truth),

@@ -24,8 +24,8 @@ from molformer.models.config import SE3TransformerConfig
 from molformer.models.descriptors import DescriptorSet
 from molformer.models.property import Domain, PropertyModel
 from molformer.models.renamed import current_names
-from molformer.targets import Label
-from molformer.targets.losses import mean
+from molformer.targets import Label, bounds_of
+from molformer.targets.losses import mean, with_bounds
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import summed, world
 from molformer.training.objectives import Denoising, Descriptors, Masking, Objective
@@ -161,7 +161,8 @@ class PropertyTask(LightningModule):
             values |= {f"train/{name}": mean.float() for name, mean in zip(names, means.unbind(), strict=True)}
         for target, metrics in zip(self.model.targets, self.metrics, strict=True):
             assert isinstance(metrics, MetricCollection)
-            if summed(self._sums[target.name])[1] > 0:
+            exact = any(metric.update_called for metric in metrics.values())  # not only bounds
+            if summed(torch.tensor(float(exact), device=self.device)) > 0:
                 values |= {f"val/{target.name}/{name}": value for name, value in metrics.compute().items()}
             metrics.reset()
         self.log_dict(values, sync_dist=True)  # identical in every process
@@ -214,7 +215,9 @@ class PropertyTask(LightningModule):
         return total * size / summed(count).clamp(min=1)
 
     def _loss_sum(self, target: Label, values: Mapping[str, Tensor], graph: GraphBatch) -> tuple[Tensor, Tensor]:
-        prediction, label = values[target.name], graph.labels[target.name]
+        prediction = values[target.name]
+        bounds = [graph.labels.get(name) for name in bounds_of(target.name)]
+        label = with_bounds(graph.labels[target.name], prediction, *bounds)
         return target.target_kind.loss(prediction, label, self.model.scale(target), self.training_config.loss)
 
     def _weighted(self, losses: Mapping[str, Tensor]) -> Tensor:

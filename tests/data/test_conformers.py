@@ -4,7 +4,7 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from molformer.data import conformers
-from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_smiles, embed_smiles_all
+from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_smiles, embed_smiles_all, group_of
 from molformer.errors import ConfigError, ConformerError, InputError, MolformerError
 
 SPELLINGS = [
@@ -225,3 +225,19 @@ def test_parts_that_are_kept_do_not_lie_in_each_other():
         sodium = structure.numbers.tolist().index(11)
         assert np.delete(distances[sodium], sodium).min() > shortest
         assert distances[np.triu_indices(len(structure), 1)].min() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", True),
+        ("F/C=C/F", "F/C=C\\F", True),
+        ("Oc1ccccn1", "O=c1cccc[nH]1", True),
+        ("CC(=O)[O-].[Na+]", "CC(=O)O", True),
+        ("C[NH3+].[Cl-]", "CN", True),
+        ("CCCC", "CC(C)C", False),
+        ("c1ccccc1", "C1CCCCC1", False),
+    ],
+)
+def test_alike_molecules_are_one_group(one, other, same):
+    assert (group_of(one) == group_of(other)) == same

@@ -223,8 +223,8 @@ def test_a_name_that_is_a_formula_or_no_text_is_kept_from_doing_harm(tmp_path):
     table = tmp_path / os.fsdecode(b"m\xfcl.csv")
     table.write_text("smiles,name\nnonsense,=cmd\nC,@x\n")
     result = import_inputs([table], tmp_path / "set")
-    ((number, name, where, _, reason),) = list(csv.reader(result.record.read_text().splitlines()))[1:]
-    assert (number, name) == ("1", "'=cmd")
+    ((number, name, where, _, reason, smiles),) = list(csv.reader(result.record.read_text().splitlines()))[1:]
+    assert (number, name, smiles) == ("1", "'=cmd", "nonsense")
     assert "m?l.csv, line 2" in where
     assert reason.startswith(where)
     assert result.store[0].name == "@x"

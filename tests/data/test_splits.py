@@ -102,7 +102,7 @@ def test_a_split_file_that_does_not_fit_is_refused(store, tmp_path, content, mes
     [
         ({"fractions": (0.5, 0.5)}, "three fractions that add up to 1"),
         ({"fractions": (1.2, -0.1, -0.1)}, "three fractions that add up to 1"),
-        ({"method": "magic"}, "is not one of random, scaffold"),
+        ({"method": "magic"}, "is not one of auto, random, scaffold"),
         ({"method": "file"}, "needs a file"),
         ({"method": "stratified"}, "needs a label"),
         ({"folds": 3, "fold": 3}, "fold 3 of 3 does not exist"),
@@ -161,3 +161,50 @@ def test_numbers_of_structures_instead_of_fractions():
         SplitPolicy("scaffold", (60, 10, 5))
     with pytest.raises(ConfigError, match="or three numbers of structures"):
         SplitPolicy(fractions=(0.5, 10, 5))
+
+
+RINGS = [f"C{'C' * n}c1ccccc1" for n in range(6)] + [f"{'C' * n}C1CC{'C' * m}C1" for n in range(2) for m in range(7)]
+
+
+def table(tmp_path, smiles, geometry="etkdg"):
+    members = [random_structure(3, seed=row, smiles=text, geometry=geometry) for row, text in enumerate(smiles)]
+    return write_store(tmp_path / "table", members)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "geometry", "policy", "method"),
+    [
+        (RINGS, "etkdg", {}, "scaffold"),
+        (["C" * n for n in range(1, 21)], "etkdg", {}, "scaffold"),  # without rings: each by itself
+        ([f"C{'C' * n}c1ccccc1" for n in range(20)], "etkdg", {}, "random"),  # one scaffold
+        (RINGS, "given", {}, "random"),
+        ([""] * 20, "etkdg", {}, "random"),
+        (RINGS, "etkdg", {"folds": 4}, "random"),
+        (RINGS, "etkdg", {"fractions": (10, 5, 5)}, "random"),
+    ],
+)
+def test_molecules_given_as_smiles_are_split_by_scaffold_where_that_is_possible(
+    tmp_path, smiles, geometry, policy, method
+):
+    split = make_split(table(tmp_path, smiles, geometry), SplitPolicy("auto", **policy))
+    assert split.method == method
+    assert len(split.test) in (2, 5)
+    assert sorted(np.concatenate(parts(split)).tolist()) == list(range(len(smiles)))
+
+
+def test_auto_takes_what_other_settings_ask_for(store, tmp_path):
+    assert make_split(store, SplitPolicy("auto", label="gap")).method == "stratified"
+    write_split(make_split(store, SplitPolicy()), tmp_path / "split.json")
+    assert make_split(store, SplitPolicy("auto", file=str(tmp_path / "split.json"))).method == "file"
+
+
+def test_the_largest_scaffold_is_in_training_even_if_it_is_too_large(tmp_path):
+    smiles = [*(f"C{'C' * n}c1ccccc1" for n in range(18)), "C1CC1", "C1CCC1"]
+    split = make_split(table(tmp_path, smiles), SplitPolicy("scaffold", (0.8, 0.05, 0.15)))
+    assert split.train.tolist() == list(range(18))
+
+
+def test_molecules_without_a_smiles_are_no_family(tmp_path):
+    split = make_split(table(tmp_path, ["", "", "", "", "", *RINGS[:6]]), SplitPolicy("scaffold", (0.6, 0.2, 0.2)))
+    assert {*range(6, 11)} <= {*split.train.tolist()}
+    assert {*split.test.tolist()} < {*range(5)}

@@ -308,3 +308,13 @@ def test_a_bond_of_an_atom_that_is_not_there_is_damage(tmp_path, end):
     object.__setattr__(water, "molecular_graph", graph)
     with pytest.raises(StoreError, match="a bond is one of an atom that is not there"):
         write_store(tmp_path / "set", [water])
+
+
+def test_bounds_are_labels_from_the_first_structure_that_has_one(tmp_path):
+    values = [{"gap": 1.0}, {"gap": np.nan, "gap>": 5.0}, {"gap": np.nan, "gap<": np.nan}, {"gap": np.nan, "gap>": 3.0}]
+    gap = Label("gap", "eV", "intensive")
+    store = write_store(tmp_path / "set", [random_structure(2, labels=each) for each in values], [gap])
+    assert list(store.labels.values()) == [gap, Label("gap>", "eV", "intensive")]
+    assert np.array_equal(store.column("gap>"), [np.nan, 5, np.nan, 3], equal_nan=True)
+    (batch,) = [StoreDataset(store, np.arange(4), [gap])[range(4)]]
+    assert sorted(batch.labels) == ["gap", "gap>"]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from molformer.targets.losses import class_loss_sum, masked_loss_sum, mean
+from molformer.targets.losses import class_loss_sum, masked_loss_sum, mean, with_bounds
 
 NAN = float("nan")
 
@@ -128,3 +128,22 @@ def test_a_row_that_is_partly_missing_is_missing():
     total.backward()
     assert (total.item(), count.item()) == (pytest.approx(6.0), 2)
     assert not prediction.grad[1].any()
+
+
+@pytest.mark.parametrize("loss", ["mae", "mse", "huber"])
+def test_a_prediction_beyond_its_bound_has_no_loss_and_others_that_of_the_bound(loss):
+    prediction = torch.tensor([1.0, 9.0, 1.0, 9.0, 3.0], requires_grad=True)
+    label = torch.tensor([NAN, NAN, NAN, NAN, 2.0])
+    lower, upper = torch.tensor([5.0, 5.0, NAN, NAN, NAN]), torch.tensor([NAN, NAN, 5.0, 5.0, NAN])
+    one = torch.tensor(1.0)
+    total, count = masked_loss_sum(prediction, with_bounds(label, prediction, lower, upper), one, loss)
+    nearest = torch.tensor([5.0, 9.0, 1.0, 5.0, 2.0])
+    expected, _ = masked_loss_sum(prediction.detach(), nearest, one, loss)
+    assert (total.item(), count.item()) == (pytest.approx(expected.item()), 5)
+    total.backward()
+    assert prediction.grad.sign().tolist() == [-1, 0, 0, 1, 1]
+
+
+def test_without_bounds_labels_are_as_they_are():
+    label = torch.tensor([1.0, NAN])
+    assert with_bounds(label, torch.zeros(2), None, None) is label

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from molformer.data.conformers import ConformerPolicy
 from molformer.data.importing import drawn, open_data
 from molformer.data.readers import Entry
+from molformer.data.report import report_dropped
 from molformer.data.store import write_store
 from molformer.data.structure import Label
 from molformer.errors import ConfigError
@@ -25,6 +27,7 @@ from tests.helpers import random_structure
 from tests.training.test_resume import rows_of
 
 SIZES = ("--lmax=1", "--channels=8", "--num_layers=1", "--num_heads=2", "--wandb=off", "--device=cpu", "--batch_size=8")
+LARGEST = ConformerPolicy(salts="largest")
 SMILES = [f"{'C' * n}{end}" for n in range(1, 9) for end in ("O", "N", "Cl", "C(=O)[O-]", "S", "[NH3+]")]
 
 
@@ -61,7 +64,7 @@ def test_it_learns_the_objectives_and_the_labels_that_there_are(run):
 
 
 def test_the_data_are_all_molecules_of_all_inputs_with_descriptors(run, files):
-    store = open_data(files, ["gfn2_homo"], descriptors=True)  # from the cache
+    store = open_data(files, ["gfn2_homo"], descriptors=True, policy=LARGEST)  # from the cache
     assert len(store) == len(SMILES) + 1 + 20
     assert store[len(SMILES)].smiles == "CC(=O)[O-]"
     assert np.isfinite(store.column("rdkit.MolLogP")).all()
@@ -74,7 +77,7 @@ def test_the_model_predicts_embeds_and_is_started_from(run, files, tmp_path):
     values = predictor.predict(["CCO"])[0]
     assert {"gfn2_homo", "rdkit.MolLogP"} <= set(values.values)
     more = ("--target", "rdkit.TPSA", "--epochs=1", "--objectives={}", "--noise=0")
-    store = open_data(files, ["gfn2_homo"], descriptors=True).path
+    store = open_data(files, ["gfn2_homo"], descriptors=True, policy=LARGEST).path
     tuned = train(*configs([str(store)], tmp_path / "tuned", *more, "--initial", str(run.folder)))
     before, after = (PropertyModel.load(folder).encoder.state_dict() for folder in (run.model, tuned.model))
     assert all((before[key] - after[key]).abs().max() < 5e-3 for key in before)
@@ -119,7 +122,7 @@ def test_a_larger_sample_begins_with_the_smaller_one():
 
 
 def test_a_sample_is_of_the_lists_and_not_of_the_labelled(files):
-    store = open_data(files, descriptors=True, sample=7, seed=1)
+    store = open_data(files, descriptors=True, sample=7, seed=1, policy=LARGEST)
     assert np.isfinite(store.column("gfn2_homo")).sum() == 20
     assert len(store) == 27
 
@@ -155,7 +158,8 @@ def test_several_files_follow_data():
 
 
 def test_rejected_rows_are_listed(files, caplog):
-    open_data(files[:1], descriptors=True)
-    record = next(line for line in caplog.messages if "some rows cannot be used" in line).split("'")[1]
-    with open(record, newline="") as file:
-        assert [row["name"] for row in csv.DictReader(file)] == ["C1CC"]
+    report_dropped(open_data(files[:1], descriptors=True, policy=LARGEST))
+    (message,) = caplog.messages
+    assert message.startswith(f"1 of {len(SMILES) + 2} rows were dropped")
+    with open(message.rpartition(" in ")[2], newline="") as file:
+        assert [(row["row"], row["smiles"]) for row in csv.DictReader(file)] == [(str(len(SMILES) + 2), "C1CC")]

@@ -38,6 +38,7 @@ def training(store, folder, **kwargs):
         "ema_decay": 0.9,
         "wandb": "off",
         "device": "cpu",
+        "baselines": False,
     }
     return TrainingConfig(**{**values, **kwargs})
 

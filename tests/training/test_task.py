@@ -141,3 +141,20 @@ def test_preflight_measures_and_changes_nothing(data, store):
 def test_other_errors_are_not_taken_for_a_lack_of_memory(store):
     with pytest.raises(RuntimeError, match="something else"), out_of_memory_advice(training(store, "unused")):
         raise RuntimeError("something else")
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "moves"), [("gap>", 1e3, True), ("gap>", -1e3, False), ("gap<", -1e3, True)]
+)
+def test_a_bound_has_a_gradient_where_the_prediction_is_on_its_wrong_side(data, store, bound, value, moves):
+    graph = next(iter(data.train_dataloader()))
+    network = task(data, store, targets=["gap"], target_weights={"gap": 1.0})
+    nothing = torch.full_like(graph.labels["gap"], torch.nan)
+    censored = replace(graph, labels=graph.labels | {"gap": nothing, bound: torch.full_like(nothing, value)})
+    alone = replace(graph, labels=graph.labels | {"gap": nothing})
+    losses = [network.losses(each)["gap"].item() for each in (censored, alone)]
+    assert (losses[0] > 1) == moves
+    assert losses[1] == 0
+    if moves:  # as if the bound were the value
+        exact = replace(graph, labels=graph.labels | {"gap": torch.full_like(nothing, value)})
+        assert losses[0] == pytest.approx(network.losses(exact)["gap"].item())

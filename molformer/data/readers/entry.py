@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
 from molformer.errors import InputError, MolformerError, encodable
 from molformer.structure import Structure
 from molformer.targets import Label
+
+Censored = Literal["bounds", "refuse"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,7 @@ class ReadOptions:
         seed: of that draw.
         add_hydrogens: add the hydrogens that a MOL, SDF, MOL2 or PDB record with 3-D coordinates lacks.
         bonds: `given`, those of the source; or `perceive`, also of 3-D molecules that have none, see `perceive_bonds`.
+        censored: values such as `>5` in tables and SDF are `bounds`, see `targets.bounds_of`, or `refuse` their rows.
         allow_missing: ignore targets that no input has, unless all are missing.
     """
 
@@ -64,11 +68,13 @@ class ReadOptions:
     seed: int = 0
     add_hydrogens: bool = False
     bonds: str = "given"
+    censored: Censored = "bounds"
     allow_missing: bool = False
 
     def __post_init__(self) -> None:
-        if self.bonds not in ("given", "perceive"):
-            raise InputError(f"bonds '{self.bonds}' is not one of given, perceive")
+        for name, choices in (("bonds", ("given", "perceive")), ("censored", get_args(Censored))):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} '{getattr(self, name)}' is not one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True)

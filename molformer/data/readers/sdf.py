@@ -11,9 +11,8 @@ from rdkit import Chem, rdBase
 from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
 from molformer.data.readers.files import open_bytes
 from molformer.data.readers.molfile import MAX_RECORD, entry_of, read_records
-from molformer.data.readers.table import label_value
+from molformer.data.readers.table import label_value, label_values
 from molformer.errors import InputError
-from molformer.targets import Label
 
 _COUNTS = 3  # index of the line with the numbers of atoms and bonds
 _PROPERTY = re.compile(r">[^<]*<(.*)>[^>]*")
@@ -60,7 +59,7 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
         raise InputError(f"{where} is no MOL block: a line of its atoms, bonds or properties cannot be read")
     solid = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
     said = lines[1][20:22].upper() in ("2D", "3D")  # what it is
-    labels = partial(_labels, properties(lines[end + 1 :]), options.targets, where)
+    labels = partial(_labels, properties(lines[end + 1 :]), options, where)
     return entry_of(mol, where, lines[0].strip(), solid or (False if said else None), labels, options.add_hydrogens)
 
 
@@ -94,19 +93,17 @@ def names(path: Path, options: ReadOptions) -> Iterator[str]:
         return  # `read` says what is wrong with the file
 
 
-def _labels(
-    found: list[tuple[str, str]], targets: tuple[Label, ...], where: str, num_atoms: int
-) -> dict[str, np.ndarray]:
+def _labels(found: list[tuple[str, str]], options: ReadOptions, where: str, num_atoms: int) -> dict[str, np.ndarray]:
     """Values of the labels from the properties of a record; NaN where a property is missing or empty."""
-    values = {}
-    for label in targets:
+    values: dict[str, np.ndarray] = {}
+    for label in options.targets:
         texts = {text for name, text in found if name == label.name}
         if len(texts) > 1:
             raise InputError(f"{where}: property '{label.name}' has two different values")
         text = texts.pop() if texts else ""
         shape = (num_atoms, *label.shape) if label.per_node else label.shape
         if not shape:
-            values[label.name] = np.array(label_value(label, text, where))
+            values |= label_values(label, text, where, censored=options.censored)
             continue
         numbers = [label_value(label, word, where) for word in re.split(r"[\s,;]+", text) if word]
         if numbers and len(numbers) != np.prod(shape):

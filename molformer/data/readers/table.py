@@ -1,7 +1,8 @@
 """Tables with a SMILES column: CSV and TSV, row by row in constant memory, and Parquet.
 
 The first row names the columns. A label's column has the label's name, or that name with a unit, such as `gap (eV)`;
-values are converted from the unit of the heading to that of the label. An empty field is a missing label (NaN).
+values are converted from the unit of the heading to that of the label. An empty field is a missing label (NaN), and one
+such as `>5` or `<=0.1` a bound, see `targets.bounds_of`; `~5` is 5.
 Numbers have a decimal comma where the first rows of their column can mean nothing else.
 """
 
@@ -23,7 +24,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from molformer import units
-from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
+from molformer.data.readers.entry import Censored, Entry, Format, ReadOptions, chosen_labels
 from molformer.data.readers.files import open_text, suffix_of
 from molformer.errors import InputError, MolformerError, UnitError
 from molformer.targets import Label
@@ -64,6 +65,7 @@ _LIKE_NUMBER = re.compile(  # with a qualifier, separators of thousands, a perce
     r"[<>=~≤≥≈±]*\s*[+-]?(?=[.,]?\d)(\d{1,3}([.,'’\s]\d{3})+|\d*)([.,]\d*)?([ed][+-]?\d+)?(\s*[%‰]|\s+\D.*|\s*±.*)?",
     re.I | re.S,
 )
+_QUALIFIED = re.compile(r"(<[<=]?|>[>=]?|=[<>]?|[≤≥~≈∼])\s*([+-]?[.,]?\d.*)", re.S)
 _HEADING = re.compile(r"(?P<name>.*\S)\s*(?:\((?P<round>[^()]*)\)|\[(?P<square>[^\[\]]*)\])")
 
 
@@ -90,7 +92,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
             with suppress(MolformerError), _open(path, options) as again:
                 first.extend(_first(again, columns))
             targets = [
-                (label, _converter(label, table.columns[index], _texts(first, index), path), index)
+                (_converter(label, table.columns[index], _texts(first, index), path, options), index)
                 for label, index in zip(options.targets, columns, strict=True)
             ]
             for where, fields, error in table.rows:
@@ -103,9 +105,9 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
                 try:
                     if not smiles:
                         raise InputError(f"{where}: the SMILES is empty")
-                    labels = {label.name: convert(fields[index], where) for label, convert, index in targets}
+                    labels = dict(chain(*(convert(fields[index], where).items() for convert, index in targets)))
                 except InputError as problem:
-                    yield Entry(name, where=where, error=problem)
+                    yield Entry(name, where=where, smiles=smiles, error=problem)
                 else:
                     yield Entry(name, where=where, smiles=smiles, labels=labels)
         if not found:
@@ -161,10 +163,11 @@ def _guessed(path: Path, heading: str, kind: str, rows: Sequence[_Row], index: i
     if all(_binary(text) is not None for text in texts):
         return Label(name, "", "binary")
     comma = _decimal_comma(texts)
-    if _most(lambda text: _number(text, comma) is not None, texts):
+    plain = any(_number(text, comma) is not None for text in texts)  # else `<1` and `>1` may be classes
+    if plain and _most(lambda text: _number(_qualified(text)[1], comma) is not None, texts):
         return Label(name, unit, "intensive")  # what is no number among many is a mistake, and rejected as its row
     if _most(lambda text: _LIKE_NUMBER.fullmatch(text.translate(_MINUS)) is not None, texts):
-        strange = next(text for text in texts if _number(text, comma) is None)
+        strange = next((text for text in texts if _number(_qualified(text)[1], comma) is None), texts[0])
         raise InputError(
             f"'{path}': '{strange[:80]}' of column '{heading}' looks like a number and cannot be read as one: write "
             f"numbers with a decimal point and without separators, signs and units; or say {name}=category if it names "
@@ -226,6 +229,27 @@ def split_heading(heading: str) -> tuple[str, str]:
         if unit:
             return match["name"], unit
     return heading.strip(), ""
+
+
+def label_values(
+    label: Label, raw: Any, where: str, decimal_comma: bool = False, factor: float = 1.0, censored: Censored = "bounds"
+) -> dict[str, np.ndarray]:
+    """The `label_value` times a factor, by its name; of a censored one NaN, and the bound, see `targets.bounds_of`.
+
+    Raises:
+        InputError: it is no value, or a bound and `censored` is `refuse`.
+
+    Example:
+        >>> values = label_values(Label("pIC50", "", "intensive"), "<= 4", "row 1")
+        >>> {name: float(value) for name, value in values.items()}
+        {'pIC50': nan, 'pIC50<': 4.0}
+    """
+    side, amount = ("", raw) if label.is_class else _qualified(_text(raw))
+    if side and censored == "refuse":
+        raise InputError(f"{where}: label '{label.name}' is '{_text(raw)[:80]}', a bound, and censored is 'refuse'")
+    value = label_value(label, amount, where, decimal_comma)
+    values = {label.name: math.nan, label.name + side: value} if side else {label.name: value}
+    return {name: np.array(value if factor == 1.0 else factor * value) for name, value in values.items()}
 
 
 def label_value(label: Label, raw: Any, where: str, decimal_comma: bool = False) -> float:
@@ -319,8 +343,10 @@ def _indices(columns: Sequence[str], wanted: Sequence[str], path: Path | str) ->
     return [found[name] for name in wanted]
 
 
-def _converter(label: Label, heading: str, texts: Sequence[str], path: Path) -> Callable[[Any, str], np.ndarray]:
-    """The function from a field of a label's column, and its place, to the value of the label."""
+def _converter(
+    label: Label, heading: str, texts: Sequence[str], path: Path, options: ReadOptions
+) -> Callable[[Any, str], dict[str, np.ndarray]]:
+    """The function from a field of a label's column, and its place, to the values of `label_values`."""
     if label.per_node or label.shape:
         raise InputError(
             f"'{path}': label '{label.name}' of kind '{label.kind}' belongs to a geometry, and a table of SMILES has "
@@ -332,12 +358,8 @@ def _converter(label: Label, heading: str, texts: Sequence[str], path: Path) -> 
         factor = units.factor(unit, label.unit) if numeric and unit and label.unit else 1.0
     except UnitError as error:
         raise InputError(f"'{path}', column '{heading}' of label '{label.name}': {error}") from None
-    return partial(_converted, label, factor, _decimal_comma(texts))
-
-
-def _converted(label: Label, factor: float, decimal_comma: bool, raw: Any, where: str) -> np.ndarray:
-    value = label_value(label, raw, where, decimal_comma)
-    return np.array(value if factor == 1.0 else factor * value)
+    comma = _decimal_comma(texts)
+    return partial(label_values, label, decimal_comma=comma, factor=factor, censored=options.censored)
 
 
 def _name_column(columns: Sequence[str], used: set[int]) -> int | None:
@@ -348,6 +370,14 @@ def _name_column(columns: Sequence[str], used: set[int]) -> int | None:
 
 def _text(raw: Any) -> str:
     return "" if raw is None else (raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)).strip()
+
+
+def _qualified(text: str) -> tuple[str, str]:
+    """`>` or `<` where a text is such a bound, and what follows it or a sign such as `~`; the text itself without."""
+    match = _QUALIFIED.fullmatch(text.translate(_MINUS))
+    if match is None:
+        return "", text
+    return ">" * ("≥" in match[1] or ">" in match[1]) or "<" * ("≤" in match[1] or "<" in match[1]), match[2]
 
 
 def _number(text: str, decimal_comma: bool = False) -> float | None:
@@ -364,6 +394,7 @@ def _number(text: str, decimal_comma: bool = False) -> float | None:
 
 def _decimal_comma(texts: Sequence[str]) -> bool:
     """Whether the numbers of a column have decimal commas: most of them, and one of these can mean nothing else."""
+    texts = [_qualified(text)[1] for text in texts]
     with_comma = [text for text in texts if "," in text and _number(text, decimal_comma=True) is not None]
     with_point = sum("." in text and _number(text) is not None for text in texts) if with_comma else 1
     unlike = any(not _THOUSANDS.fullmatch(text.translate(_MINUS)) for text in with_comma)

@@ -2,6 +2,7 @@ import csv
 import gzip
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_a_missing_label_is_nan(tmp_path, field):
     assert np.isnan(entry.labels["gap"])
 
 
-@pytest.mark.parametrize("field", ["x", "1_000", "3.5%", "inf", "-inf", "1.5 eV", "٣", "0x10", ">10", "1e999"])
+@pytest.mark.parametrize("field", ["x", "1_000", "3.5%", "inf", "-inf", "1.5 eV", "٣", "0x10", "> x", "1e999"])
 def test_a_label_that_is_no_number_is_an_error_of_its_row(tmp_path, field):
     bad, good = read(tmp_path, f"smiles,gap\nCCO,{field}\nC,1\n", GAP)
     assert f"line 2: label 'gap' is '{field}', which is not a finite number" in str(bad.error)
@@ -387,3 +388,45 @@ def test_tables_of_moleculenet(name, column, kind, rows):
     entries = list(read_file(path, ReadOptions(targets=(label,))))
     assert len(entries) == rows
     assert all(entry.error is None for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("field", "side", "value"),
+    [
+        *(
+            (">5", ">", 5),
+            (">=5", ">", 5),
+            ("≥ 5.0", ">", 5),
+            (">>5", ">", 5),
+            ("< -0.1", "<", -0.1),
+            ("<=−3", "<", -3),
+        ),
+        *(("≤.5", "<", 0.5), ("~5", "", 5), ("≈ 5", "", 5), ("=5", "", 5)),
+    ],
+)
+def test_a_censored_value_is_a_bound_beside_a_missing_value(tmp_path, field, side, value):
+    path = written(tmp_path, f"smiles,y (kJ/mol)\nC,1\nCC,{field}\nCCC,2\n")
+    label = guess_label(path, "y")
+    assert label == Label("y", "kJ/mol", "intensive")
+    exact, found, _ = (entry.labels for entry in read_file(path, ReadOptions(targets=(label,))))
+    assert list(exact) == ["y"]
+    expected = {"y": math.nan, f"y{side}": value} if side else {"y": value}
+    assert {name: pytest.approx(float(number), nan_ok=True) for name, number in found.items()} == expected
+    in_kcal = ReadOptions(targets=(Label("y", "kcal/mol", "intensive"),))
+    assert float([*read_file(path, in_kcal)][1].labels[f"y{side}"]) == pytest.approx(value / 4.184)
+
+
+def test_a_censored_value_is_refused_on_request_and_has_a_decimal_comma_where_the_column_has(tmp_path):
+    path = written(tmp_path, "smiles;y\nC;1,5\nCC;>7,25\nCCC;2,5\n")
+    options = ReadOptions(targets=(guess_label(path, "y"),))
+    assert float([*read_file(path, options)][1].labels["y>"]) == 7.25
+    refused = [*read_file(path, replace(options, censored="refuse"))][1]
+    assert "line 3: label 'y' is '>7,25', a bound" in str(refused.error)
+    assert refused.smiles == "CC"
+    with pytest.raises(InputError, match="censored 'drop' is not one of bounds, refuse"):
+        replace(options, censored="drop")
+
+
+def test_bounds_alone_may_be_classes_and_are_not_guessed(tmp_path):
+    with pytest.raises(InputError, match="looks like a number"):
+        guess_label(column(tmp_path, ["<1", ">1", ">1"]), "y")

@@ -1,0 +1,127 @@
+"""What classical methods reach on the split of a run: a random forest on ECFP4, and gradient boosting on descriptors.
+
+The forest (Breiman 2001, doi 10.1023/A:1010933404324) reads counts of circular fragments (Rogers & Hahn 2010, doi
+10.1021/ci100050t), the boosted trees RDKit's descriptors of graph and geometry. Letters: n molecules.
+"""
+
+import importlib.util
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from molformer.data.datamodule import StoreDataModule
+from molformer.data.readers import Entry
+from molformer.targets import Label
+from molformer.training.target_errors import Predicted, TargetErrors, evaluate
+
+logger = logging.getLogger(__name__)
+
+BITS, RADIUS = 2048, 2
+"""Of the fingerprint; ECFP4 is the circular one of radius 2."""
+
+TREES, SECONDS = 500, 120.0
+"""Size of a forest, or what it has grown to when all forests of a run have had that time."""
+
+LARGEST = 20_000
+"""Most molecules for which the methods are fitted."""
+
+
+@dataclass(frozen=True)
+class Classical:
+    """Errors of a method on the test part, by target, and the seconds that it took with its features."""
+
+    method: str
+    errors: list[TargetErrors]
+    seconds: float
+
+
+def compare(data: StoreDataModule, targets: Sequence[Label]) -> list[Classical]:
+    """Fit the methods to the training part and evaluate them on the test part; empty where they do not apply.
+
+    They are for molecules that were given as SMILES, and for targets with one number or class a molecule. Values that
+    are only known to lie beyond a bound are left out.
+    """
+    targets = [target for target in targets if not target.per_node and not target.shape]
+    indices = np.concatenate([data.split.train, data.split.test])
+    typed = "given" not in data.store.manifest["geometries"] and len(data.store.column("smiles.utf8"))
+    if not targets or not typed or not len(data.split.test) or len(indices) > LARGEST:
+        return []
+    if importlib.util.find_spec("sklearn") is None:
+        logger.info("pip install scikit-learn to see a random forest and gradient boosting beside the network")
+        return []
+    from sklearn import ensemble
+
+    def forest(target: Label, features: np.ndarray, values: np.ndarray) -> Any:
+        kind = ensemble.RandomForestClassifier if target.is_class else ensemble.RandomForestRegressor
+        model = kind(max_features="sqrt" if target.is_class else 0.3, random_state=0, n_jobs=-1, warm_start=True)
+        start = time.monotonic()
+        for count in range(50, TREES + 1, 50):
+            model.set_params(n_estimators=count).fit(features, values)
+            if time.monotonic() - start > SECONDS / len(targets):
+                break
+        return model
+
+    def boosting(target: Label, features: np.ndarray, values: np.ndarray) -> Any:
+        kind = ensemble.HistGradientBoostingClassifier if target.is_class else ensemble.HistGradientBoostingRegressor
+        return kind(random_state=0).fit(features, values)
+
+    logger.info("fitting a random forest and gradient boosting, for comparison")
+    methods = {
+        "random forest, ECFP4": (fingerprints, forest),
+        "gradient boosting, RDKit descriptors": (descriptors, boosting),
+    }
+    return [_fitted(name, *method, data, targets, indices) for name, method in methods.items()]
+
+
+def _fitted(
+    method: str,
+    features: Callable[[StoreDataModule, np.ndarray], np.ndarray],
+    fit: Callable[[Label, np.ndarray, np.ndarray], Any],
+    data: StoreDataModule,
+    targets: Sequence[Label],
+    indices: np.ndarray,
+) -> Classical:
+    start = time.monotonic()
+    train, test = np.split(features(data, indices), [len(data.split.train)])
+    values = {}
+    for target in targets:
+        known, truth = (
+            np.asarray(data.store.column(target.name)[each]) for each in (data.split.train, data.split.test)
+        )
+        there = np.isfinite(known)
+        if len(np.unique(known[there])) < 2:
+            continue  # nothing to learn
+        model = fit(target, train[there], known[there])
+        if target.is_class:
+            guess = np.zeros((len(test), max(2, len(target.classes))))
+            guess[:, model.classes_.astype(int)] = model.predict_proba(test)
+        else:
+            guess = model.predict(test)
+        values[target.name] = (guess if target.classes or not target.is_class else guess[:, 1], truth)
+    fitted = [target for target in targets if target.name in values]
+    errors = evaluate(Predicted(values, data.store.sizes[data.split.test]), fitted)
+    return Classical(method, errors, time.monotonic() - start)
+
+
+def fingerprints(data: StoreDataModule, indices: np.ndarray) -> np.ndarray:
+    """Counts of ECFP4 fragments (n, BITS) of molecules of a store with SMILES."""
+    from rdkit import Chem
+    from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
+
+    generator = GetMorganGenerator(radius=RADIUS, fpSize=BITS)
+    molecules = (Chem.MolFromSmiles(data.store[int(index)].smiles) or Chem.Mol() for index in indices)
+    return np.stack([generator.GetCountFingerprintAsNumPy(molecule) for molecule in molecules]).astype(np.float32)
+
+
+def descriptors(data: StoreDataModule, indices: np.ndarray) -> np.ndarray:
+    """RDKit's descriptors (n, K) of molecules of a store, see `data.descriptors`; NaN where there is none."""
+    from molformer.data.descriptors import LABELS, with_descriptors
+
+    entries = (Entry("", structure=data.store[int(index)].annotated(labels={})) for index in indices)
+    found = (entry.structure.labels for entry in with_descriptors(entries, os.cpu_count() or 1) if entry.structure)
+    return np.array([[labels.get(label.name, np.nan) for label in LABELS] for labels in found], dtype=np.float32)
