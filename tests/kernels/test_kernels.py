@@ -88,6 +88,10 @@ def everything(kernel, graph, **sizes):
     results = {"features": y}
     inputs = {"x": x, "pos": pos, **dict(encoder.named_parameters())}
     probe = torch.randn(y.shape, generator=generator, dtype=torch.float64)
+    # without those of positions, as in training on a property: there the memory kernel has a custom VJP
+    learnt = {name: value for name, value in inputs.items() if name != "pos"}
+    gradients = torch.autograd.grad((y * probe).sum(), learnt.values(), retain_graph=True, allow_unused=True)
+    results |= {f"training grad {name}": value for name, value in zip(learnt, gradients, strict=True)}
     gradients = torch.autograd.grad((y * probe).sum(), inputs.values(), create_graph=True, allow_unused=True)
     results |= {f"grad {name}": value for name, value in zip(inputs, gradients, strict=True)}
     # as in a loss on forces, together with one on the energy
