@@ -1,4 +1,4 @@
-"""Couplings of degrees: real 3j symbols, made once in float64.
+"""Coupling of degrees: real Wigner 3j symbols, computed once in float64.
 
 Their signs are this package's own and do not follow any library's (e3nn changed some between versions).
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 @cache
 def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
-    """The tensor that is invariant under rotation of all its indices, in the real basis.
+    """Real Wigner 3j symbol: the tensor that is invariant under rotation of all its indices.
 
     Args:
         l1: degree of the first index; |l2 - l3| ≤ l1 ≤ l2 + l3, or the result is zero.
@@ -20,7 +20,7 @@ def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
         l3: degree of the third index.
 
     Returns:
-        (2·l1+1, 2·l2+1, 2·l3+1) of norm 1 whose first entry that is not zero is positive.
+        (2·l1+1, 2·l2+1, 2·l3+1) of norm 1 whose first nonzero entry is positive.
 
     Example:
         >>> wigner_3j(1, 1, 0)[:, :, 0].diagonal().round(4).tolist()
