@@ -54,12 +54,8 @@ def _real_basis(degree: int) -> np.ndarray:
 
 
 def _complex_3j(l1: int, l2: int, l3: int, m1: int, m2: int) -> float:
-    """Wigner's 3j symbol by Racah's formula, exact up to the final square root."""
-    m3 = -m1 - m2
-    triangle = Fraction(
-        factorial(l1 + l2 - l3) * factorial(l1 - l2 + l3) * factorial(-l1 + l2 + l3), factorial(l1 + l2 + l3 + 1)
-    )
-    square = triangle
+    """Wigner's 3j symbol by Racah's formula, up to a factor of the degrees alone; exact up to the final square root."""
+    m3, square = -m1 - m2, 1
     for degree, m in ((l1, m1), (l2, m2), (l3, m3)):
         square *= factorial(degree + m) * factorial(degree - m)
     total = Fraction(0)
@@ -67,4 +63,4 @@ def _complex_3j(l1: int, l2: int, l3: int, m1: int, m2: int) -> float:
         denominator = factorial(t) * factorial(l3 - l2 + t + m1) * factorial(l3 - l1 + t - m2)
         denominator *= factorial(l1 + l2 - l3 - t) * factorial(l1 - t - m1) * factorial(l2 - t + m2)
         total += Fraction((-1) ** t, denominator)
-    return float(total) * sqrt(square) * (-1) ** (l1 - l2 - m3)
+    return float(total) * sqrt(square) * (-1) ** m3
