@@ -130,6 +130,7 @@ def test_kinds_of_the_package_cannot_be_replaced():
     ("kind", "shape", "fits"),
     [
         ("stress", (6,), True),
+        ("stress", (3,), False),
         ("tensor", (6,), False),
         ("tensor", (9,), True),
         ("tensor", (3, 3), True),
@@ -149,7 +150,13 @@ def test_readers_do_without_torch():
 
 @pytest.mark.parametrize(
     ("kind", "unit", "energy"),
-    [("extensive", "eV", True), ("extensive", "e", False), ("intensive", "eV", False), ("tensor", "eV", False)],
+    [
+        ("extensive", "eV", True),
+        ("extensive", "e", False),
+        ("extensive", "Å", False),
+        ("intensive", "eV", False),
+        ("tensor", "eV", False),
+    ],
 )
 def test_energies_are_numbers_that_are_sums_over_atoms(kind, unit, energy):
     assert Label("x", unit, kind).is_energy is energy
