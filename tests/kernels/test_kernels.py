@@ -236,6 +236,17 @@ def test_a_second_backward_through_the_same_chunks(chunks):
     assert torch.allclose(first, second, atol=1e-12)
 
 
+def test_a_second_derivative_of_fewer_inputs_than_the_first(chunks):
+    results = []
+    for kernel in (Dispatcher(), attend):
+        encoder = encoder_with(kernel)
+        attention = encoder.blocks[-1].attention
+        weights = attention.query.weight, attention.convolution.scale.weight
+        gradients = torch.autograd.grad(encoder(batch()).square().mean(), weights, create_graph=True)
+        results += torch.autograd.grad(sum(each.square().sum() for each in gradients), weights[:1])
+    assert torch.allclose(*results, atol=1e-12)
+
+
 def test_chunks_hold_whole_receivers():
     starts = torch.tensor([0, 0, 3, 3, 10, 11, 12])
     chunks = memory.receiver_chunks(starts, 4)
