@@ -79,3 +79,12 @@ def test_when_a_processor_takes_chunks(monkeypatch, count, grad, chosen):
     with torch.set_grad_enabled(grad):
         found = Dispatcher()(layer_with(SeparableConvolution), None, torch.empty(0), edges_of(count, cuda=False))
     assert found == ((chosen,) if chosen == "attend" else (chosen, 1000))
+
+
+def test_chunks_are_as_large_as_caches(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(dispatch, "_l2_cache", lambda: 1 << 20)
+    assert dispatch.chunk_numel("cpu") == 1 << 20  # numbers of 4 bytes in half of the caches of two cores
+    assert dispatch.chunk_numel("cuda") == dispatch.CHUNK_NUMEL_ON_GPU
+    monkeypatch.setattr(dispatch, "_l2_cache", lambda: 1 << 30)
+    assert dispatch.chunk_numel("cpu") == dispatch.MOST_CHUNK_NUMEL
