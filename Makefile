@@ -1,6 +1,7 @@
 # molformer: one command for each thing one does with a checkout. `make help` lists them.
 
 TORCH ?= torch==2.13.0
+N ?= 100
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 SHELL := /bin/bash
@@ -75,12 +76,13 @@ soak: install  ## the server under unfair load, and programs that are killed; so
 bench-peers: install  ## environments of the packages that `bench` compares with, 5 GB under ~/.cache/molformer
 	PYTHON=$(CURDIR)/$(PYTHON) TORCH="$(TORCH)" bash benchmarks/peers/install.sh
 
-mutation: install  ## mutation testing of the core, some hours; see tests/mutation.toml
+mutation: install  ## mutation testing of the core with N=100 random mutants, about half an hour; see tests/mutation.toml
 	$(PYTHON) -m pip install --quiet cosmic-ray
 	mkdir -p build
-	$(VENV)/bin/cosmic-ray init tests/mutation.toml build/mutation.sqlite
+	$(VENV)/bin/cosmic-ray init --force tests/mutation.toml build/mutation.sqlite
+	$(PYTHON) -c "import sqlite3; sqlite3.connect('build/mutation.sqlite').executescript(open('tests/mutation.sql').read().replace(':n', '$(N)'))"
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/cosmic-ray exec tests/mutation.toml build/mutation.sqlite
-	$(VENV)/bin/cr-report build/mutation.sqlite | tail -n 3
+	$(VENV)/bin/cr-report --surviving-only --show-diff build/mutation.sqlite
 
 clean:  ## remove what was built, not what was trained
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The state of autocast, for what is computed later than it is asked for."""
+"""Autocast state, saved for deferred computations such as a backward."""
 
 from typing import NamedTuple
 
@@ -6,17 +6,17 @@ import torch
 
 
 class Autocast(NamedTuple):
-    """What autocast does now, to be done again later."""
+    """State of autocast on one type of device."""
 
     device: str
     enabled: bool
     dtype: torch.dtype
 
     @classmethod
-    def now(cls, device: str) -> "Autocast":
-        """As it is for a type of device, such as `cuda`."""
+    def current(cls, device: str) -> "Autocast":
+        """The current state for a type of device, such as `cuda`."""
         return cls(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
 
-    def again(self) -> torch.autocast:
-        """The same; what is cast is not kept, so that no gradient is lost in it."""
+    def restored(self) -> torch.autocast:
+        """Context with this state; casts are not cached, since a cached cast of a weight can lose its gradient."""
         return torch.autocast(self.device, dtype=self.dtype, enabled=self.enabled, cache_enabled=False)

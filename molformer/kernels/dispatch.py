@@ -24,10 +24,10 @@ from molformer.nn.so2 import SeparableConvolution
 
 Kernels = Literal["auto", "plain", "triton"]
 """Operations of torch, or fused ones of a GPU: the same weights, the same results. `auto` takes the fused ones on a GPU
-where they are worth it; `triton` wherever they can be had, in Triton's interpreter too."""
+where they pay; `triton` wherever they are available, in Triton's interpreter too."""
 
 FUSED_NUMEL = 1 << 28
-"""Size of the largest tensor of all edges up to which the fused kernels, which know no chunks, are used."""
+"""Size of the largest tensor of all edges up to which the fused kernels, which have no chunks, are used."""
 
 LEAST_EDGES_FUSED = 1 << 12
 """Edges from which on `auto` fuses a prediction: at their first use the kernels are compiled, which takes seconds."""
@@ -50,7 +50,7 @@ L2_CACHE = 1 << 20
 
 @dataclass(frozen=True)
 class Dispatcher:
-    """Computes messages with the kernel that fits; an `nn.attention.AttentionKernel`.
+    """Chooses the kernel for the messages; an `nn.attention.AttentionKernel`.
 
     Args:
         choice: see `Kernels`.
@@ -74,7 +74,7 @@ class Dispatcher:
         return chunked(layer, queries, sent, edges, size)
 
     def _fuses(self, edges: Edges, numel: int) -> bool:
-        """Whether the fused kernels have all that is needed: they give no gradient of the frames, as forces need it."""
+        """Whether the fused kernels apply: they give no gradient of the frames, which forces need."""
         if self.choice == "auto":
             many = len(edges.dst) >= LEAST_EDGES_FUSED and not torch.is_autocast_enabled("cuda")  # which was no faster
             there = edges.dst.is_cuda and (torch.is_grad_enabled() or many) and has_triton()
@@ -85,7 +85,7 @@ class Dispatcher:
 
 
 def is_plain(layer: SE3Attention) -> bool:
-    """Whether what a layer computes is known: not that of a subclass, of another convolution or of one with hooks."""
+    """Whether kernels can replace `attend`: no subclass, no other convolution, no hooks on it."""
     convolution = layer.convolution
     if type(layer) is not SE3Attention or type(convolution) not in (SeparableConvolution, FullConvolution):
         return False
@@ -133,12 +133,11 @@ def interpreted() -> bool:
 def use_kernels(network: nn.Module, choice: Kernels) -> None:
     """Choose how the attention of a network is computed; weights and results are the same.
 
-    Where a fused kernel cannot be had, as for gradients with respect to positions, degrees beyond 3 or more edges than
-    one pass takes, the other kernels stand in. `auto`, which holds until something else is asked for, fuses where it is
-    possible.
+    Where a fused kernel does not apply, as for gradients with respect to positions, degrees beyond 3 or more edges than
+    one pass takes, another kernel is used. `auto` is the default.
 
     Raises:
-        ConfigError: `triton` is asked for, and Triton or a GPU is missing, or this network has no such attention.
+        ConfigError: `triton` is chosen, and Triton or a GPU is missing, or this network has no such attention.
     """
     layers = [module for module in network.modules() if isinstance(module, SE3Attention)]
     if choice == "triton":

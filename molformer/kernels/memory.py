@@ -1,8 +1,8 @@
-"""The memory kernel: messages of a chunk of receivers at a time, of which little but the inputs is saved.
+"""The memory kernel: messages of a chunk of receivers at a time, saving little but the inputs.
 
-A chunk is all edges into some consecutive nodes, so that what is normalised over the neighbors of a node is complete in
-it; the rest is computed again in the backward (Chen et al. 2016, arXiv 1604.06174), which goes through the same chunks.
-It is itself a function of the edges, so that derivatives of every order, from energies to forces to a loss on forces,
+A chunk is all edges into some consecutive nodes, so that the softmax over the neighbors of a node is complete in
+it; all else is recomputed in the backward (Chen et al. 2016, arXiv 1604.06174), which runs over the same chunks. The
+backward is computed in chunks in turn, so that derivatives of every order, from energies to forces to a loss on forces,
 never hold more than one chunk.
 
 Letters: N nodes, E edges, e edges of a chunk, M components, C channels, D channels of keys and values.
@@ -21,7 +21,7 @@ from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import Edges
 
 SAVED_NUMEL = 1 << 24
-"""Size up to which keys and values of a layer are saved for the backward, which takes an eighth less time then."""
+"""Size up to which keys and values of a layer are saved for the backward instead of being recomputed."""
 
 
 class Chunk(NamedTuple):
@@ -32,20 +32,20 @@ class Chunk(NamedTuple):
 
 
 class Rows(Enum):
-    """What the rows of a tensor belong to."""
+    """What a row of a tensor belongs to, and so which rows a chunk takes."""
 
     SENDERS = auto()
-    """Nodes (N, …); a chunk has a row for the sender of each of its edges (e, …)."""
+    """Nodes (N, …); a chunk takes the row of the sender of each of its edges (e, …)."""
     RECEIVERS = auto()
-    """Nodes (N, …); a chunk has those of its nodes."""
+    """Nodes (N, …); a chunk takes those of its nodes."""
     EDGES = auto()
-    """Edges (E, …); a chunk has its own (e, …)."""
+    """Edges (E, …); a chunk takes its own (e, …)."""
     SHARED = auto()
-    """A weight, which every chunk has."""
+    """A weight, which every chunk takes whole."""
 
 
 _Inputs = tuple[Tensor, ...]
-"""Queries (N, M, D), what is sent (N, M, C), Wigner matrices, envelopes, radial functions of the edges, and weights."""
+"""Queries (N, M, D), sender features (N, M, C), Wigner matrices, envelopes, radial functions, and weights."""
 _ROWS = (Rows.RECEIVERS, Rows.SENDERS, Rows.EDGES, Rows.EDGES, Rows.EDGES)
 
 
@@ -56,8 +56,8 @@ def chunked(layer: SE3Attention, queries: Tensor, sent: Tensor, edges: Edges, si
     rows = *_ROWS, *[Rows.SHARED] * len(matrices)
     numel = 2 * len(edges.src) * queries[0].numel()
     messages = _Messages(layer, edges.dst, {} if torch.is_grad_enabled() and numel <= SAVED_NUMEL else None)
-    work = _Work(messages, rows, ((Rows.RECEIVERS, 0),), receiver_chunks(edges.starts, size), edges.src)
-    return _ByChunks.apply(work, *inputs)[0]
+    work = _Chunked(messages, rows, ((Rows.RECEIVERS, 0),), receiver_chunks(edges.starts, size), edges.src)
+    return _Apply.apply(work, *inputs)[0]
 
 
 def receiver_chunks(starts: Tensor, size: int) -> list[Chunk]:
@@ -82,7 +82,7 @@ def receiver_chunks(starts: Tensor, size: int) -> list[Chunk]:
 
 
 class _Messages(NamedTuple):
-    """The function of a chunk: what its nodes receive.
+    """Messages of a chunk as a function of its inputs.
 
     Args:
         layer: whose convolution and heads are used.
@@ -124,13 +124,13 @@ class _Messages(NamedTuple):
         return dict(zip((0, 1, 4, *range(5, 5 + len(matrices))), found, strict=True))
 
     def has_vjp(self, chunk: Chunk, wanted: Sequence[int]) -> bool:
-        """Whether `vjp` gives these gradients now; a second backward through the same graph has to compute again."""
+        """Whether `vjp` gives these gradients; a second backward through the same graph has to recompute."""
         there = self.saved is not None and chunk.nodes.start in self.saved
         return there and not {2, 3} & set(wanted) and not torch.is_autocast_enabled(self.dst.device.type)
 
 
-class _Work(NamedTuple):
-    """A function of the edges.
+class _Chunked(NamedTuple):
+    """A function of nodes and edges that is computed chunk by chunk.
 
     Args:
         function: from a chunk and its part of each input to its part of each output.
@@ -167,7 +167,7 @@ class _Work(NamedTuple):
             return x.index_select(0, self.src[chunk.edges])
         return x[chunk.nodes if rows is Rows.RECEIVERS else chunk.edges]
 
-    def derivative(self, wanted: Sequence[int], given: Sequence[int]) -> "_Work":
+    def derivative(self, wanted: Sequence[int], given: Sequence[int]) -> "_Chunked":
         """From the inputs and gradients of the `given` outputs to gradients of the `wanted` inputs."""
 
         def pull_back(chunk: Chunk, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -190,13 +190,13 @@ class _Work(NamedTuple):
                 )
 
         rows = *self.rows, *(self.outputs[index][0] for index in given)
-        return _Work(pull_back, rows, tuple((self.rows[index], index) for index in wanted), self.chunks, self.src)
+        return _Chunked(pull_back, rows, tuple((self.rows[index], index) for index in wanted), self.chunks, self.src)
 
 
-class _ByChunks(torch.autograd.Function):
+class _Apply(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, work: _Work, *inputs: Tensor) -> tuple[Tensor, ...]:
-        ctx.work, ctx.autocast = work, Autocast.now(work.src.device.type)
+    def forward(ctx: Any, work: _Chunked, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.work, ctx.autocast = work, Autocast.current(work.src.device.type)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs)
         return work.run(inputs)
@@ -207,19 +207,19 @@ class _ByChunks(torch.autograd.Function):
         given = [index for index, grad in enumerate(grads) if grad is not None]
         result: list[Tensor | None] = [None] * (1 + len(ctx.work.rows))
         if given and wanted:
-            with ctx.autocast.again():
+            with ctx.autocast.restored():
                 work = ctx.work.derivative(wanted, given)
-                found = _ByChunks.apply(work, *ctx.saved_tensors, *(grads[index] for index in given))
+                found = _Apply.apply(work, *ctx.saved_tensors, *(grads[index] for index in given))
             for index, gradient in zip(wanted, found, strict=True):
                 result[1 + index] = gradient
         return tuple(result)
 
 
 def _is_wanted(node: Any) -> bool:
-    """Whether the backward now running goes on to this node: forces need no gradients of weights."""
+    """Whether the running backward needs this node: forces need no gradients of weights."""
     if node is None:
         return False
     try:
         return torch._C._will_engine_execute_node(node)
-    except RuntimeError:  # it does not say so of a leaf whose gradient was asked for
+    except RuntimeError:  # raised for a leaf whose gradient is an output
         return True

@@ -1,8 +1,8 @@
 """Losses and gradients of a step as a CUDA graph: one launch instead of some thousand.
 
-A step on a few hundred molecules is so little work for a GPU that most of its time passes in telling the GPU what to
-do. A CUDA graph is told once and replayed. All its tensors have fixed sizes and places, so that batches are padded to a
-few sizes by a graph without labels, in which no edge carries a message; what is padded changes no loss and no gradient.
+A step on a few hundred molecules is so little work for a GPU that launching its kernels takes most of the time. A CUDA
+graph is recorded once and replayed. Its tensors have fixed sizes and addresses, so that batches are padded to a few
+sizes by a graph without labels, in which no edge carries a message; padding changes no loss and no gradient.
 
 Letters: N nodes, E edges, B graphs.
 """
@@ -22,13 +22,13 @@ from molformer.graph import GraphBatch
 from molformer.kernels.autocast import Autocast
 
 MOST_GRAPHS = 32
-"""Sizes that are kept; a batch of a further one is computed without a graph."""
+"""Number of sizes that are recorded; a batch of any other is computed without a graph."""
 
 SIZES_OF_AN_OCTAVE = 32
-"""Sizes between a number and its double: what is padded is at most a 32nd part."""
+"""Sizes between a number and its double: padding adds at most a 32nd part."""
 
 Losses = Callable[[GraphBatch], Tensor]
-"""From a batch to losses (L,), of which the first is derived."""
+"""From a batch to losses (L,), of which the first is differentiated."""
 
 
 def padded_size(count: int) -> int:
@@ -43,7 +43,7 @@ def padded_size(count: int) -> int:
 
 
 def padded(graph: GraphBatch, nodes: int, edges: int) -> GraphBatch:
-    """A batch with one more graph, of so many nodes and edges that the batch has as many as wanted.
+    """A batch with one more graph, which fills it up to the given numbers of nodes and edges.
 
     Its labels are missing, and its edges have no length, so that they carry no message.
 
@@ -55,25 +55,25 @@ def padded(graph: GraphBatch, nodes: int, edges: int) -> GraphBatch:
     graphs = graph.num_graphs + 1
     rows = {len(graph.pos): nodes, graph.num_graphs: graphs, graph.num_graphs + 1: graphs + 1}
 
-    def room(x: Tensor, more: int | None = None) -> Tensor:
+    def resized(x: Tensor, more: int | None = None) -> Tensor:
         return x.new_empty(rows[len(x)] if more is None else more, *x.shape[1:])
 
     assert graph.src is not None
     assert graph.dst is not None
     larger = replace(
         graph,
-        **{name: room(getattr(graph, name)) for name in ("numbers", "pos", "ptr", "batch", "charge")},
-        src=room(graph.src, edges),
-        dst=room(graph.dst, edges),
-        labels={name: room(label) for name, label in graph.labels.items()},
-        features=None if graph.features is None else room(graph.features),
+        **{name: resized(getattr(graph, name)) for name in ("numbers", "pos", "ptr", "batch", "charge")},
+        src=resized(graph.src, edges),
+        dst=resized(graph.dst, edges),
+        labels={name: resized(label) for name, label in graph.labels.items()},
+        features=None if graph.features is None else resized(graph.features),
     )
     write(graph, larger)
     return larger
 
 
 def write(graph: GraphBatch, larger: GraphBatch) -> None:
-    """Fill a batch that `padded` has made with another one, padded to the same size."""
+    """Overwrite a batch that `padded` returned with another one, padded to the same size."""
     last = len(larger.pos) - 1
     padding: dict[str, float] = {
         "numbers": 1,
@@ -106,9 +106,9 @@ class StepGraphs:
     """Replays losses and gradients of batches on a GPU.
 
     Args:
-        module: what is learnt; its parameters must stay where they are in memory.
-        losses: of a batch, computed with the module without regard to the values of any tensor, that is, without
-            waiting for the GPU; and without random numbers.
+        module: the trained module; its parameters must keep their addresses.
+        losses: of a batch, computed with the module without control flow that depends on values of tensors, which
+            would wait for the GPU, and without random numbers.
     """
 
     def __init__(self, module: nn.Module, losses: Losses) -> None:
@@ -118,7 +118,7 @@ class StepGraphs:
         self._pool: Any = None
 
     def __call__(self, graph: GraphBatch) -> Tensor:
-        """Losses (L,) of a batch, of which the first can be derived with respect to the parameters.
+        """Losses (L,) of a batch, of which the first can be differentiated with respect to the parameters.
 
         Args:
             graph: as `padded` takes it, on the GPU.
@@ -139,18 +139,18 @@ class StepGraphs:
         return losses
 
     def _record(self, graph: GraphBatch) -> _Recorded:
-        # Aliases of the parameters: what autograd has of these is of the stream on which it was first used.
+        # Aliases of the parameters: autograd binds a leaf to the stream on which it is first used.
         aliases = {name: weight.detach().requires_grad_() for name, weight in self.parameters.items()}
         given = {f"module.{name}": alias for name, alias in aliases.items()}
 
         def step() -> tuple[Tensor, Sequence[Tensor | None]]:
-            with Autocast.now("cuda").again():  # a weight that was cast for an earlier step is not that of the next
+            with Autocast.current("cuda").restored():  # without cached casts, which the next step would not update
                 losses = functional_call(self._function, given, (graph,))
             return losses.detach(), torch.autograd.grad(losses[0], list(aliases.values()), allow_unused=True)
 
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # libraries choose their kernels, which they cannot while they are recorded
+        with torch.cuda.stream(stream):  # libraries choose their kernels, which is not allowed in a recording
             for _ in range(2):
                 step()
         torch.cuda.current_stream().wait_stream(stream)
@@ -174,7 +174,7 @@ class StepGraphs:
 
 
 class _Function(nn.Module):
-    """A function that computes with a module, as a module whose parameters can be replaced for a call."""
+    """Losses as a module, so that `functional_call` can replace its parameters."""
 
     def __init__(self, module: nn.Module, losses: Losses) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class _Function(nn.Module):
 
 
 class _Replayed(torch.autograd.Function):
-    """What was computed by a replay, for autograd."""
+    """Losses of a replay as a differentiable function of the parameters."""
 
     @staticmethod
     def forward(ctx: Any, recorded: _Recorded, *_parameters: Tensor) -> Tensor:

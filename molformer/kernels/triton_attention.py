@@ -1,13 +1,13 @@
 """The messages of attention in two fused Triton kernels for a GPU, each with its backward.
 
 1. `rotate_in`: gather, rotate and scale, y_e = s_e ∘ D_e x_src(e).
-2. `attend`: a program for each receiving node goes through its edges once and keeps what it needs in registers, as in
+2. `attend`: a program for each receiving node passes over its edges once, with its state in registers, as in
    FlashAttention (Dao et al. 2022, arXiv 2205.14135): rotate the query, logits, softmax, rotate the value back, sum,
        f_i = Σ_e D_eᵀ α_e v_e,   α_e = u_e exp(s_e) / (1 + Σ u exp(s)),   s_e = (D_e q_i)·k_e / |k_e|.
-   Of the attention weights nothing is stored but the logarithm of the denominator.
-Between the two stands the convolution of `nn.so2`, which is products of matrices. Sums over a sender's edges are
+   Attention weights are not stored, only the logarithm of the denominator.
+The convolution of `nn.so2` is between the two, as matrix products. Sums over a sender's edges are
 atomic, so that their rounding differs from run to run. Frames and envelopes get no gradient, and there is no second
-derivative: for forces there are the other kernels.
+derivative: forces need the other kernels.
 
 Letters: N nodes, E edges, M = (lmax+1)² components, at most 16, C channels, H heads.
 """
@@ -65,7 +65,7 @@ def rotate_in(x: Tensor, edges: Edges, scales: Tensor | None = None, pairs: Tens
 
 
 def attend(queries: Tensor, sent: Tensor, edges: Edges, num_heads: int, eps: float | None) -> Tensor:
-    """What the nodes receive: (N, M, C).
+    """Messages aggregated at the nodes: (N, M, C).
 
     Args:
         queries: (N, M, C), in the common frame.
@@ -153,9 +153,9 @@ def _sizes(x: Tensor) -> dict[str, Any]:
 
 @triton.jit
 def _places(row, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CP: tl.constexpr, OF: tl.constexpr = 1):
-    """Where the numbers (16, CP) of a matrix (ROWS, COLUMNS), one of many, stand, and which of them there are.
+    """Offsets (16, CP) of the entries of a matrix (ROWS, COLUMNS) in a stack of them, and the mask of those that exist.
 
-    OF such matrices stand with their rows side by side.
+    OF such matrices are stored with their rows side by side.
     """
     rows, columns = tl.arange(0, 16)[:, None], tl.arange(0, CP)[None, :]
     return (row * ROWS + rows) * OF * COLUMNS + columns, (rows < ROWS) & (columns < COLUMNS)
@@ -171,7 +171,7 @@ def _load(
     ACC: tl.constexpr,
     OF: tl.constexpr = 1,
 ):
-    """A matrix of those that `_places` finds, with zeros around it: (16, CP)."""
+    """One of the matrices of `_places`, padded with zeros: (16, CP)."""
     places, inside = _places(row, ROWS, COLUMNS, CP, OF)
     return tl.load(pointer + places, mask=inside, other=0.0).to(ACC)
 
@@ -180,7 +180,7 @@ def _load(
 def _load_scales(
     scales, edge, pairs, M: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, ACC: tl.constexpr
 ):
-    """The scale of each number of an edge's features (16, CP)."""
+    """The scale of each entry of an edge's features (16, CP)."""
     rows, columns = tl.arange(0, 16), tl.arange(0, CP)[None, :]
     pair = tl.load(pairs + rows, mask=rows < M, other=0)[:, None]
     inside = (rows[:, None] < M) & (columns < C)
@@ -257,15 +257,15 @@ def _head_sums(x, y, heads):
 
 @triton.jit
 def _by_channel(x, heads):
-    """Numbers of heads (HP,) for each of their channels (1, CP)."""
+    """Values of heads (HP,) for each of their channels (1, CP)."""
     return tl.sum(heads * x[None, :], axis=1)[None, :]
 
 
 @triton.jit
-def _inverse_sizes(key, heads, NUMBERS: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr):
-    """One over the root mean square of each head's part of a key, NUMBERS of them, (HP,); 1 without NORM."""
+def _inverse_sizes(key, heads, NUMEL: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr):
+    """One over the root mean square of each head's NUMEL entries of a key, (HP,); 1 without NORM."""
     squares = _head_sums(key, key, heads)
-    return 1 / tl.sqrt(squares / NUMBERS + EPS) if NORM else squares * 0 + 1
+    return 1 / tl.sqrt(squares / NUMEL + EPS) if NORM else squares * 0 + 1
 
 
 @triton.jit

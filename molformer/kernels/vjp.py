@@ -1,7 +1,7 @@
-"""Custom VJPs for the memory kernel: from the gradient of what nodes receive to those of what it is made of.
+"""Custom VJPs for the memory kernel: from the gradient of aggregated messages to those of their inputs.
 
-They give what autograd gives, in fewer passes over the features of edges and without computing keys and values again.
-They have no derivatives themselves, and give none of frames and envelopes. Letters as in `nn.attention`, `nn.so2` and
+They give what autograd gives, in fewer passes over the features of edges and without recomputing keys and values.
+They are not differentiable, and give no gradients of frames and envelopes. Letters as in `nn.attention`, `nn.so2` and
 `nn.full_kernel`.
 """
 

@@ -1,4 +1,4 @@
-"""SE3Attention: multi-head attention whose keys and values come through an equivariant kernel.
+"""SE3Attention: multi-head attention whose keys and values an equivariant kernel computes.
 
 Fuchs et al. 2020 (arXiv 2006.10503), equation 10: with q_i = W_Q f_i, k_ij = W_K(x_ij) f_j, v_ij = W_V(x_ij) f_j,
     α_ij = softmax_j(q_i · k_ij),     f_i' = W_S f_i + W_O Σ_j α_ij v_ij.
@@ -25,7 +25,7 @@ class AttentionKernel(Protocol):
     """How the messages of an attention layer are computed; `attend` is the reference, others are in `kernels`."""
 
     def __call__(self, layer: "SE3Attention", queries: Tensor, sent: Tensor, edges: Edges) -> Tensor:
-        """Σ_j α_ij v_ij (N, M, D) from queries (N, M, D) and what the nodes send (N, M, C)."""
+        """Σ_j α_ij v_ij (N, M, D) from queries (N, M, D) and sender features (N, M, C)."""
 
 
 def attend(layer: "SE3Attention", queries: Tensor, sent: Tensor, edges: Edges) -> Tensor:
@@ -54,7 +54,7 @@ class SE3Attention(nn.Module):
         channels: C of the nodes.
         num_heads: H.
         convolution: kernel with two outputs, the keys and the values, whose channels are a multiple of `num_heads`. One
-            that takes fewer channels than C gets a linear map of the nodes' features.
+            that takes fewer channels than C gets a linear map of the node features.
         qk_norm: normalise queries and keys, with a learnt gain for each head.
         kernel: how the messages are computed; the result is that of `attend`.
     """
@@ -83,7 +83,7 @@ class SE3Attention(nn.Module):
         self.self_interaction = DegreeLinear(lmax, channels, channels)
         self.kernel = kernel
         heads = torch.eye(num_heads).repeat_interleave(attended // num_heads, dim=0)
-        self.register_buffer("heads", heads, persistent=False)  # which channels a head has (D, H)
+        self.register_buffer("heads", heads, persistent=False)  # which channels belong to a head (D, H)
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Attend: features (N, M, C) → (N, M, C)."""
@@ -91,14 +91,14 @@ class SE3Attention(nn.Module):
         return self.self_interaction(x) + self.output(messages)
 
     def queries(self, x: Tensor) -> Tensor:
-        """q_i / √n (N, M, D), n the numbers of a head; with `qk_norm` divided by their root mean square too."""
+        """q_i / √n (N, M, D), n the components of a head; with `qk_norm` divided by their root mean square too."""
         queries = self.query(x) * self.size**-0.5
         if self.gain is None:
             return queries
         return queries * self.per_channel(self.gain * self.inverse_rms(queries * self.size**0.5))
 
     def keys_and_values(self, sent: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
-        """k_ij = W_K(x_ij) f_j and v_ij = W_V(x_ij) f_j, (E, M, D) each, of what the nodes send (N, M, C)."""
+        """k_ij = W_K(x_ij) f_j and v_ij = W_V(x_ij) f_j, (E, M, D) each, of sender features (N, M, C)."""
         framed = edges.rotate_in(sent.index_select(0, edges.src))
         keys, values = edges.rotate_out(self.convolution(framed, edges.features)).chunk(2, dim=-1)
         return keys, values
@@ -122,15 +122,15 @@ class SE3Attention(nn.Module):
         return x.sum(1) @ self.heads.to(x.dtype)
 
     def per_channel(self, x: Tensor) -> Tensor:
-        """Numbers of each head (E, H) repeated for each of its channels (E, 1, D)."""
+        """Values of each head (E, H) repeated for each of its channels (E, 1, D)."""
         return x.repeat_interleave(self.convolution.out_channels // self.num_heads, dim=1)[:, None]
 
 
 def smooth_softmax(logits: Tensor, edges: Edges) -> Tensor:
-    """Softmax over the edges into each node that lets an edge fade out at the cutoff.
+    """Softmax over the edges into each node, smooth as an edge crosses the cutoff.
 
-    α_e = u_e exp(s_e) / (1 + Σ_e' u_e' exp(s_e')), u the envelope: with the constant in the denominator the last
-    neighbor leaves smoothly too, and a node without neighbors receives nothing.
+    α_e = u_e exp(s_e) / (1 + Σ_e' u_e' exp(s_e')), u the envelope: the constant in the denominator
+    keeps it smooth for the last neighbor too, and gives a node without neighbors a message of zero.
 
     Args:
         logits: s (E, H).

@@ -1,4 +1,4 @@
-"""What all layers share about the edges of a batch, computed once a forward.
+"""Edge data of a batch that all layers share, computed once per forward pass.
 
 The direction of an edge becomes the Wigner matrix of its frame; its length and the species at both ends become the
 features from which every layer makes its radial functions.
@@ -21,7 +21,7 @@ ZERO_LENGTH = 1e-6
 """Å. A shorter edge has no direction; it carries no message."""
 
 FAINTEST = 1e-30
-"""An envelope below which an edge has no weight, however large its logit."""
+"""Envelope below which an edge has no weight, however large its logit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +46,12 @@ class Edges:
 
     @cached_property
     def starts(self) -> Tensor:
-        """First edge into each node, and E (N+1,)."""
+        """Index of the first edge into each node, and E (N+1,)."""
         return torch.searchsorted(self.dst, torch.arange(self.num_nodes + 1, device=self.dst.device))
 
     @cached_property
     def log_envelope(self) -> Tensor:
-        """Logarithm of the envelope (E, 1), without gradient; -∞ for an edge that carries nothing."""
+        """Logarithm of the envelope (E, 1), without gradient; -∞ for an edge without weight."""
         envelope = self.envelope.detach()
         return torch.where(envelope > FAINTEST, envelope.clamp(min=FAINTEST).log(), -torch.inf)[:, None]
 
@@ -120,8 +120,8 @@ class EdgeEmbedding(nn.Module):
             src: sending nodes (E,).
             dst: receiving nodes (E,), ascending.
             edge_vec: pos[dst] - pos[src] (E, 3), Å.
-            inputs: vectors (N, V, 3) and scalars (N, S) of the nodes, if it takes any.
-            bonds: features of what lies between the ends in the molecular graph (E, F), if they are inputs.
+            inputs: vectors (N, V, 3) and scalars (N, S) of the nodes, if the model has any.
+            bonds: features of the bond or path of bonds between the ends (E, F), if the model has them.
         """
         length, direction, zero = polar(edge_vec)
         with full_precision(edge_vec.device.type):
@@ -137,7 +137,7 @@ class EdgeEmbedding(nn.Module):
 
 
 def polar(edge_vec: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Lengths (E,) and directions (E, 3), those of a unit vector where an edge has no length, and where it has none."""
+    """Lengths (E,), directions (E, 3) and the mask of zero-length edges (E,), which get length 1 and direction +y."""
     square = edge_vec.square().sum(-1)
     zero = square < ZERO_LENGTH**2
     # The replacement is chosen before the root, so that no gradient passes through a root of zero.

@@ -1,4 +1,4 @@
-"""GatedFeedForward: the position-wise network of a Transformer block, equivariant.
+"""GatedFeedForward: the equivariant position-wise network of a Transformer block.
 
 y = W_2 (σ(g) ∘ W_1 x) with one gate g for each degree and channel (Weiler et al. 2018, arXiv 1807.02547). The gates of
 l > 0 are a linear map of degree 0; degree 0 gates itself, g = W_1 x, which makes it SiLU.
@@ -13,7 +13,7 @@ from molformer.so3.components import degree_of_component
 
 
 class GatedFeedForward(nn.Module):
-    """Two per-degree linear maps with gates in between: (N, M, C) → (N, M, C).
+    """Two per-degree linear maps with a gated nonlinearity between: (N, M, C) → (N, M, C).
 
     Args:
         lmax: highest degree.

@@ -65,7 +65,7 @@ class FullConvolution(EdgeConvolution):
 
 
 def radial_product(h: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
-    """Σ_r h_er (W_r x_e) for all edges; h ⊗ x is computed again in the backward instead of being saved.
+    """Σ_r h_er (W_r x_e) for all edges; h ⊗ x is recomputed in the backward instead of being saved.
 
     Args:
         h: radial functions (E, R).

@@ -1,4 +1,4 @@
-"""DegreeLinear: the linear map that commutes with rotation, one matrix a degree.
+"""DegreeLinear: the equivariant linear map, with one matrix per degree.
 
 y^l_m = W^l x^l_m, the same for all m; a bias is possible for degree 0 alone.
 Letters: N rows, M = (lmax+1)² components, C channels in, D channels out.

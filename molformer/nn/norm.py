@@ -1,6 +1,6 @@
 """EquivariantRMSNorm: features divided by their root mean square over channels and degrees.
 
-y_lmc = g_lc x_lmc / sqrt(ε + mean_l mean_mc x²), every degree with the same share in the mean. It is invariant to
+y_lmc = g_lc x_lmc / sqrt(ε + mean_l mean_mc x²), every degree with the same weight in the mean. It is invariant to
 rotation because Σ_m x² is, and smooth everywhere because nothing but the square is taken.
 Letters: N rows, M = (lmax+1)² components, C channels.
 """

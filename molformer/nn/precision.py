@@ -1,7 +1,7 @@
-"""Where full float32 is kept, whatever a run has chosen for its products.
+"""Full float32 where the reduced precision of a run would harm.
 
-TF32 and bfloat16 keep 10 and 7 bits of a number: enough for the layers of a network, too few for the frames of edges,
-whose errors turn features out of place, and for the sums over atoms of a readout.
+TF32 and bfloat16 have 10 and 7 bits of mantissa: enough for the layers of a network, too few for edge frames, whose
+errors break equivariance, and for the sums over atoms of a readout.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def full_precision(device: str) -> Iterator[None]:
-    """Products in full precision: no autocast, and no TF32.
+    """Matrix products in full precision: no autocast, and no TF32.
 
     Args:
         device: type of the device, such as `cuda`.
@@ -24,10 +24,10 @@ def full_precision(device: str) -> Iterator[None]:
         'highest'
         >>> torch.set_float32_matmul_precision("highest")
     """
-    chosen = torch.get_float32_matmul_precision()
+    previous = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
         with torch.autocast(device, enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(chosen)
+        torch.set_float32_matmul_precision(previous)

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 UNIT_CUTOFF = 5.0
-"""Lengths count in a unit of which the cutoff has so many: the basis is of order one for molecules and clouds alike."""
+"""The cutoff in the basis's unit of length: its values are of order one for molecules and point clouds."""
 
 
 class BesselBasis(nn.Module):
     """√(2/u) sin(nπ x/u) / x with x = u r/r_c for n = 1 … K; finite at r = 0.
 
-    u is `UNIT_CUTOFF`. In weights that were saved before it was introduced it is r_c, as published, and stays so: then
-    values grow as r_c^(-3/2), which a cutoff far below 1 does not bear.
+    u is `UNIT_CUTOFF`. Weights that were saved before it was introduced use r_c, as published: then values
+    grow as r_c^(-3/2), too large for a cutoff far below 1.
 
     Args:
         cutoff: r_c, Å.
@@ -54,7 +54,7 @@ class BesselBasis(nn.Module):
 
 
 class PolynomialEnvelope(nn.Module):
-    """Polynomial that is 1 at r = 0 and reaches 0 at the cutoff with two derivatives that vanish.
+    """Polynomial from 1 at r = 0 to 0 at the cutoff, where its first two derivatives vanish.
 
     Args:
         cutoff: r_c, Å.
@@ -74,4 +74,4 @@ class PolynomialEnvelope(nn.Module):
         """Lengths (E,) in Å to weights (E,) in [0, 1]."""
         p, r = self.exponent, (length / self.cutoff).clamp(max=1)
         envelope = 1 - r**p * ((p + 1) * (p + 2) / 2 - r * (p * (p + 2) - p * (p + 1) / 2 * r))
-        return envelope.clamp(min=0)  # rounding may leave a little less than nothing at the cutoff
+        return envelope.clamp(min=0)  # rounding may give a small negative value at the cutoff

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from molformer.graph import GraphBatch
 
 Pooling = Literal["mean", "attention", "max"]
-"""How nodes become a graph: a mean of what is read from each, with learnt weights or without; or the largest of each
-channel, from which is then read (as in PointNet, Qi et al. 2017, arXiv 1612.00593)."""
+"""How nodes are pooled: the mean of their outputs, with learnt weights or without; or the maximum of each channel of
+their features, before the readout (as in PointNet, Qi et al. 2017, arXiv 1612.00593)."""
 
 
 class Head(nn.Module, ABC):
@@ -26,7 +26,7 @@ class Head(nn.Module, ABC):
 
     Args:
         channels: C.
-        outputs: numbers that the network gives for each node.
+        outputs: of the network, for each node.
     """
 
     scale: Tensor
@@ -45,7 +45,7 @@ class Head(nn.Module, ABC):
         """Features (N, M, C) to values in the target's unit, float64."""
 
     def set_statistics(self, scale: float, references: Tensor, size: float) -> None:
-        """Tell the head what its target looks like.
+        """Set the statistics of the target.
 
         Args:
             scale: typical deviation of the target from its references, in its unit.
@@ -58,13 +58,13 @@ class Head(nn.Module, ABC):
 
 
 class PooledHead(Head):
-    """Numbers of a graph from its nodes.
+    """Scalars of a graph, pooled over its nodes.
 
     Args:
         channels: C.
         outputs: K.
         pooling: see `Pooling`.
-        pool_first: pool features with `mean` too, and then read, as the published SE(3)-Transformer does.
+        pool_first: with `mean` too, pool features before the readout, as the published SE(3)-Transformer does.
     """
 
     def __init__(self, channels: int, outputs: int, pooling: Pooling = "attention", pool_first: bool = False) -> None:
@@ -76,7 +76,7 @@ class PooledHead(Head):
             self.net[1] = nn.ReLU()
 
     def read(self, x: Tensor, graph: "GraphBatch") -> Tensor:
-        """Features (N, M, C) to numbers (B, K), float64."""
+        """Features (N, M, C) to scalars (B, K), float64."""
         if self.pool_first:
             pool = graph.max_over_graphs if self.pooling == "max" else graph.mean_over_graphs
             return self.net(pool(x[:, 0])).double()
@@ -88,7 +88,7 @@ class PooledHead(Head):
 
 
 class ScalarHead(PooledHead):
-    """One intensive number a graph: what is read from the nodes, and the mean of references of the elements.
+    """One intensive scalar per graph: pooled outputs of the nodes plus the mean of the references of the elements.
 
     Args:
         channels: C.
@@ -105,16 +105,16 @@ class ScalarHead(PooledHead):
         return reference + self.scale * self.read(x, graph)[:, 0]
 
     def parts(self, x: Tensor, graph: "GraphBatch") -> Tensor:
-        """Part of each node (N,), beyond the reference of its element; with the mean of these they add up to values."""
+        """Contribution of each node (N,); their sum is the value minus the mean of the references of the elements."""
         y = self.net(x[:, 0]).double()
         weight = node_weights(y[:, 1:]) if y.shape[1] > 1 else torch.ones_like(y)
         return (self.scale * weight * y[:, :1] / graph.sum_over_graphs(weight)[graph.batch])[:, 0]
 
 
 class ExtensiveHead(Head):
-    """One extensive number a graph: a sum of node values and of references of the elements.
+    """One extensive scalar per graph: a sum of node contributions and of references of the elements.
 
-    The network's part of a node is in units of scale / size, so that a graph's is of the order of the scale.
+    The contribution of a node is in units of scale / size, so that their sum is of the order of the scale.
 
     Args:
         channels: C.
@@ -125,15 +125,15 @@ class ExtensiveHead(Head):
         return graph.sum_over_graphs(self.references.index_select(0, graph.numbers) + self.parts(x, graph))
 
     def parts(self, x: Tensor, graph: "GraphBatch") -> Tensor:
-        """Part of each node (N,), beyond the reference of its element; with these they add up to values."""
+        """Contribution of each node (N,); their sum is the value minus the sum of the references of the elements."""
         return self.scale / self.size * self.net(x[:, 0])[:, 0].double()
 
 
 class VectorHead(Head):
-    """One vector a graph, such as a dipole: Σ_i (v_i + q_i (r_i - r̄)) with the mean position r̄.
+    """One vector per graph, such as a dipole: Σ_i (v_i + q_i (r_i - r̄)) with the mean position r̄.
 
-    v_i is a linear map of degree 1, gated by degree 0; q_i comes from degree 0. A shift changes nothing, just as if it
-    were the charges whose mean is taken off.
+    v_i is a linear map of degree 1, gated by degree 0; q_i comes from degree 0. It is translation-invariant,
+    as the dipole of charges q_i minus their mean.
 
     Args:
         channels: C.
@@ -148,17 +148,17 @@ class VectorHead(Head):
         y = self.net(x[:, 0])
         vectors = (self.vector(x[:, 1:4]) * y[:, None, 1:]).sum(-1).double()  # (N, 3)
         pos = graph.pos.double()
-        arms = pos - graph.mean_over_graphs(pos).index_select(0, graph.batch)
-        return self.scale * graph.sum_over_graphs(vectors / x.shape[-1] ** 0.5 + y[:, :1].double() * arms)
+        centered = pos - graph.mean_over_graphs(pos).index_select(0, graph.batch)
+        return self.scale * graph.sum_over_graphs(vectors / x.shape[-1] ** 0.5 + y[:, :1].double() * centered)
 
 
 class AtomVectorHead(Head):
-    """One vector a node, such as a velocity or a force predicted directly: v_i = s Σ_c g_c(x_i⁰) (W x_i¹)_c / √C.
+    """One vector per node, such as a velocity or a force predicted directly: v_i = s Σ_c g_c(x_i⁰) (W x_i¹)_c / √C.
 
     x_i⁰ and x_i¹ are the features of degrees 0 and 1, g a network, W a linear map and s the scale of the target.
 
-    Vectors that are inputs of the node, such as its velocity, are added with factors h_k(x_i⁰) of their own, so that
-    motion on a straight line is easily learnt.
+    Input vectors of the node, such as its velocity, are added with coefficients h_k(x_i⁰), so that uniform motion
+    is easy to learn.
 
     It needs no graph, unless it is balanced or has inputs, and can be used alone. As the auxiliary task of Noisy Nodes
     (Godwin et al. 2021, arXiv 2106.07971; Zaidi et al. 2022, arXiv 2206.00133) it reads the noise from features of the
@@ -168,7 +168,7 @@ class AtomVectorHead(Head):
     Args:
         channels: C.
         balanced: subtract the mean of each graph, so that its vectors add up to zero, as forces do.
-        inputs: how many input vectors a node has, see `NodeInputs`.
+        inputs: number of input vectors of a node, see `NodeInputs`.
 
     Example:
         >>> AtomVectorHead(8)(torch.zeros(5, 9, 8)).shape
@@ -188,8 +188,8 @@ class AtomVectorHead(Head):
         if self.inputs:
             assert graph is not None
             assert graph.features is not None
-            given = graph.features[:, : 3 * self.inputs].nan_to_num().unflatten(1, (self.inputs, 3))
-            vectors = vectors + (factors[..., None] * given).sum(1)
+            u = graph.features[:, : 3 * self.inputs].nan_to_num().unflatten(1, (self.inputs, 3))
+            vectors = vectors + (factors[..., None] * u).sum(1)
         if self.balanced:
             assert graph is not None
             vectors = vectors - graph.mean_over_graphs(vectors)[graph.batch]
@@ -197,7 +197,7 @@ class AtomVectorHead(Head):
 
 
 class TensorHead(Head):
-    """One symmetric 3×3 matrix a graph, such as a polarizability: Σ_i (a_i 1 + B(t_i)).
+    """One symmetric 3×3 matrix per graph, such as a polarizability: Σ_i (a_i 1 + B(t_i)).
 
     a_i comes from degree 0, with references of the elements; t_i is a linear map of degree 2, gated by degree 0, and B
     its symmetric traceless matrix.
@@ -225,7 +225,7 @@ class TensorHead(Head):
 
 
 class AtomHead(Head):
-    """One number a node.
+    """One scalar per node.
 
     Args:
         channels: C.
@@ -237,7 +237,7 @@ class AtomHead(Head):
 
 
 class ClassHead(PooledHead):
-    """Logits of the classes of a graph, pooled like an intensive number.
+    """Logits of the classes of a graph, pooled like an intensive scalar.
 
     Args:
         channels: C.
@@ -266,7 +266,7 @@ class AtomClassHead(Head):
 
 
 class ChargesHead(AtomHead):
-    """One number a node whose sum is the total charge.
+    """One scalar per node, which sum to the total charge.
 
     Args:
         channels: C.

@@ -29,8 +29,8 @@ class EdgeConvolution(nn.Module, ABC):
         out_channels: D.
         edge_features: F.
         group: `SE(3)`, or `E(3)` to be equivariant under reflections too.
-        outputs: O, number of features that come out, such as keys and values.
-        radial: R, number of weight matrices among which the edge features choose; 1 if they do not.
+        outputs: O, number of output features, such as keys and values.
+        radial: R, number of weight matrices, combined by radial functions; 1 if these scale the inputs instead.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class EdgeConvolution(nn.Module, ABC):
 
     @abstractmethod
     def matrices(self) -> list[Tensor]:
-        """The map that all edges share, as `convolve` takes it."""
+        """Matrices shared by all edges, as `convolve` takes them."""
 
     @abstractmethod
     def convolve(self, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]) -> Tensor:
@@ -111,7 +111,7 @@ class EdgeConvolution(nn.Module, ABC):
 
 
 class SeparableConvolution(EdgeConvolution):
-    """Edge features scale the inputs per (l, |m|, channel); one map for all edges mixes degrees and channels.
+    """Edge features scale the inputs per (l, |m|, channel); a map shared by all edges mixes degrees and channels.
 
     Example:
         >>> SeparableConvolution(lmax=2, in_channels=8, out_channels=4, edge_features=16, group="SE(3)")
@@ -152,7 +152,7 @@ class SeparableConvolution(EdgeConvolution):
         return self.mix(scaled, matrices)
 
     def mix(self, orders: Sequence[Tensor], matrices: Sequence[Tensor]) -> Tensor:
-        """The map that all edges share, of scaled features for each |m| (E, signs, n_m·C): (E, M, O·D)."""
+        """The map shared by all edges, of scaled features for each |m| (E, signs, n_m·C): (E, M, O·D)."""
         by_sign = self.group == "E(3)"  # else +m and -m of an edge are one row
         mixed = [
             ((part if by_sign else part.flatten(1)) @ matrix).flatten(1)

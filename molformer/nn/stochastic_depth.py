@@ -1,7 +1,7 @@
-"""StochasticDepth: a residual branch that is left out at random, for a whole graph at a time.
+"""StochasticDepth: a residual branch that is dropped at random, for a whole graph at a time.
 
 Huang et al. 2016 (arXiv 1603.09382): in training y_i = b_g(i) x_i / (1 - p), with b_g = 1 with probability 1 - p for
-each graph g and else 0; in evaluation y = x. Every node of a graph takes the same number, so it is equivariant.
+each graph g and else 0; in evaluation y = x. All nodes of a graph have the same factor, so it is equivariant.
 """
 
 import torch
@@ -14,7 +14,7 @@ class StochasticDepth(nn.Module):
     """Drops a branch for some of the graphs of a batch, in training.
 
     Args:
-        drop: p, the probability that a graph does without the branch.
+        drop: p, the probability that a graph's branch is dropped.
 
     Example:
         >>> StochasticDepth(0.1)
@@ -26,7 +26,7 @@ class StochasticDepth(nn.Module):
         self.drop = drop
 
     def forward(self, x: Tensor, graph: GraphBatch) -> Tensor:
-        """What a branch adds to features, (N, M, C) → (N, M, C)."""
+        """Drop or scale the output of a branch, (N, M, C) → (N, M, C)."""
         if not self.training or self.drop == 0:
             return x
         stays = torch.rand(graph.num_graphs, device=x.device) >= self.drop  # (B,)

@@ -1,6 +1,6 @@
 """Order of the components of a feature.
 
-A node feature is one tensor (..., M, C) with M = (lmax+1)² components and C channels; component (l, m) stands at
+A node feature is one tensor (..., M, C) with M = (lmax+1)² components and C channels; component (l, m) is at
 index l² + l + m. The basis of each degree is e3nn's: real spherical harmonics with polar axis y, so that degree 1 is
 plain (x, y, z).
 """
@@ -22,12 +22,12 @@ def num_components(lmax: int) -> int:
 
 
 def lmax_of(num: int) -> int:
-    """The lmax whose components are `num`; inverse of `num_components`."""
+    """The lmax of `num` components; inverse of `num_components`."""
     return round(num**0.5) - 1
 
 
 def degree_slice(degree: int) -> slice:
-    """Where the components of one degree stand."""
+    """Slice of the components of one degree."""
     return slice(degree**2, (degree + 1) ** 2)
 
 
@@ -46,12 +46,12 @@ def degree_of_component(lmax: int) -> tuple[int, ...]:
 def frame_order(lmax: int) -> tuple[int, ...]:
     """Component index at each place of the edge-frame order, which sorts by |m| first.
 
-    m = 0 of all degrees, then m = +1, then m = -1, then +2, -2 and so on, degrees ascending in each run: what an
-    SO(2)-linear map mixes stands together.
+    m = 0 of all degrees, then m = +1, then m = -1, then +2, -2 and so on, degrees ascending within each m: what an
+    SO(2)-linear map mixes is adjacent.
 
     Example:
         >>> frame_order(1)
         (0, 2, 3, 1)
     """
-    runs = [0] + [sign * order for order in range(1, lmax + 1) for sign in (1, -1)]
-    return tuple(degree**2 + degree + m for m in runs for degree in range(abs(m), lmax + 1))
+    orders = [0] + [sign * order for order in range(1, lmax + 1) for sign in (1, -1)]
+    return tuple(degree**2 + degree + m for m in orders for degree in range(abs(m), lmax + 1))

@@ -1,4 +1,4 @@
-"""Couplings of degrees: real 3j symbols, made once in float64.
+"""Coupling of degrees: real Wigner 3j symbols, computed once in float64.
 
 Their signs are this package's own and do not follow any library's (e3nn changed some between versions).
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 @cache
 def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
-    """The tensor that is invariant under rotation of all its indices, in the real basis.
+    """Real Wigner 3j symbol: the tensor that is invariant under rotation of all its indices.
 
     Args:
         l1: degree of the first index; |l2 - l3| ≤ l1 ≤ l2 + l3, or the result is zero.
@@ -20,7 +20,7 @@ def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
         l3: degree of the third index.
 
     Returns:
-        (2·l1+1, 2·l2+1, 2·l3+1) of norm 1 whose first entry that is not zero is positive.
+        (2·l1+1, 2·l2+1, 2·l3+1) of norm 1 whose first nonzero entry is positive.
 
     Example:
         >>> wigner_3j(1, 1, 0)[:, :, 0].diagonal().round(4).tolist()
@@ -54,12 +54,8 @@ def _real_basis(degree: int) -> np.ndarray:
 
 
 def _complex_3j(l1: int, l2: int, l3: int, m1: int, m2: int) -> float:
-    """Wigner's 3j symbol by Racah's formula, exact up to the final square root."""
-    m3 = -m1 - m2
-    triangle = Fraction(
-        factorial(l1 + l2 - l3) * factorial(l1 - l2 + l3) * factorial(-l1 + l2 + l3), factorial(l1 + l2 + l3 + 1)
-    )
-    square = triangle
+    """Wigner's 3j symbol by Racah's formula, up to a factor of the degrees alone; exact up to the final square root."""
+    m3, square = -m1 - m2, 1
     for degree, m in ((l1, m1), (l2, m2), (l3, m3)):
         square *= factorial(degree + m) * factorial(degree - m)
     total = Fraction(0)
@@ -67,4 +63,4 @@ def _complex_3j(l1: int, l2: int, l3: int, m1: int, m2: int) -> float:
         denominator = factorial(t) * factorial(l3 - l2 + t + m1) * factorial(l3 - l1 + t - m2)
         denominator *= factorial(l1 + l2 - l3 - t) * factorial(l1 - t - m1) * factorial(l2 - t + m2)
         total += Fraction((-1) ** t, denominator)
-    return float(total) * sqrt(square) * (-1) ** (l1 - l2 - m3)
+    return float(total) * sqrt(square) * (-1) ** m3

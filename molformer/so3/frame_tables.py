@@ -1,4 +1,4 @@
-"""Tables of `so3.frames`: D(R_e) as a polynomial in the quaternion (w, x, 0, z) of an edge's rotation, made in float64.
+"""Tables of `so3.frames`: D(R_e) as a polynomial in the quaternion (w, x, 0, z) of an edge's rotation, in float64.
 
 Letters: M = (lmax+1)² components, K monomials of degree 2·lmax in (w, x, z).
 """
@@ -19,12 +19,12 @@ _ROTATION = {  # coefficients of the rotation matrix in w², wx, wz, x², xz, z�
 
 
 def monomial_factors(degree: int) -> np.ndarray:
-    """Of each monomial of degree 2·degree, which one of the degree before it is the product of, and with which of 2.
+    """Indices (2, K) of the two factors of each monomial of degree 2·degree: of degree 2·degree - 2 and of degree 2.
 
-    Those of degree 2 are products of two numbers of the quaternion. Returns (2, K).
+    Those of a monomial of degree 2 are two components of the quaternion.
     """
-    before, by = (_exponents(2 * degree - 2), _exponents(2)) if degree > 1 else (_exponents(1), _exponents(1))
-    pairs = {(a + d, b + e, c + f): (i, j) for i, (a, b, c) in enumerate(before) for j, (d, e, f) in enumerate(by)}
+    left, right = (_exponents(2 * degree - 2), _exponents(2)) if degree > 1 else (_exponents(1), _exponents(1))
+    pairs = {(a + d, b + e, c + f): (i, j) for i, (a, b, c) in enumerate(left) for j, (d, e, f) in enumerate(right)}
     return np.array([pairs[exponent] for exponent in _exponents(2 * degree)]).T
 
 
@@ -63,9 +63,9 @@ def _block_polynomials(lmax: int) -> list[_Polynomial]:
         coupling = wigner_3j(degree, 1, degree + 1) * np.sqrt(2 * degree + 3)
         block: _Polynomial = {}
         for left, matrix in blocks[-1].items():
-            for right, turn in rotation.items():
+            for right, factor in rotation.items():
                 exponent = (left[0] + right[0], left[1] + right[1], left[2] + right[2])
-                term = np.einsum("aui,bvj,ab,uv->ij", coupling, coupling, matrix, turn, optimize=True)
+                term = np.einsum("aui,bvj,ab,uv->ij", coupling, coupling, matrix, factor, optimize=True)
                 block[exponent] = block.get(exponent, 0) + term
         blocks.append(block)
     return blocks

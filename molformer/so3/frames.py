@@ -34,11 +34,11 @@ def edge_wigner(direction: Tensor, lmax: int) -> Tensor:
     """
     if lmax == 0:
         return torch.ones_like(direction[:, :1, None])
-    down = (direction[:, 1] < 0).to(direction.dtype)
-    up = 1 - down
-    monomials = _monomials(_quaternion(direction, up - down), lmax)
+    lower = (direction[:, 1] < 0).to(direction.dtype)
+    upper = 1 - lower
+    monomials = _monomials(_quaternion(direction, upper - lower), lmax)
     size, table = num_components(lmax), _table_on(lmax, direction.device, direction.dtype)
-    return (torch.cat([monomials * up, monomials * down]).T @ table).view(-1, size, size)
+    return (torch.cat([monomials * upper, monomials * lower]).T @ table).view(-1, size, size)
 
 
 def _quaternion(direction: Tensor, sign: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def _monomials(quaternion: Tensor, lmax: int) -> Tensor:
 def _factors_on(degree: int, device: torch.device) -> Tensor:
     from molformer.so3.frame_tables import monomial_factors
 
-    with torch.inference_mode(False):  # to serve autograd too, whoever asks first
+    with torch.inference_mode(False):  # autograd can save it, even if the first call is in inference mode
         return torch.as_tensor(monomial_factors(degree)).to(device)
 
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def irreps(lmax: int, channels: int, group: str = "SE(3)") -> "Irreps":
-    """e3nn's name for features of degrees 0..lmax with `channels` channels each.
+    """Irreps of features of degrees 0..lmax with `channels` channels each.
 
-    With E(3) the parity of degree l is (-1)^l; with SE(3) parity has no meaning and all are called even.
+    With E(3) the parity of degree l is (-1)^l; with SE(3) parity has no meaning and all are labelled even.
 
     Example:
         >>> irreps(1, 8, "E(3)")

@@ -1,8 +1,8 @@
 """The kernel of the SE(3)-Transformer in the edge's frame.
 
-In the frame where the edge is the polar axis only Y_{J0} is left of the kernel
+In the frame where the edge is the polar axis only Y_{J0} is nonzero in the kernel
     W^{lk}(x) = Σ_J φ_J Σ_m Y_Jm(x) Q_Jm,
-so it couples output m with input ±m alone, by the numbers a_0, a_m, b_m (Passaro & Zitnick 2023, arXiv 2302.03655):
+so it couples output m with input ±m alone, by coefficients a_0, a_m, b_m (Passaro & Zitnick 2023, arXiv 2302.03655):
     [y_+m; y_-m] = [[a_m, -b_m], [b_m, a_m]] [x_+m; x_-m].
 """
 
@@ -16,7 +16,7 @@ from molformer.so3.coupling import wigner_3j
 
 @cache
 def kernel_to_frame(out_degree: int, in_degree: int) -> np.ndarray:
-    """Orthogonal matrix from the coefficients φ_J of a kernel to its numbers in the edge's frame.
+    """Orthogonal matrix from the coefficients φ_J of a kernel to those in the edge's frame.
 
     Args:
         out_degree: l, degree of the output.

@@ -1,7 +1,7 @@
-"""Wigner matrices: how the components of a feature turn when space turns.
+"""Wigner matrices: how the components of a feature transform under rotation.
 
 Y_l(R x) = D^l(R) Y_l(x), by the recursion D^{l+1} = Cᵀ (D^l ⊗ R) C with C the coupling of l and 1 to l+1. Used for
-arbitrary rotations (tests, checks, turning whole structures); the frames of edges have a faster form of their own.
+arbitrary rotations (tests, checks, rotation of whole structures); `so3.frames` has a faster form for edges.
 """
 
 from math import sqrt
@@ -34,8 +34,8 @@ def wigner_matrix(rotation: Tensor, lmax: int) -> Tensor:
     """All degrees in one block-diagonal matrix (..., M, M), to be applied to features (..., M, C).
 
     Example:
-        >>> turn = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
-        >>> wigner_matrix(turn, 2).shape
+        >>> rotation = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
+        >>> wigner_matrix(rotation, 2).shape
         torch.Size([9, 9])
     """
     size = num_components(lmax)

@@ -88,6 +88,10 @@ def everything(kernel, graph, **sizes):
     results = {"features": y}
     inputs = {"x": x, "pos": pos, **dict(encoder.named_parameters())}
     probe = torch.randn(y.shape, generator=generator, dtype=torch.float64)
+    # without those of positions, as in training on a property: there the memory kernel has a custom VJP
+    learnt = {name: value for name, value in inputs.items() if name != "pos"}
+    gradients = torch.autograd.grad((y * probe).sum(), learnt.values(), retain_graph=True, allow_unused=True)
+    results |= {f"training grad {name}": value for name, value in zip(learnt, gradients, strict=True)}
     gradients = torch.autograd.grad((y * probe).sum(), inputs.values(), create_graph=True, allow_unused=True)
     results |= {f"grad {name}": value for name, value in zip(inputs, gradients, strict=True)}
     # as in a loss on forces, together with one on the energy
@@ -230,6 +234,17 @@ def test_a_second_backward_through_the_same_chunks(chunks):
     (first,) = torch.autograd.grad(y, weight, retain_graph=True)
     (second,) = torch.autograd.grad(y, weight)
     assert torch.allclose(first, second, atol=1e-12)
+
+
+def test_a_second_derivative_of_fewer_inputs_than_the_first(chunks):
+    results = []
+    for kernel in (Dispatcher(), attend):
+        encoder = encoder_with(kernel)
+        attention = encoder.blocks[-1].attention
+        weights = attention.query.weight, attention.convolution.scale.weight
+        gradients = torch.autograd.grad(encoder(batch()).square().mean(), weights, create_graph=True)
+        results += torch.autograd.grad(sum(each.square().sum() for each in gradients), weights[:1])
+    assert torch.allclose(*results, atol=1e-12)
 
 
 def test_chunks_hold_whole_receivers():

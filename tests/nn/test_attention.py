@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from molformer.nn import Edges, smooth_softmax
+from molformer.nn import Edges, SE3Attention, SeparableConvolution, smooth_softmax
+from tests.helpers import embedded_edges, moved, random_graph
 
 
 def edges(dst, envelope, nodes=3):
@@ -62,3 +63,27 @@ def test_a_leaving_edge_of_large_logit_leaves_gradients_finite(logit, weight):
     assert torch.allclose(weights.detach().double(), exact / (1 + exact.sum()), rtol=1e-4)
     assert logits.grad.isfinite().all()
     assert envelope.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_attention_is_its_equation(qk_norm):
+    """Written out for each node and head, with keys and values narrower than the features of the nodes."""
+    heads, graph = 3, random_graph()
+    given = embedded_edges(graph, 2)
+    convolution = SeparableConvolution(2, 4, 6, 16, "SE(3)", outputs=2)
+    layer = moved(SE3Attention(2, 8, heads, convolution, qk_norm)).double()
+    x = torch.randn(len(graph.pos), 9, 8, dtype=torch.float64)
+    framed = convolution(given.wigner @ layer.sender(x)[given.src], given.features)
+    keys, values = (given.wigner.transpose(1, 2) @ framed).chunk(2, dim=-1)
+    messages = torch.zeros(len(x), 9, 6, dtype=torch.float64)
+    for node, query in enumerate(layer.query(x)):
+        into = given.dst == node
+        for head, channels in enumerate(torch.arange(6).chunk(heads)):
+            q, k = query[:, channels], keys[into][:, :, channels]
+            if qk_norm:
+                q = layer.gain[head] * q / (q.square().mean() + 1e-6).sqrt()
+                k = k / (k.square().mean((1, 2), keepdim=True) + 1e-6).sqrt()
+            terms = given.envelope[into] * ((q * k).sum((1, 2)) / math.sqrt(9 * 2)).exp()
+            weights = terms / (1 + terms.sum())
+            messages[node, :, channels] = torch.einsum("e,emc->mc", weights, values[into][:, :, channels])
+    assert torch.allclose(layer(x, given), layer.self_interaction(x) + layer.output(messages), atol=1e-12)

@@ -14,6 +14,7 @@ from molformer.nn import (
     TensorHead,
     VectorHead,
 )
+from molformer.so3 import wigner_3j
 from tests.helpers import moved, random_graph, rotation_and_matrix, small_config, turned
 
 CHANNELS = 8
@@ -22,6 +23,67 @@ CHANNELS = 8
 @pytest.fixture
 def x():
     return torch.randn(10, 9, CHANNELS, dtype=torch.float64)
+
+
+def degree_1(head, x, gates):
+    return torch.einsum("nmc,nc->nm", head.vector(x[:, 1:4]), gates) / CHANNELS**0.5
+
+
+def tensor(head, x, y, refs):
+    traceless = torch.einsum("nmc,nc->nm", head.tensor(x[:, 4:9]), y[:, 1:]) / CHANNELS**0.5
+    isotropic = (refs + 3 / 5 * y[:, 0])[:, None, None] * torch.eye(3)
+    return (isotropic + 3 / 5 * torch.einsum("abm,nm->nab", torch.as_tensor(wigner_3j(1, 1, 2)), traceless)).sum(0)
+
+
+def attention_pooled(y, values):
+    weights = torch.exp(5 * torch.tanh(y[:, -1:] / 5))
+    return (weights * values).sum(0) / weights.sum()
+
+
+def linear_relu_linear(head, pooled):
+    return head.net[2](head.net[0](pooled).relu())
+
+
+# of each head, its values for one graph from the features of its nodes, the network's outputs, references and positions
+FORMULAS = {
+    "mean": (lambda: ScalarHead(CHANNELS, "mean"), lambda h, x, y, refs, pos: refs.mean() + 3 * y[:, 0].mean()),
+    "attention": (
+        lambda: ScalarHead(CHANNELS, "attention"),
+        lambda h, x, y, refs, pos: refs.mean() + 3 * attention_pooled(y, y[:, :1])[0],
+    ),
+    "max": (
+        lambda: ScalarHead(CHANNELS, "max"),
+        lambda h, x, y, refs, pos: refs.mean() + 3 * linear_relu_linear(h, x[:, 0].amax(0))[0],
+    ),
+    "pooled first": (
+        lambda: ScalarHead(CHANNELS, "mean", pool_first=True),
+        lambda h, x, y, refs, pos: refs.mean() + 3 * linear_relu_linear(h, x[:, 0].mean(0))[0],
+    ),
+    "classes": (lambda: ClassHead(CHANNELS, 4), lambda h, x, y, refs, pos: attention_pooled(y, y[:, :4])),
+    "extensive": (lambda: ExtensiveHead(CHANNELS), lambda h, x, y, refs, pos: (refs + 3 / 5 * y[:, 0]).sum()),
+    "vector": (
+        lambda: VectorHead(CHANNELS),
+        lambda h, x, y, refs, pos: 3 * (degree_1(h, x, y[:, 1:]) + y[:, :1] * (pos - pos.mean(0))).sum(0),
+    ),
+    "tensor": (lambda: TensorHead(CHANNELS), lambda h, x, y, refs, pos: tensor(h, x, y, refs)),
+    "atom": (lambda: AtomHead(CHANNELS), lambda h, x, y, refs, pos: refs + 3 * y[:, 0]),
+    "atom vector": (lambda: AtomVectorHead(CHANNELS), lambda h, x, y, refs, pos: 3 * degree_1(h, x, y)),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_values_are_those_of_the_formulas(x, name):
+    build, formula = FORMULAS[name]
+    head, graph = moved(build()).double(), random_graph((6, 4))
+    references = 0.1 * torch.arange(119).double()
+    head.set_statistics(3.0, references, 5.0)
+    assert isinstance(head.net[2], torch.nn.Linear)
+    y = head.net[2](torch.nn.functional.silu(head.net[0](x[:, 0])))
+    parts = [(x[rows], y[rows], references[graph.numbers[rows]], graph.pos[rows]) for rows in (slice(6), slice(6, 10))]
+    expected = [formula(head, *part) for part in parts]
+    values = head(x, graph)
+    expected = torch.cat(expected) if len(values) == 10 else torch.stack(expected)
+    assert torch.allclose(values, expected, atol=1e-11)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])

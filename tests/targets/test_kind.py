@@ -130,6 +130,7 @@ def test_kinds_of_the_package_cannot_be_replaced():
     ("kind", "shape", "fits"),
     [
         ("stress", (6,), True),
+        ("stress", (3,), False),
         ("tensor", (6,), False),
         ("tensor", (9,), True),
         ("tensor", (3, 3), True),
@@ -142,6 +143,25 @@ def test_shapes_in_files(kind, shape, fits):
     assert kind_of(kind).fits(shape) is fits
 
 
+@pytest.mark.parametrize(
+    ("shape", "per_node", "kind"),
+    [
+        ((), False, "intensive"),
+        ((), True, "atom"),
+        ((3,), False, "vector"),
+        ((3,), True, "atom_vector"),
+        ((3, 3), False, "tensor"),
+        ((6,), False, None),
+        ((5,), False, None),
+        ((5,), True, "mine"),
+    ],
+)
+def test_the_kind_of_an_array_of_which_only_the_shape_is_known(shape, per_node, kind):
+    register(TargetKind("mine", head, (5,), "2e", per_node=True))
+    found = registry.kind_of_shape(shape, per_node)
+    assert (found and found.name) == kind
+
+
 def test_readers_do_without_torch():
     code = "import sys, molformer.data.readers, molformer.targets; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -149,7 +169,13 @@ def test_readers_do_without_torch():
 
 @pytest.mark.parametrize(
     ("kind", "unit", "energy"),
-    [("extensive", "eV", True), ("extensive", "e", False), ("intensive", "eV", False), ("tensor", "eV", False)],
+    [
+        ("extensive", "eV", True),
+        ("extensive", "e", False),
+        ("extensive", "Å", False),
+        ("intensive", "eV", False),
+        ("tensor", "eV", False),
+    ],
 )
 def test_energies_are_numbers_that_are_sums_over_atoms(kind, unit, energy):
     assert Label("x", unit, kind).is_energy is energy

@@ -14,9 +14,9 @@ def class_loss(*arguments):
     return mean(*class_loss_sum(*arguments))
 
 
-@pytest.mark.parametrize(("loss", "expected"), [("mae", 1.5), ("mse", 2.5), ("huber", (0.5 + 1.5) / 2)])
+@pytest.mark.parametrize(("loss", "expected"), [("mae", 1.25), ("mse", 2.125), ("huber", (0.125 + 1.5) / 2)])
 def test_values(loss, expected):
-    prediction, label = torch.tensor([2.0, 4.0]), torch.tensor([0.0, 0.0])
+    prediction, label = torch.tensor([1.0, 4.0]), torch.tensor([0.0, 0.0])
     assert masked_loss(prediction, label, torch.tensor(2.0), loss).item() == pytest.approx(expected)
 
 
