@@ -25,7 +25,13 @@ from rdkit import Chem, rdBase
 
 from data import label_molecules
 from data.label_molecules import LABELS, SOURCE, Failure, attempt, read_failures, write_failures
-from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_smiles, largest_part
+from molformer.data.conformers import (
+    ConformerPolicy,
+    canonical_graph,
+    canonical_smiles,
+    embed_smiles,
+    largest_part,
+)
 from molformer.data.readers import read_file
 from molformer.data.store import StructureStore, write_store
 from molformer.data.structure import Structure
@@ -174,7 +180,9 @@ def structures(paths: Sequence[Path]) -> Iterator[Structure]:
     """Of all parts, with labels that tell the method by their names."""
     for path in paths:
         for structure in StructureStore(path):
-            yield replace(structure, labels={PREFIX + name: value for name, value in structure.labels.items()})
+            graph = structure.molecular_graph or canonical_graph(structure.smiles, ConformerPolicy())
+            labels = {PREFIX + name: value for name, value in structure.labels.items()}
+            yield replace(structure, molecular_graph=graph, labels=labels)
 
 
 def main(

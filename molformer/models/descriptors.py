@@ -1,8 +1,8 @@
 """Descriptors of a molecule joined to the readout of its numbers and classes.
 
-They are computed by `data.descriptors` from the molecular graph, which no rotation changes: value = head(x) + s f(x, d)
-with the scale s of the target. Letters: N nodes, B graphs, M components, C channels, D descriptors, K classes, T
-numbers of all targets together.
+They are computed by `data.descriptors` from the molecular graph. A value is head(x) + s f(x, d) with the scale s of the
+target. Letters: N nodes, B graphs, M components, C channels, D descriptors, K classes, T numbers of all targets
+together.
 """
 
 from abc import ABC, abstractmethod

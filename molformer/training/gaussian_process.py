@@ -62,7 +62,7 @@ def fit_gaussian_process(
         np.concatenate([_columns(data, train, each, statistics[each.name]) for each in labels], 1)
     )
     folds = torch.from_numpy(_folds(data, train, seed))
-    process.mix, noise = _choose(process, inputs[train[:SAMPLE]], wanted[:SAMPLE], folds[:SAMPLE])
+    noise = _choose(process, inputs[train[:SAMPLE]], wanted[:SAMPLE], folds[:SAMPLE])
     kernel = _mixed(process, inputs[train])
     factor = torch.linalg.cholesky(kernel[: len(process.support)] + JITTER * torch.eye(len(process.support)))
     features = torch.linalg.solve_triangular(factor, kernel.T, upper=False).T  # (n, S) with features² = kernel
