@@ -21,7 +21,11 @@ DescriptorChoice = Literal["none", "rdkit", "ecfp", "both"]
 """RDKit's 2-D descriptors, counts of circular substructures (ECFP4, Rogers & Hahn 2010, doi 10.1021/ci100050t)."""
 
 HIDDEN = 128
+"""Width of the MLP."""
+
 DROPOUT = 0.3
+"""Share of descriptors, and of hidden numbers, that a step of training does without."""
+
 CLIP = 6.0
 """Largest standardised descriptor."""
 
@@ -81,12 +85,9 @@ class DescriptorReadout(nn.Module):
             nn.init.zeros_(start)
 
     def set_statistics(self, centre: np.ndarray, spread: np.ndarray, present: np.ndarray) -> None:
-        """Take those of the training part; what has no spread (0) or is not present is left out.
+        """Take median and spread of RDKit's descriptors, and the bits that are present, in the training part.
 
-        Args:
-            centre: median of RDKit's descriptors.
-            spread: of these.
-            present: which bits of the fingerprint are; logarithms of their counts are of one scale.
+        A descriptor without a spread (0) and a bit that is not present are left out.
         """
         names = len(self.descriptors.names)
         self.centre[:names] = torch.from_numpy(centre)
@@ -114,5 +115,5 @@ class DescriptorReadout(nn.Module):
         """
         pooled = graph.mean_over_graphs(x[:, 0])
         parts = self.net(torch.cat([pooled, self.standardised(graph).to(x.dtype)], dim=1)).double()
-        columns = parts.split(list(self.sizes.values()), dim=1)
-        return {n: part if part.shape[1] > 1 else part[:, 0] for n, part in zip(self.sizes, columns, strict=True)}
+        columns = zip(self.sizes, parts.split(list(self.sizes.values()), dim=1), strict=True)
+        return {name: part if part.shape[1] > 1 else part[:, 0] for name, part in columns}
