@@ -11,6 +11,7 @@ structures, D descriptors.
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from rdkit import Chem, rdBase
@@ -35,33 +36,32 @@ LABELS = tuple(Label(name, "", "intensive") for name in (*GRAPH, *_SHAPE))
 BITS = 2048
 """Width of the fingerprint."""
 
-_RADIUS = 2
+_LARGEST = 1e30  # of a number of single precision
 
 
-def descriptors_of(names: tuple[str, ...], bits: int, structure: Structure) -> np.ndarray:
-    """Descriptors by their names, then a fingerprint of so many counts: (D,), all NaN without a SMILES.
+@lru_cache(1024)  # geometries of one molecule follow one another
+def descriptors_of(names: tuple[str, ...], bits: int, smiles: str) -> np.ndarray:
+    """Descriptors by their names, then a fingerprint of so many counts: (D,), all NaN where the SMILES is none.
 
     Example:
-        >>> ethanol = Structure([6, 6, 8], [[0, 0, 0], [1.5, 0, 0], [2, 1.3, 0]], smiles="CCO")
-        >>> descriptors_of(("rdkit.NumHDonors",), 8, ethanol).tolist()
+        >>> descriptors_of(("rdkit.NumHDonors",), 8, "CCO").tolist()
         [1.0, 0.0, 1.0, 1.0, 1.0, 2.0, 1.0, 0.0, 0.0]
     """
     with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(structure.smiles) if structure.smiles else None
+        mol = Chem.MolFromSmiles(smiles) if smiles else None
         if mol is None:
             return np.full(len(names) + bits, np.nan, np.float32)
         values = [_value(GRAPH[name], mol) if name in GRAPH else np.nan for name in names]
         if bits:
-            generator = rdFingerprintGenerator.GetMorganGenerator(_RADIUS, fpSize=bits)
-            values += generator.GetCountFingerprintAsNumPy(mol).tolist()
-    found = np.array(values).astype(np.float32)
-    return np.where(np.isfinite(found), found, np.nan)
+            ecfp4 = rdFingerprintGenerator.GetMorganGenerator(2, fpSize=bits)
+            values += ecfp4.GetCountFingerprintAsNumPy(mol).tolist()
+    found = np.array(values).clip(-_LARGEST, _LARGEST)
+    return found.astype(np.float32)
 
 
 def with_inputs(names: tuple[str, ...], bits: int, structures: Sequence[Structure]) -> tuple[Structure, ...]:
-    """The geometries of one molecule with its descriptors, as a model takes them."""
-    found = descriptors_of(names, bits, structures[0])
-    return tuple(replace(structure, descriptors=found) for structure in structures)
+    """Structures with their descriptors, as a model takes them."""
+    return tuple(replace(each, descriptors=descriptors_of(names, bits, each.smiles)) for each in structures)
 
 
 def described(structure: Structure) -> Structure:

@@ -5,9 +5,9 @@ They are computed by `data.descriptors` from the molecular graph, which no rotat
 zero. Letters: N nodes, B graphs, M components, C channels, D descriptors, K classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
@@ -42,10 +42,8 @@ class DescriptorSet:
     names: tuple[str, ...] = ()
     bits: int = 0
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of `dataclasses.asdict`, also after JSON."""
-        return cls(tuple(str(name) for name in values.get("names", ())), int(values.get("bits", 0)))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))  # JSON has lists
 
     def __len__(self) -> int:
         """D."""

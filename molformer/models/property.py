@@ -287,7 +287,7 @@ class PropertyModel(nn.Module):
         """
         try:
             config, weights = read_folder(folder)
-            descriptors = DescriptorSet.from_dict(config.get("descriptors", {}))
+            descriptors = DescriptorSet(**config.get("descriptors", {}))
             if len(descriptors) != len(weights.get("descriptors.centre", ())):
                 raise ValueError(f"its weights are not those of {len(descriptors)} descriptors")
             model = cls(

@@ -205,7 +205,7 @@ def data_module(training: TrainingConfig, split_file: Path | None = None, implic
     policy = training.split_policy()
     if split_file is not None and split_file.is_file():
         policy = SplitPolicy("file", file=str(split_file))
-    return MoleculeDataModule(
+    data = MoleculeDataModule(
         store,
         training.target_names,
         policy,
@@ -217,8 +217,9 @@ def data_module(training: TrainingConfig, split_file: Path | None = None, implic
         training.workers,
         training.geometry_repeats,
         descriptors="descriptors" in training.objective_weights,
-        inputs=descriptor_table(store, chosen(training.descriptors)),
     )
+    data.inputs = descriptor_table(store, chosen(training.descriptors))
+    return data
 
 
 def _initial_model(source: str) -> PropertyModel:
