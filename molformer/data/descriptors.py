@@ -45,7 +45,7 @@ def descriptors_of(names: tuple[str, ...], bits: int, smiles: str) -> np.ndarray
 
     Example:
         >>> descriptors_of(("rdkit.NumHDonors",), 8, "CCO").tolist()
-        [1.0, 0.0, 1.0, 1.0, 1.0, 2.0, 1.0, 0.0, 0.0]
+        [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 2.0, 1.0]
     """
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(smiles) if smiles else None
