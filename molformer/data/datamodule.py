@@ -170,7 +170,6 @@ class MoleculeDataModule(StoreDataModule):
         workers: number of data-loading processes.
         repeats: repetitions per epoch of the structures with a geometry of some origin; 1 by default.
         descriptors: let batches also have the labels that are descriptors of RDKit.
-        inputs: see `StoreDataset`.
 
     Raises:
         StoreError: the store is missing or lacks a target.
@@ -190,7 +189,6 @@ class MoleculeDataModule(StoreDataModule):
         workers: int = 0,
         repeats: Mapping[str, int] | None = None,
         descriptors: bool = False,
-        inputs: np.ndarray | None = None,
     ) -> None:
         if batch_atoms and batch_edges:
             raise ConfigError("bound a batch by batch_atoms or by batch_edges, not by both")
@@ -198,7 +196,6 @@ class MoleculeDataModule(StoreDataModule):
         self.batch_atoms = batch_atoms
         self.batch_edges = batch_edges
         self.repeats = dict(repeats or {})
-        self.inputs = inputs
         if descriptors:
             self.also = [label for name, label in self.store.labels.items() if name.startswith(DESCRIPTOR)]
         if unknown := set(self.repeats) - set(self.store.manifest["geometries"]):

@@ -33,7 +33,7 @@ def chosen(choice: DescriptorChoice, readout: DescriptorReadoutName = "mlp") -> 
 def descriptor_table(store: StructureStore, descriptors: DescriptorSet) -> np.ndarray | None:
     """Descriptors of all structures (n, D), memory-mapped; None if the set is empty.
 
-    They are made once, in the cache, by as many worker processes as there are cores, and once for each SMILES.
+    They are made once, in the cache, by as many worker processes as there are cores.
 
     Raises:
         StoreError: the cache cannot be written.
@@ -50,17 +50,13 @@ def descriptor_table(store: StructureStore, descriptors: DescriptorSet) -> np.nd
     key = hashlib.sha256(facts.encode()).hexdigest()[:16]
     path = cache_folder() / "descriptors" / f"{store.path.stem}-{key}.npy"
     if not path.is_file():
-        keys = [each.smiles for each in store]
-        first = {smiles: row for row, smiles in reversed([*enumerate(keys)])}
-        jobs = ((Entry(smiles), store[row]) for smiles, row in first.items())
+        jobs, missing = ((Entry(each.smiles), each.smiles) for each in store), np.full(len(descriptors), np.nan)
         compute = partial(descriptors_of, descriptors)
         with contextlib.closing(computed(jobs, compute, os.cpu_count() or 1, SECONDS)) as results:
-            found = {job[0].name: values for job, values in results}
-        missing = np.full(len(descriptors), np.nan, np.float32)
-        rows = (found[smiles] if isinstance(found[smiles], np.ndarray) else missing for smiles in keys)
+            rows = [values if isinstance(values, np.ndarray) else missing for _, values in results]
         with writing(path, StoreError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with draft_folder(path) as folder:
-                np.save(folder / "table.npy", np.fromiter(rows, np.dtype((np.float32, len(missing))), len(keys)))
+                np.save(folder / "table.npy", np.array(rows, dtype=np.float32))
                 os.replace(folder / "table.npy", path)
     return np.load(path, mmap_mode="r")

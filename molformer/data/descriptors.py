@@ -11,6 +11,7 @@ structures, D descriptors.
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from rdkit import Chem, rdBase
@@ -43,30 +44,31 @@ FINGERPRINTS = {
 }
 """Circular substructures of radius 2, pairs of atoms with their distance, and chains of four atoms."""
 
+_LARGEST = 1e30  # of a number of single precision
 
-def descriptors_of(wanted: DescriptorSet, structure: Structure) -> np.ndarray:
-    """RDKit's descriptors, then counts of each fingerprint: (D,), all NaN without a SMILES.
+
+@lru_cache(1024)  # geometries of one molecule follow one another
+def descriptors_of(wanted: DescriptorSet, smiles: str) -> np.ndarray:
+    """RDKit's descriptors, then counts of each fingerprint: (D,), all NaN where the SMILES is none.
 
     Example:
-        >>> ethanol = Structure([6, 6, 8], [[0, 0, 0], [1.5, 0, 0], [2, 1.3, 0]], smiles="CCO")
-        >>> descriptors_of(DescriptorSet(("rdkit.NumHDonors",), 8, ("ecfp",)), ethanol).tolist()
-        [1.0, 0.0, 1.0, 1.0, 1.0, 2.0, 1.0, 0.0, 0.0]
+        >>> descriptors_of(DescriptorSet(("rdkit.NumHDonors",), 8, ("ecfp",)), "CCO").tolist()
+        [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 2.0, 1.0]
     """
     with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(structure.smiles) if structure.smiles else None
+        mol = Chem.MolFromSmiles(smiles) if smiles else None
         if mol is None:
             return np.full(len(wanted), np.nan, np.float32)
         values = [_value(GRAPH[name], mol) if name in GRAPH else np.nan for name in wanted.names]
         for name in wanted.fingerprints:
             values += FINGERPRINTS[name](fpSize=wanted.bits).GetCountFingerprintAsNumPy(mol).tolist()
-    found = np.array(values).astype(np.float32)
-    return np.where(np.isfinite(found), found, np.nan)
+    found = np.array(values).clip(-_LARGEST, _LARGEST)
+    return found.astype(np.float32)
 
 
 def with_inputs(wanted: DescriptorSet, structures: Sequence[Structure]) -> tuple[Structure, ...]:
-    """The geometries of one molecule with its descriptors, as a model takes them."""
-    found = descriptors_of(wanted, structures[0])
-    return tuple(replace(structure, descriptors=found) for structure in structures)
+    """Structures with their descriptors, as a model takes them."""
+    return tuple(replace(each, descriptors=descriptors_of(wanted, each.smiles)) for each in structures)
 
 
 def described(structure: Structure) -> Structure:

@@ -27,6 +27,8 @@ def collate(structures: Sequence["Structure"], dtype: torch.dtype) -> dict[str, 
             value.shape[:1] == (size,) for value, size in zip(values, sizes, strict=True)
         )
         labels[name] = torch.from_numpy(np.concatenate(values) if per_node else np.stack(values))
+    known = next((each.descriptors for each in structures if each.descriptors is not None), np.zeros(0))
+    rows = [np.full_like(known, np.nan) if each.descriptors is None else each.descriptors for each in structures]
     return dict(
         numbers=torch.from_numpy(np.concatenate([structure.numbers for structure in structures])),
         pos=torch.from_numpy(np.concatenate([structure.near_origin() for structure in structures])).to(dtype),
@@ -36,18 +38,10 @@ def collate(structures: Sequence["Structure"], dtype: torch.dtype) -> dict[str, 
         labels=labels,
         features=_features(structures, dtype),
         spin=torch.tensor([structure.spin for structure in structures]),
-        descriptors=_descriptors(structures),
+        descriptors=torch.from_numpy(np.stack(rows)) if len(known) else None,
         **_cells(structures, dtype),
         **_molecular_graphs(structures),
     )
-
-
-def _descriptors(structures: Sequence["Structure"]) -> Tensor | None:
-    known = [each.descriptors for each in structures]
-    width = next((len(values) for values in known if values is not None), None)
-    if width is None:
-        return None
-    return torch.from_numpy(np.stack([np.full(width, np.nan) if values is None else values for values in known]))
 
 
 def _cells(structures: Sequence["Structure"], dtype: torch.dtype) -> dict[str, Tensor]:

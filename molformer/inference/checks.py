@@ -80,7 +80,7 @@ def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> l
     if model.config.hydrogens == "implicit":
         structures = [heavy_atoms(each) for each in structures if each.molecular_graph is not None]
     if wanted := model.descriptor_set:
-        structures = [with_inputs(wanted, [each])[0] for each in structures]
+        structures = [*with_inputs(wanted, structures)]
     if any(target.target_kind.periodic for target in model.targets) and not any(each.periodic for each in structures):
         width = 2.5 + np.ptp(structures[-1].pos)
         structures.insert(0, replace(structures[-1], cell=width * np.eye(3)))

@@ -6,9 +6,9 @@ together.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,11 @@ DescriptorReadoutName = Literal["mlp", "gaussian_process"]
 """How descriptors are joined, see `DescriptorMLP` and `models.gaussian_process`."""
 
 HIDDEN = 128
+"""Width of the MLP."""
+
 DROPOUT = 0.3
+"""Share of descriptors, and of hidden numbers, that a step of training does without."""
+
 CLIP = 6.0
 """Largest standardised descriptor."""
 
@@ -49,12 +53,9 @@ class DescriptorSet:
     support: int = 0
     entries: int = 0
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of `dataclasses.asdict`, also after JSON."""
-        names, fingerprints = (tuple(map(str, values.get(key, ()))) for key in ("names", "fingerprints"))
-        bits, support, entries = (int(values.get(key, 0)) for key in ("bits", "support", "entries"))
-        return cls(names, bits, fingerprints, support, entries)
+    def __post_init__(self) -> None:
+        for name in ("names", "fingerprints"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
 
     def __len__(self) -> int:
         """D."""
@@ -131,12 +132,10 @@ class DescriptorMLP(DescriptorReadout):
         super().__init__(descriptors, targets)
         self.drop = drop
         self.dropout = nn.Dropout(DROPOUT)
-        last = nn.Linear(HIDDEN, sum(self.sizes.values()))
-        self.net = nn.Sequential(
-            nn.Linear(channels + len(descriptors) + 1, HIDDEN), nn.SiLU(), nn.Dropout(DROPOUT), last
-        )
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        first, last = nn.Linear(channels + len(descriptors) + 1, HIDDEN), nn.Linear(HIDDEN, sum(self.sizes.values()))
+        self.net = nn.Sequential(first, nn.SiLU(), nn.Dropout(DROPOUT), last)
+        for start in (first.weight[:, -1], last.weight, last.bias):  # what has not been trained adds nothing
+            nn.init.zeros_(start)
 
     def columns(self, x: Tensor, graph: GraphBatch) -> Tensor:
         """See `DescriptorReadout.columns`."""

@@ -163,9 +163,9 @@ class PropertyModel(nn.Module):
             x: features (N, M, C).
             graph: the graph of these features.
         """
+        values = {name: self.head(name)(x, graph) for name in names}
         joined = {} if self.descriptors is None else self.descriptors(x, graph)
-        heads = {name: self.head(name) for name in names}
-        return {name: head(x, graph) + head.scale * joined.get(name, 0.0) for name, head in heads.items()}
+        return values | {name: values[name] + self.head(name).scale * joined[name] for name in values if name in joined}
 
     @property
     def derived(self) -> list[Label]:
@@ -291,7 +291,7 @@ class PropertyModel(nn.Module):
         """
         try:
             config, weights = read_folder(folder)
-            descriptors = DescriptorSet.from_dict(config.get("descriptors", {}))
+            descriptors = DescriptorSet(**config.get("descriptors", {}))
             if len(descriptors) != len(weights.get("descriptors.centre", ())):
                 raise ValueError(f"its weights are not those of {len(descriptors)} descriptors")
             model = cls(

@@ -51,12 +51,12 @@ def fit_gaussian_process(
     """
     assert data.inputs is not None
     process = GaussianProcess(descriptors, data.targets)
-    inputs = torch.from_numpy(np.array(data.inputs, dtype=np.float32))
+    inputs = torch.from_numpy(np.array(data.inputs[:, : len(descriptors)], dtype=np.float32))
     labels = [target for target in data.targets if target.name in process.sizes]
-    train = data.split.train[np.isfinite(data.inputs[data.split.train]).any(axis=1)]
+    train = data.split.train[inputs[data.split.train].isfinite().any(1).numpy()]
     rng = np.random.default_rng(seed)
     train = rng.permutation(train)
-    process.set_statistics(data.inputs[np.sort(train)])
+    process.set_statistics(inputs[np.sort(train)].numpy())
     process.set_support(inputs[train[:SUPPORT]])
     wanted = torch.from_numpy(
         np.concatenate([_columns(data, train, each, statistics[each.name]) for each in labels], 1)

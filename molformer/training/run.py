@@ -226,7 +226,7 @@ def data_module(
     policy = training.split_policy()
     if split_file is not None and split_file.is_file():
         policy = SplitPolicy("file", file=str(split_file))
-    return MoleculeDataModule(
+    data = MoleculeDataModule(
         store,
         training.target_names,
         policy,
@@ -238,8 +238,9 @@ def data_module(
         training.workers,
         training.geometry_repeats,
         descriptors="descriptors" in training.objective_weights,
-        inputs=descriptor_table(store, chosen(training.descriptors, training.descriptor_readout)),
     )
+    data.inputs = descriptor_table(store, chosen(training.descriptors, training.descriptor_readout))
+    return data
 
 
 def _initial_model(source: str) -> PropertyModel:
@@ -299,7 +300,7 @@ def new_task(
     process = None
     if inputs and training.descriptor_readout == "gaussian_process":
         process, values = fit_gaussian_process(inputs, data, statistics, training.seed)
-        data.inputs, inputs = np.hstack([np.asarray(data.inputs), values]), process.descriptors
+        data.inputs, inputs = np.hstack([data.inputs[:, : len(inputs)], values]), process.descriptors
     task = PropertyTask(encoder.to_dict(), targets, asdict(training), domain.to_dict(), names, asdict(inputs))
     task.model.set_statistics(statistics)
     if process is not None and task.model.descriptors is not None:

@@ -65,7 +65,7 @@ class PropertyTask(LightningModule):
             self.training_config.pooling,
             Domain.from_dict(domain),
             self.training_config.forces,
-            DescriptorSet.from_dict(inputs or {}),
+            DescriptorSet(**(inputs or {})),
         )
         if self.training_config.noise and self.model.encoder.out_lmax < 1:
             raise ConfigError(

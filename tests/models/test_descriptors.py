@@ -8,7 +8,7 @@ import torch
 from molformer.errors import ConfigError, ModelError
 from molformer.graph import GraphBatch
 from molformer.models import PropertyModel
-from molformer.models.descriptors import CLIP, DescriptorReadout, DescriptorSet
+from molformer.models.descriptors import CLIP, DescriptorMLP, DescriptorSet
 from molformer.models.equivariance import equivariance_error
 from molformer.targets import Label
 from tests.helpers import moved, random_graph, random_structure, small_config
@@ -40,7 +40,7 @@ def graph_with(descriptors=VALUES):
 
 
 def test_they_are_standardised_clipped_and_zero_where_missing():
-    readout = DescriptorReadout(SET, 4, TARGETS[:1]).eval()
+    readout = DescriptorMLP(SET, 4, TARGETS[:1]).eval()
     readout.set_statistics(np.array([16.0, 30.0]), np.array([4.0, 0.0]), np.array([True, True, False]))
     one, other = readout.standardised(graph_with()).tolist()
     # (18 - 16) / 4; no spread in training; log(1 + 0), log(1 + 1); a bit that training lacks; present
@@ -52,7 +52,7 @@ def test_they_are_standardised_clipped_and_zero_where_missing():
 
 @pytest.mark.parametrize("descriptors", [None, MISSING])
 def test_without_descriptors_there_is_a_flag_alone(descriptors):
-    readout = DescriptorReadout(SET, 4, TARGETS[:1]).eval()
+    readout = DescriptorMLP(SET, 4, TARGETS[:1]).eval()
     readout.set_statistics(np.array([16.0, 30.0]), np.array([4.0, 10.0]), np.ones(3, bool))
     assert readout.standardised(graph_with(descriptors)).tolist() == [[0.0] * 5 + [1.0]] * 2
 
