@@ -12,8 +12,7 @@ from molformer.training.target_errors import TargetErrors
 
 LEGEND = (
     "MAE: mean absolute error over components; of a class, the fraction of wrong predictions\n"
-    "95 %: bootstrap interval; baseline: the better of a constant and a least-squares fit to the composition\n"
-    "> <: number of censored values, which no error includes"
+    "95 %: bootstrap interval; baseline: the better of a constant and a least-squares fit to the composition"
 )
 
 
@@ -38,7 +37,9 @@ def errors_table(errors: Sequence[TargetErrors], title: str) -> Table:
         "baseline": [_number(_baseline(row)) for row in errors],
         "better by": [_gain(row) for row in errors],
     }
+    caption = "> <: number of censored values, which no error includes" if any(columns["> <"]) else None
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.caption, table.caption_justify = caption, "left"
     shown = [name for name in columns if any(columns[name]) or name == "target"]
     for name in shown:
         text = name in ("target", "unit")

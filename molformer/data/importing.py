@@ -204,8 +204,9 @@ def open_data(
     options, policy = replace(options or ReadOptions(), targets=labels), policy or ConformerPolicy()
     facts = [__version__, str(FORMAT), str(labels), options.smiles_column, *(_stamp(name) for name in inputs)]
     facts += [f"sample {sample} {seed}"] * bool(sample) + ["descriptors"] * descriptors
-    if not descriptors or policy.salts != "largest":  # stores of pretraining, which take hours, keep their old key
-        facts += ["groups by connectivity", policy.salts, options.censored]
+    choices = (policy.salts, options.censored)
+    if not descriptors or choices != ("largest", "bounds"):  # stores of pretraining, which take hours, keep their key
+        facts += ["groups by connectivity", *choices]
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     path = cache_folder() / "stores" / f"{Path(inputs[0]).stem}-{key}.safetensors"
     if not path.is_file():

@@ -79,14 +79,8 @@ def masked_loss_sum(prediction: Tensor, label: Tensor, scale: Tensor, loss: Loss
 def with_bounds(label: Tensor, prediction: Tensor, lower: Tensor | None, upper: Tensor | None) -> Tensor:
     """Labels in which a value that is only known to lie beyond a bound is the closest to the prediction that it can be.
 
-    A loss of the result is zero, without a gradient, where the prediction is on the right side of its bound, and
-    that of the bound elsewhere.
-
-    Args:
-        label: of one target, NaN where missing.
-        prediction: the same shape.
-        lower: bounds of the same shape, NaN where there is none; None if there are none at all.
-        upper: likewise.
+    A loss of the result has no value and gradient where a prediction is on the right side of its bound. All are (n,),
+    bounds NaN where there is none, and None if there are none at all.
 
     Example:
         >>> nan, label = float("nan"), torch.tensor([1.0, float("nan"), float("nan")])

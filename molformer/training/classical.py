@@ -8,8 +8,9 @@ import importlib.util
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,58 +55,51 @@ def compare(data: StoreDataModule, targets: Sequence[Label]) -> list[Classical]:
     if importlib.util.find_spec("sklearn") is None:
         logger.info("pip install scikit-learn to see a random forest and gradient boosting beside the network")
         return []
-    from sklearn import ensemble
-
-    def forest(target: Label, features: np.ndarray, values: np.ndarray) -> Any:
-        kind = ensemble.RandomForestClassifier if target.is_class else ensemble.RandomForestRegressor
-        model = kind(max_features="sqrt" if target.is_class else 0.3, random_state=0, n_jobs=-1, warm_start=True)
-        start = time.monotonic()
-        for count in range(50, TREES + 1, 50):
-            model.set_params(n_estimators=count).fit(features, values)
-            if time.monotonic() - start > SECONDS / len(targets):
-                break
-        return model
-
-    def boosting(target: Label, features: np.ndarray, values: np.ndarray) -> Any:
-        kind = ensemble.HistGradientBoostingClassifier if target.is_class else ensemble.HistGradientBoostingRegressor
-        return kind(random_state=0).fit(features, values)
-
     logger.info("fitting a random forest and gradient boosting, for comparison")
-    methods = {
-        "random forest, ECFP4": (fingerprints, forest),
-        "gradient boosting, RDKit descriptors": (descriptors, boosting),
-    }
-    return [_fitted(name, *method, data, targets, indices) for name, method in methods.items()]
+    methods = []
+    for name, features, fit in (
+        ("random forest, ECFP4", fingerprints, partial(_forest, seconds=SECONDS / len(targets))),
+        ("gradient boosting, RDKit descriptors", descriptors, _boosting),
+    ):
+        start, values = time.monotonic(), {}
+        train, test = np.split(features(data, indices), [len(data.split.train)])
+        for target in targets:
+            known, truth = np.split(data.store.column(target.name)[indices], [len(train)])
+            there = np.isfinite(known)
+            if len(np.unique(known[there])) < 2:
+                continue  # nothing to learn
+            model = fit(target.is_class, train[there], known[there])
+            if target.is_class:
+                guess = np.zeros((len(test), max(2, len(target.classes))))
+                guess[:, model.classes_.astype(int)] = model.predict_proba(test)
+                guess = guess if target.classes else guess[:, 1]
+            else:
+                guess = model.predict(test)
+            values[target.name] = (guess, truth)
+        fitted = [target for target in targets if target.name in values]
+        errors = evaluate(Predicted(values, data.store.sizes[data.split.test]), fitted)
+        methods.append(Classical(name, errors, time.monotonic() - start))
+    return methods
 
 
-def _fitted(
-    method: str,
-    features: Callable[[StoreDataModule, np.ndarray], np.ndarray],
-    fit: Callable[[Label, np.ndarray, np.ndarray], Any],
-    data: StoreDataModule,
-    targets: Sequence[Label],
-    indices: np.ndarray,
-) -> Classical:
+def _forest(is_class: bool, features: np.ndarray, values: np.ndarray, seconds: float) -> Any:
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    kind, share = (RandomForestClassifier, "sqrt") if is_class else (RandomForestRegressor, 0.3)
+    model = kind(max_features=share, random_state=0, n_jobs=-1, warm_start=True)
     start = time.monotonic()
-    train, test = np.split(features(data, indices), [len(data.split.train)])
-    values = {}
-    for target in targets:
-        known, truth = (
-            np.asarray(data.store.column(target.name)[each]) for each in (data.split.train, data.split.test)
-        )
-        there = np.isfinite(known)
-        if len(np.unique(known[there])) < 2:
-            continue  # nothing to learn
-        model = fit(target, train[there], known[there])
-        if target.is_class:
-            guess = np.zeros((len(test), max(2, len(target.classes))))
-            guess[:, model.classes_.astype(int)] = model.predict_proba(test)
-        else:
-            guess = model.predict(test)
-        values[target.name] = (guess if target.classes or not target.is_class else guess[:, 1], truth)
-    fitted = [target for target in targets if target.name in values]
-    errors = evaluate(Predicted(values, data.store.sizes[data.split.test]), fitted)
-    return Classical(method, errors, time.monotonic() - start)
+    for count in range(50, TREES + 1, 50):
+        model.set_params(n_estimators=count).fit(features, values)
+        if time.monotonic() - start > seconds:
+            break
+    return model
+
+
+def _boosting(is_class: bool, features: np.ndarray, values: np.ndarray) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    kind = HistGradientBoostingClassifier if is_class else HistGradientBoostingRegressor
+    return kind(random_state=0).fit(features, values)
 
 
 def fingerprints(data: StoreDataModule, indices: np.ndarray) -> np.ndarray:

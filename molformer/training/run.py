@@ -118,7 +118,8 @@ def train(
         if resume:
             check_folder(folder, data)
         else:
-            training = replace(training, split_by=data.split.method)
+            if training.split_by == "auto" and not training.points:
+                training = replace(training, split_by=data.split.method)
             start_folder(folder, encoder, training, data)
     with log_file(folder):
         if writes_files() and not resume:

@@ -229,3 +229,24 @@ def test_a_name_that_is_a_formula_or_no_text_is_kept_from_doing_harm(tmp_path):
     assert reason.startswith(where)
     assert result.store[0].name == "@x"
     assert result.store.manifest["source"] == "m?l.csv"
+
+
+def test_records_of_an_sdf_file_with_one_molecule_are_one_group(tmp_path):
+    from rdkit import Chem
+    from rdkit.Chem import rdDistGeom
+
+    with Chem.SDWriter(str(tmp_path / "set.sdf")) as writer:
+        for smiles in ("CCO", "OCC", "CCN"):
+            mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+            rdDistGeom.EmbedMolecule(mol, randomSeed=1)
+            writer.write(mol)
+    groups = import_inputs([tmp_path / "set.sdf", "C(C)O"], tmp_path / "set").store.groups
+    assert len(set(groups[[0, 1, 3]])) == 1
+    assert groups[2] != groups[0]
+
+
+def test_bounds_of_a_store_among_the_inputs_are_kept(tmp_path):
+    (tmp_path / "a.csv").write_text("smiles,gap\nC,1\nCC,>5\n")
+    first = import_inputs([tmp_path / "a.csv"], tmp_path / "a", ReadOptions((GAP,))).store
+    again = import_inputs([str(first.path), "CO"], tmp_path / "b").store
+    assert np.array_equal(again.column("gap>"), [np.nan, 5, np.nan], equal_nan=True)

@@ -377,3 +377,16 @@ def test_what_rdkit_raises_unannounced_is_the_error_of_its_record(tmp_path, monk
     monkeypatch.setattr(molfile, "smiles_of", explode)
     (entry,) = read_file(path)
     assert "record 1 cannot be read" in str(entry.error)
+
+
+def test_a_censored_property_is_a_bound_and_refused_on_request(tmp_path):
+    path = tmp_path / "set.sdf"
+    path.write_text(record(solid("CO"), gap=">5") + record(solid("CN"), gap="<= 0.5") + record(solid("C"), gap="~2"))
+    found = [entry.labels or entry.structure.labels for entry in read_file(path, ReadOptions((GAP,)))]
+    assert [{name: float(value) for name, value in each.items() if value == value} for each in found] == [
+        {"gap>": 5.0},
+        {"gap<": 0.5},
+        {"gap": 2.0},
+    ]
+    first, *_ = read_file(path, ReadOptions((GAP,), censored="refuse"))
+    assert "record 1: label 'gap' is '>5', a bound" in str(first.error)
