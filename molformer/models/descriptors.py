@@ -137,14 +137,15 @@ class DescriptorMLP(DescriptorReadout):
         for start in (first.weight[:, -1], last.weight, last.bias):  # what has not been trained adds nothing
             nn.init.zeros_(start)
 
+    def inputs(self, graph: GraphBatch) -> Tensor:
+        """Standardised descriptors (B, D+1), in training with dropout; the last says where all are missing."""
+        given = graph.descriptors
+        values = self.centre.new_full((graph.num_graphs, len(self.centre)), torch.nan) if given is None else given
+        absent = values.isnan().all(1, keepdim=True)
+        if self.training and self.drop:
+            absent = absent | (torch.rand(len(values), 1, device=values.device) < self.drop)
+        return torch.cat([self.dropout(self.standardised(values).masked_fill(absent, 0.0)), absent.double()], dim=1)
+
     def columns(self, x: Tensor, graph: GraphBatch) -> Tensor:
         """See `DescriptorReadout.columns`."""
-        inputs = graph.descriptors
-        if inputs is None:
-            inputs = self.centre.new_full((graph.num_graphs, len(self.centre)), torch.nan)
-        absent = inputs.isnan().all(1, keepdim=True)
-        if self.training and self.drop:
-            absent = absent | (torch.rand(len(inputs), 1, device=inputs.device) < self.drop)
-        scaled = self.dropout(self.standardised(inputs).masked_fill(absent, 0.0))
-        pooled = graph.mean_over_graphs(x[:, 0])
-        return self.net(torch.cat([pooled, torch.cat([scaled, absent.double()], dim=1).to(x.dtype)], dim=1))
+        return self.net(torch.cat([graph.mean_over_graphs(x[:, 0]), self.inputs(graph).to(x.dtype)], dim=1))

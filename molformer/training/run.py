@@ -299,7 +299,7 @@ def new_task(
     names = [label.name for label in data.also]
     statistics, inputs = data.statistics(), chosen(training.descriptors, training.descriptor_readout)
     process = None
-    if inputs and training.descriptor_readout == "gaussian_process":
+    if data.inputs is not None and training.descriptor_readout == "gaussian_process":
         process, values = fit_gaussian_process(inputs, data, statistics, training.seed)
         data.inputs, inputs = np.hstack([data.inputs[:, : len(inputs)], values]), process.descriptors
     task = PropertyTask(encoder.to_dict(), targets, asdict(training), domain.to_dict(), names, asdict(inputs))

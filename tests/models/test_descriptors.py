@@ -13,7 +13,7 @@ from molformer.models.equivariance import equivariance_error
 from molformer.targets import Label
 from tests.helpers import moved, random_graph, random_structure, small_config
 
-SET = DescriptorSet(("rdkit.MolWt", "rdkit.TPSA"), 3)
+SET = DescriptorSet(("rdkit.MolWt", "rdkit.TPSA"), 3, ("ecfp",))
 ENERGY, FORCES = Label("energy", "eV", "extensive"), Label("forces", "eV/Å", "forces")
 TARGETS = [
     Label("gap", "eV", "intensive"),
@@ -28,10 +28,15 @@ VALUES = torch.tensor([[18.0, 40.0, 0, 1, 3], [torch.nan, 1e9, 2, 0, 0]], dtype=
 MISSING = torch.full_like(VALUES, torch.nan)
 
 
+def set_statistics(readout, centre, spread, present):
+    readout.centre[:2] = torch.tensor(centre)
+    readout.spread.copy_(torch.tensor([*spread, *present]))
+
+
 def model_with(targets=TARGETS, seed=0, **kwargs):
     torch.manual_seed(seed)
     model = moved(PropertyModel(small_config(**kwargs), targets, descriptors=SET)).double().eval()
-    model.descriptors.set_statistics(np.array([16.0, 30.0]), np.array([4.0, 10.0]), np.array([True, True, False]))
+    set_statistics(model.descriptors, [16.0, 30.0], [4.0, 10.0], [1.0, 1.0, 0.0])
     return model
 
 
@@ -41,20 +46,20 @@ def graph_with(descriptors=VALUES):
 
 def test_they_are_standardised_clipped_and_zero_where_missing():
     readout = DescriptorMLP(SET, 4, TARGETS[:1]).eval()
-    readout.set_statistics(np.array([16.0, 30.0]), np.array([4.0, 0.0]), np.array([True, True, False]))
-    one, other = readout.standardised(graph_with()).tolist()
-    # (18 - 16) / 4; no spread in training; log(1 + 0), log(1 + 1); a bit that training lacks; present
-    assert one == pytest.approx([0.5, 0.0, 0.0, np.log(2), 0.0, 0.0])
-    assert other == pytest.approx([0.0, 0.0, np.log(3), 0.0, 0.0, 0.0])  # a missing one is at the median
-    readout.set_statistics(np.array([16.0, 30.0]), np.array([4.0, 10.0]), np.ones(3, bool))
-    assert readout.standardised(graph_with())[1, 1] == CLIP
+    set_statistics(readout, [16.0, 30.0], [4.0, 0.0], [1.0, 1.0, 0.0])
+    one, other = readout.standardised(VALUES).tolist()
+    # (18 - 16) / 4; no spread in training; log(1 + 0), log(1 + 1); a bit that training lacks
+    assert one == pytest.approx([0.5, 0.0, 0.0, np.log(2), 0.0])
+    assert other == pytest.approx([0.0, 0.0, np.log(3), 0.0, 0.0])  # a missing one is at the median
+    set_statistics(readout, [16.0, 30.0], [4.0, 10.0], [1.0, 1.0, 1.0])
+    assert readout.standardised(VALUES)[1, 1] == CLIP
 
 
 @pytest.mark.parametrize("descriptors", [None, MISSING])
 def test_without_descriptors_there_is_a_flag_alone(descriptors):
     readout = DescriptorMLP(SET, 4, TARGETS[:1]).eval()
-    readout.set_statistics(np.array([16.0, 30.0]), np.array([4.0, 10.0]), np.ones(3, bool))
-    assert readout.standardised(graph_with(descriptors)).tolist() == [[0.0] * 5 + [1.0]] * 2
+    set_statistics(readout, [16.0, 30.0], [4.0, 10.0], [1.0, 1.0, 1.0])
+    assert readout.inputs(graph_with(descriptors)).tolist() == [[0.0] * 5 + [1.0]] * 2
 
 
 def test_they_are_joined_to_numbers_and_classes_of_a_graph_in_units_of_the_scale():
@@ -97,8 +102,8 @@ def test_dropout_acts_in_training_alone():
 
 def test_some_graphs_lose_their_descriptors_in_training():
     readout = model_with(TARGETS[:1], molecular_graph=True, drop_graph=1.0).descriptors
-    assert readout.train().standardised(graph_with())[:, -1].tolist() == [1.0, 1.0]
-    assert readout.eval().standardised(graph_with())[:, -1].tolist() == [0.0, 0.0]
+    assert readout.train().inputs(graph_with())[:, -1].tolist() == [1.0, 1.0]
+    assert readout.eval().inputs(graph_with())[:, -1].tolist() == [0.0, 0.0]
 
 
 def test_forces_are_minus_the_gradient_of_the_energy():
