@@ -178,6 +178,8 @@ def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: 
     if first:
         sources = [training.data] if isinstance(training.data, str) else training.data
         console.print(f"Training on {', '.join(sources)}: {', '.join(training.target_names)}")
+        if training.summary:
+            console.print(training.summary[0].upper() + training.summary[1:])
     result = run(encoder, training, RunProgress(console) if first else None, resume)
     if not first:
         return

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from molformer.data.batching import EpochBatches
 from molformer.data.known_labels import DESCRIPTOR
+from molformer.data.several_conformers import conformer_labels, drawn
 from molformer.data.splits import Split, SplitPolicy, make_split
 from molformer.data.statistics import TargetStatistics, atom_rows, target_statistics
 from molformer.data.store import StructureStore
@@ -66,6 +67,20 @@ class StoreDataset(Dataset[GraphBatch]):
             return {}
         cells = np.nan_to_num(self.store.column("cell")[indices]).astype(np.float32)
         return {"cell": torch.from_numpy(cells), "pbc": torch.from_numpy(self.store.column("pbc")[indices] == 1)}
+
+
+class _DrawnConformers(Dataset[GraphBatch]):
+    """Structures with one of their conformers, drawn anew in every epoch; indexed by pairs of epoch and position."""
+
+    def __init__(self, whole: StoreDataset, seed: int) -> None:
+        self.whole, self.seed = whole, seed
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, chosen: Sequence[tuple[int, int]]) -> GraphBatch:
+        generator = np.random.default_rng([self.seed, *np.ravel(chosen).tolist()])
+        return drawn(self.whole[[position for _, position in chosen]], generator)
 
 
 class StoreDataModule(LightningDataModule, ABC):
@@ -161,10 +176,11 @@ class MoleculeDataModule(StoreDataModule):
         workers: number of data-loading processes.
         repeats: repetitions per epoch of the structures with a geometry of some origin; 1 by default.
         descriptors: let batches also have the labels that are descriptors of RDKit.
+        conformers: of each molecule, see `several_conformers`: training draws one, other batches have all.
 
     Raises:
         StoreError: the store is missing or lacks a target.
-        ConfigError: the split is invalid, a molecule exceeds a limit, or the store has no such geometry.
+        ConfigError: the split is invalid, a molecule exceeds a limit, or the store has no such geometry or conformers.
     """
 
     def __init__(
@@ -180,6 +196,7 @@ class MoleculeDataModule(StoreDataModule):
         workers: int = 0,
         repeats: Mapping[str, int] | None = None,
         descriptors: bool = False,
+        conformers: int = 1,
     ) -> None:
         if batch_atoms and batch_edges:
             raise ConfigError("bound a batch by batch_atoms or by batch_edges, not by both")
@@ -189,6 +206,16 @@ class MoleculeDataModule(StoreDataModule):
         self.repeats = dict(repeats or {})
         if descriptors:
             self.also = [label for name, label in self.store.labels.items() if name.startswith(DESCRIPTOR)]
+        self.conformers = conformer_labels(conformers)
+        if not {label.name for label in self.conformers} <= set(self.store.labels):
+            raise ConfigError(
+                f"conformers is {conformers} and '{self.store.path}' was made with fewer of each molecule: train from "
+                "the table of SMILES itself, or set conformers to 1"
+            )
+        if directed := [
+            target.name for target in self.targets if self.conformers and (target.per_node or target.shape)
+        ]:
+            raise ConfigError(f"conformers is for numbers and classes of molecules, which '{directed[0]}' is not")
         if unknown := set(self.repeats) - set(self.store.manifest["geometries"]):
             known = ", ".join(self.store.manifest["geometries"])
             raise ConfigError(f"geometry_repeats names '{min(unknown)}'; the store has {known}")
@@ -201,9 +228,10 @@ class MoleculeDataModule(StoreDataModule):
             raise ConfigError("geometry_repeats leaves no structure to learn from")
         return repeated
 
-    def dataset(self, indices: np.ndarray, training: bool) -> StoreDataset:
-        """Dataset indexed by lists of positions in `indices`."""
-        return StoreDataset(self.store, indices, [*self.targets, *self.also])
+    def dataset(self, indices: np.ndarray, training: bool) -> Dataset[GraphBatch]:
+        """Dataset indexed by lists of positions in `indices`, with the epoch where training draws conformers."""
+        whole = StoreDataset(self.store, indices, [*self.targets, *self.also, *self.conformers])
+        return _DrawnConformers(whole, self.seed) if training and self.conformers else whole
 
     def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
         """Batch sampler of positions in `indices`."""
@@ -219,6 +247,7 @@ class MoleculeDataModule(StoreDataModule):
             self.epoch_size,
             rank,
             world,
+            with_epoch=training and bool(self.conformers),
         )
 
 

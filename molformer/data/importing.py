@@ -18,6 +18,7 @@ from molformer.data.drafts import plain_field, writing
 from molformer.data.known_labels import DESCRIPTOR
 from molformer.data.readers import Entry, ReadOptions, format_of, is_file, read_input
 from molformer.data.readers.files import suffix_of
+from molformer.data.several_conformers import conformer_labels, with_labels
 from molformer.data.store import FORMAT, StoreWriter, StructureStore, store_path
 from molformer.errors import InputError, MolformerError, StoreError, encodable
 from molformer.targets import Label
@@ -148,7 +149,8 @@ def import_entries(
         StoreError: the store cannot be written.
     """
     path = store_path(output)
-    made = with_geometry(entries, policy, processes, cache)
+    labels = [*labels, *conformer_labels(policy.num_conformers if policy else 1)]
+    made = with_geometry(entries, policy, processes, cache, every=policy is not None and policy.num_conformers > 1)
     if descriptors:
         from molformer.data.descriptors import LABELS, with_descriptors
 
@@ -178,6 +180,7 @@ def open_data(
     sample: int = 0,
     seed: int = 0,
     descriptors: bool = False,
+    conformers: int = 1,
 ) -> StructureStore:
     """A store as it is; anything else imported into a store of the cache, once for the same files and labels.
 
@@ -191,6 +194,7 @@ def open_data(
         sample: see `import_inputs`.
         seed: of the sample.
         descriptors: RDKit's are among the labels; of a molecule of several parts the largest is then taken.
+        conformers: of each molecule without coordinates, see `several_conformers`.
 
     Raises:
         StoreError: the store is missing or damaged.
@@ -211,12 +215,13 @@ def open_data(
     options = ReadOptions(labels, smiles_column, allow_missing=allow_missing)
     facts = [__version__, str(FORMAT), str(labels), smiles_column, *(_stamp(name) for name in inputs)]
     facts += [f"sample {sample} {seed}"] * bool(sample) + ["descriptors"] * descriptors
+    facts += [f"conformers {conformers}"] * (conformers > 1)
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     path = cache_folder() / "stores" / f"{Path(inputs[0]).stem}-{key}.safetensors"
     record = _record_path(path)
     if not path.is_file():
         geometries = cache_folder() / "geometries"
-        policy = ConformerPolicy(salts="largest") if descriptors else None
+        policy = ConformerPolicy(salts="largest" if descriptors else "refuse", num_conformers=conformers)
         import_inputs(inputs, path, options, policy, processes, "", progress, geometries, sample, seed, descriptors)
     if record.is_file():
         logger.warning("some rows cannot be used; the reasons are in '%s'", record)
@@ -272,7 +277,7 @@ def _add(writer: StoreWriter, entry: Entry) -> MolformerError | None:
     """Add an entry's structure, called as its row is; the error if it does not fit the store."""
     assert entry.structure is not None
     try:
-        writer.add(replace(entry.structure, name=entry.name))
+        writer.add(replace(with_labels(entry.structure, entry.conformers), name=entry.name))
     except InputError as error:
         return error
     return None

@@ -15,12 +15,14 @@ from lightning.pytorch.loggers import WandbLogger
 
 from molformer.data.cloud_datamodule import PointCloudDataModule
 from molformer.data.datamodule import MoleculeDataModule, StoreDataModule
+from molformer.data.drafts import draft_folder, writing
 from molformer.data.hydrogens import heavy_atom_store
 from molformer.data.splits import SplitPolicy
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
 from molformer.errors import ConfigError, ModelError, TrainingError
-from molformer.inference.models import find_models
+from molformer.inference.models import MEMBER, find_models
+from molformer.inference.predictor import Predictor
 from molformer.kernels import use_kernels
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.equivariance import equivariance_error
@@ -38,12 +40,14 @@ from molformer.training.target_errors import TargetErrors, evaluate, predict_bat
 from molformer.training.task import PropertyTask
 from molformer.training.tracking import log_report
 from molformer.training.trainer import make_trainer, quiet_lightning
+from molformer.uncertainty.calibration import joint
 from molformer.uncertainty.conformal import coverage
 from molformer.uncertainty.fit import calibrate_run
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN = 60  # messages about the data that are made
+_SEEDS = 1000  # between the seeds of the members of an ensemble
 _SAMPLE = 50_000  # molecules from which the spread of the descriptors is taken
 
 
@@ -55,8 +59,9 @@ class TrainingResult:
         folder: the run folder.
         model: the model folder inside it.
         errors: of each target on the test part.
-        epochs: number of trained epochs, including resumed parts.
+        epochs: number of trained epochs, including resumed parts; of an ensemble, the sum, as of the seconds.
         seconds: of training.
+        machine: hardware.
     """
 
     folder: Path
@@ -64,6 +69,7 @@ class TrainingResult:
     errors: list[TargetErrors]
     epochs: int
     seconds: float
+    machine: str = ""
 
 
 def train(
@@ -105,15 +111,59 @@ def train(
             "no validation part: the losses called val are those of the training part, and predictions of "
             "the model will have no intervals"
         )
+    if training.ensemble > 1:
+        return _train_ensemble(folder, encoder, training, data, progress, resume)
     lightning.seed_everything(training.seed, verbose=False)
     task = new_task(encoder, training, data, initial)
     if writes_files():
-        if resume:
-            check_folder(folder, data)
-        else:
-            start_folder(folder, encoder, training, data)
+        _open_folder(folder, encoder, training, data, resume)
     with log_file(folder):
         return _run(folder, task, training, data, progress, resume)
+
+
+def _open_folder(
+    folder: Path, encoder: SE3TransformerConfig, training: TrainingConfig, data: StoreDataModule, resume: bool
+) -> None:
+    if resume:
+        check_folder(folder, data)
+    else:
+        start_folder(folder, encoder, training, data)
+
+
+def _train_ensemble(
+    folder: Path,
+    encoder: SE3TransformerConfig,
+    training: TrainingConfig,
+    data: StoreDataModule,
+    progress: Callback | None,
+    resume: bool,
+) -> TrainingResult:
+    """Train the members in run folders of their own, write them into one model folder, and evaluate their mean."""
+    _open_folder(folder, encoder, training, data, resume)
+    alone = replace(training, ensemble=1, folds=0, split_by="file", split_file=str(folder / "split.json"))
+    results = []
+    for number in range(training.ensemble):
+        inside = folder / f"member-{number + 1}"
+        member = replace(alone, run=str(inside), seed=training.seed + number * _SEEDS)
+        logger.info("model %d of %d", number + 1, training.ensemble)
+        results.append(train(encoder, member, progress, resume and (inside / "config.yaml").is_file()))
+    members = Predictor.load([result.model for result in results], training.device)
+    model = folder / "model"
+    with writing(model, TrainingError), draft_folder(model) as draft:
+        members.save_pretrained(draft / "model")
+        shutil.rmtree(model, ignore_errors=True)
+        os.replace(draft / "model", model)
+    tested = data.targets if len(data.split.test) else []
+    predicted = predict_batches(members.models, data.test_dataloader() if tested else [])
+    errors = evaluate(predicted, tested, data)
+    write_predictions(folder, predicted, tested, data.store, data.split.test)
+    write_plots(folder, predicted, errors)
+    calibration = joint(members.calibrations)
+    covered = coverage(calibration, predicted.values) if calibration else {}
+    epochs, seconds = sum(result.epochs for result in results), sum(result.seconds for result in results)
+    about = (epochs, seconds, results[-1].machine, started_by(folder))
+    write_model_card(members.model, data, training, errors, covered, {}, *about, model)
+    return TrainingResult(folder, model, errors, epochs, seconds, results[-1].machine)
 
 
 def _run(
@@ -125,6 +175,7 @@ def _run(
     resume: bool,
 ) -> TrainingResult:
     best, monitor = BestModel(folder / "model"), Monitor(folder / "metrics.csv")
+    whole = folder.parent if (folder.parent / "run.json").is_file() else folder  # of the ensemble
     checkpoint = folder / LAST if resume and (folder / LAST).is_file() else None
     try:
         with quiet_lightning(), out_of_memory_advice(training):
@@ -138,17 +189,19 @@ def _run(
             trainer.strategy.barrier()
     except SystemExit:  # Lightning's answer to an interrupt
         if best.epoch >= 0:
-            logger.info("the state after the last epoch is saved; resume with: molformer train --resume %s", folder)
+            logger.info("the state after the last epoch is saved; resume with: molformer train --resume %s", whole)
         raise KeyboardInterrupt from None
     except (OSError, ModelError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise TrainingError(
             f"cannot write to '{folder}': {reason}; the last checkpoint is complete: free disk space and resume with "
-            f"--resume {folder}"
+            f"--resume {whole}"
         ) from None
     finally:
         if best.epoch < 0 and not resume and writes_files():  # no epoch was finished: the same run can be started again
             shutil.rmtree(folder, ignore_errors=True)
+            if whole != folder and not [*whole.glob(MEMBER)]:
+                shutil.rmtree(whole, ignore_errors=True)
     if best.epoch < 0:
         raise TrainingError("no epoch ended with a finite validation loss: lower learning_rate")
     return _finish(folder, task, training, data, trainer, monitor)
@@ -180,11 +233,12 @@ def _finish(
         calibration.save(folder / "model")
         covered = coverage(calibration, predicted.values)
         done, command = trainer.current_epoch, started_by(folder)
-        write_model_card(model, data, training, errors, covered, symmetry, done, monitor, command, folder / "model")
+        about = (done, monitor.seconds, monitor.machine, command)
+        write_model_card(model, data, training, errors, covered, symmetry, *about, folder / "model")
         for log in trainer.loggers:
             if isinstance(log, WandbLogger):
                 log_report(log, folder / "model", plots, errors, predicted, data.store, data.split.test)
-    return TrainingResult(folder, folder / "model", errors, trainer.current_epoch, monitor.seconds)
+    return TrainingResult(folder, folder / "model", errors, trainer.current_epoch, monitor.seconds, monitor.machine)
 
 
 def data_module(training: TrainingConfig, split_file: Path | None = None, implicit: bool = False) -> StoreDataModule:
@@ -216,6 +270,7 @@ def data_module(training: TrainingConfig, split_file: Path | None = None, implic
         training.workers,
         training.geometry_repeats,
         descriptors="descriptors" in training.objective_weights,
+        conformers=training.conformers,
     )
 
 
@@ -241,6 +296,7 @@ def _open_store(training: TrainingConfig) -> StructureStore:
         sample=training.sample,
         seed=training.seed,
         descriptors=wanted,
+        conformers=training.conformers,
     )
 
 
@@ -267,6 +323,7 @@ def new_task(
         elements=tuple(_elements(data)),
         max_atoms=int(data.store.sizes[data.split.train].max()),
         geometries=tuple(data.store.manifest["geometries"]),
+        conformers=training.conformers,
     )
     targets = [target.to_dict() for target in data.targets]
     names = [label.name for label in data.also]

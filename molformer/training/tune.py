@@ -119,7 +119,7 @@ def tune(
         run = folder / f"trial-{trial.number:03d}"
         watch = _Watch(trial)
         try:
-            train(*read_configs(config, [*overrides, *chosen, "--run", str(run)]), watch)
+            train(*read_configs(config, [*overrides, *chosen, "--run", str(run), "--ensemble", "1"]), watch)
         except TrainingError as error:
             report(f"trial {trial.number}: {' '.join(chosen)}: {error}")
             raise optuna.TrialPruned from None
