@@ -27,12 +27,14 @@ class StoreDataset(Dataset[GraphBatch]):
         store: the structures.
         indices: which of them, in order.
         targets: labels to load.
+        seed: of random choices.
     """
 
-    def __init__(self, store: StructureStore, indices: np.ndarray, targets: Sequence[Label]) -> None:
+    def __init__(self, store: StructureStore, indices: np.ndarray, targets: Sequence[Label], seed: int = 0) -> None:
         self.store = store
         self.indices = indices
         self.targets = tuple(targets)
+        self.seed = seed
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -69,18 +71,12 @@ class StoreDataset(Dataset[GraphBatch]):
         return {"cell": torch.from_numpy(cells), "pbc": torch.from_numpy(self.store.column("pbc")[indices] == 1)}
 
 
-class _DrawnConformers(Dataset[GraphBatch]):
+class _DrawnConformers(StoreDataset):
     """Structures with one of their conformers, drawn anew in every epoch; indexed by pairs of epoch and position."""
 
-    def __init__(self, whole: StoreDataset, seed: int) -> None:
-        self.whole, self.seed = whole, seed
-
-    def __len__(self) -> int:
-        return len(self.whole)
-
-    def __getitem__(self, chosen: Sequence[tuple[int, int]]) -> GraphBatch:
-        generator = np.random.default_rng([self.seed, *np.ravel(chosen).tolist()])
-        return drawn(self.whole[[position for _, position in chosen]], generator)
+    def __getitem__(self, chosen: Sequence[Any]) -> GraphBatch:
+        graph = super().__getitem__([position for _, position in chosen])
+        return drawn(graph, np.random.default_rng([self.seed, *np.ravel(chosen).tolist()]))
 
 
 class StoreDataModule(LightningDataModule, ABC):
@@ -228,10 +224,10 @@ class MoleculeDataModule(StoreDataModule):
             raise ConfigError("geometry_repeats leaves no structure to learn from")
         return repeated
 
-    def dataset(self, indices: np.ndarray, training: bool) -> Dataset[GraphBatch]:
+    def dataset(self, indices: np.ndarray, training: bool) -> StoreDataset:
         """Dataset indexed by lists of positions in `indices`, with the epoch where training draws conformers."""
-        whole = StoreDataset(self.store, indices, [*self.targets, *self.also, *self.conformers])
-        return _DrawnConformers(whole, self.seed) if training and self.conformers else whole
+        kind = _DrawnConformers if training and self.conformers else StoreDataset
+        return kind(self.store, indices, [*self.targets, *self.also, *self.conformers], self.seed)
 
     def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
         """Batch sampler of positions in `indices`."""

@@ -4,8 +4,10 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -36,7 +38,7 @@ from molformer.training.monitor import Monitor
 from molformer.training.objectives import Descriptors
 from molformer.training.preflight import out_of_memory_advice, preflight
 from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder, started_by
-from molformer.training.target_errors import TargetErrors, evaluate, predict_batches
+from molformer.training.target_errors import Predicted, TargetErrors, evaluate, predict_batches
 from molformer.training.task import PropertyTask
 from molformer.training.tracking import log_report
 from molformer.training.trainer import make_trainer, quiet_lightning
@@ -153,10 +155,7 @@ def _train_ensemble(
         members.save_pretrained(draft / "model")
         shutil.rmtree(model, ignore_errors=True)
         os.replace(draft / "model", model)
-    tested = data.targets if len(data.split.test) else []
-    predicted = predict_batches(members.models, data.test_dataloader() if tested else [])
-    errors = evaluate(predicted, tested, data)
-    write_predictions(folder, predicted, tested, data.store, data.split.test)
+    predicted, errors = _evaluated(folder, members.models, data)
     write_plots(folder, predicted, errors)
     calibration = joint(members.calibrations)
     covered = coverage(calibration, predicted.values) if calibration else {}
@@ -217,13 +216,10 @@ def _finish(
 ) -> TrainingResult:
     """Evaluate the best model and write the results of the run."""
     model = PropertyModel.load(folder / "model").to(task.device)
-    tested = data.targets if len(data.split.test) else []
-    predicted = predict_batches(model, data.test_dataloader() if tested else [])
-    errors = evaluate(predicted, tested, data)
+    predicted, errors = _evaluated(folder, model, data)
     if writes_files():
-        write_predictions(folder, predicted, tested, data.store, data.split.test)
         plots = write_plots(folder, predicted, errors, folder / "metrics.csv")
-        known = data.split.test if tested else data.split.train
+        known = data.split.test if len(data.split.test) else data.split.train
         few = data.dataset(known, training=False)[next(iter(data.batches(known, False)))[:8]]
         symmetry = {
             name: equivariance_error(model, few, dtype)
@@ -241,37 +237,30 @@ def _finish(
     return TrainingResult(folder, folder / "model", errors, trainer.current_epoch, monitor.seconds, monitor.machine)
 
 
+def _evaluated(
+    folder: Path, models: PropertyModel | Sequence[PropertyModel], data: StoreDataModule
+) -> tuple[Predicted, list[TargetErrors]]:
+    """Predictions and errors of the test part, the former also written to a file."""
+    tested = data.targets if len(data.split.test) else []
+    predicted = predict_batches(models, data.test_dataloader() if tested else [])
+    if writes_files():
+        write_predictions(folder, predicted, tested, data.store, data.split.test)
+    return predicted, evaluate(predicted, tested, data)
+
+
 def data_module(training: TrainingConfig, split_file: Path | None = None, implicit: bool = False) -> StoreDataModule:
     """Data module of a run, with hydrogens as atoms or implicit ones; a resumed run reads its split."""
     store = heavy_atom_store(_open_store(training)) if implicit else _open_store(training)
-    if training.points:
-        return PointCloudDataModule(
-            store,
-            training.target_names[0],
-            training.cloud_options(),
-            training.split,
-            training.batch_size,
-            training.epoch_size,
-            training.seed,
-            training.workers,
-        )
     policy = training.split_policy()
     if split_file is not None and split_file.is_file():
         policy = SplitPolicy("file", file=str(split_file))
-    return MoleculeDataModule(
-        store,
-        training.target_names,
-        policy,
-        training.batch_size,
-        training.batch_atoms,
-        training.batch_edges,
-        training.epoch_size,
-        training.seed,
-        training.workers,
-        training.geometry_repeats,
-        descriptors="descriptors" in training.objective_weights,
-        conformers=training.conformers,
-    )
+    common: dict[str, Any] = {name: getattr(training, name) for name in ("batch_size", "epoch_size", "seed", "workers")}
+    if training.points:
+        split = policy if policy.method == "file" else training.split
+        return PointCloudDataModule(store, training.target_names[0], training.cloud_options(), split, **common)
+    common |= {name: getattr(training, name) for name in ("batch_atoms", "batch_edges", "conformers")}
+    common |= {"repeats": training.geometry_repeats, "descriptors": "descriptors" in training.objective_weights}
+    return MoleculeDataModule(store, training.target_names, policy, **common)
 
 
 def _initial_model(source: str) -> PropertyModel:
