@@ -204,14 +204,10 @@ class MoleculeDataModule(StoreDataModule):
             self.also = [label for name, label in self.store.labels.items() if name.startswith(DESCRIPTOR)]
         self.conformers = conformer_labels(conformers)
         if not {label.name for label in self.conformers} <= set(self.store.labels):
-            raise ConfigError(
-                f"conformers is {conformers} and '{self.store.path}' was made with fewer of each molecule: train from "
-                "the table of SMILES itself, or set conformers to 1"
-            )
-        if directed := [
-            target.name for target in self.targets if self.conformers and (target.per_node or target.shape)
-        ]:
-            raise ConfigError(f"conformers is for numbers and classes of molecules, which '{directed[0]}' is not")
+            raise ConfigError(f"'{self.store.path}' lacks {conformers} conformers of each molecule: train from a table")
+        for target in self.targets if self.conformers else ():
+            if target.per_node or target.shape:
+                raise ConfigError(f"conformers is for numbers and classes of molecules, which '{target.name}' is not")
         if unknown := set(self.repeats) - set(self.store.manifest["geometries"]):
             known = ", ".join(self.store.manifest["geometries"])
             raise ConfigError(f"geometry_repeats names '{min(unknown)}'; the store has {known}")

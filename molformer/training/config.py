@@ -24,6 +24,8 @@ _SMALLEST = {
     0: ("epoch_size", "batch_atoms", "batch_edges", "points", "workers", "noise", "noise_weight", "freeze", "sample"),
 }
 
+_SHARES = ["learning_rate", "warmup", "cooldown", "ema_decay", "weight_decay", "encoder_rate", "layer_decay", "mask"]
+
 _CHOICES = {
     "loss": get_args(LossName),
     "forces": get_args(ForcesFrom),
@@ -48,8 +50,7 @@ class TrainingConfig:
         initial: model folder, run folder or name of a shipped model, of which the encoder and the heads of targets with
             the same name and kind initialise the weights. Empty for none.
         encoder_rate: learning rate of an encoder from `initial`, relative to that of the heads; 0.05 to 1.
-        layer_decay: factor of its learning rate from one layer to the one before it, so that the first, most general
-            ones change least; 0.7 to 1.
+        layer_decay: factor of its learning rate from each layer to the one before it; 0.7 to 1.
         freeze: number of its first layers that are frozen.
         split: fractions or numbers of molecules in training, validation and test part; the last two may be 0.
         split_by: `random`, `scaffold`, `stratified` (by `split_label`) or `file` (`split_file`).
@@ -57,8 +58,7 @@ class TrainingConfig:
         split_file: JSON with the lists `train`, `val` and `test`, such as another run's `split.json`.
         folds: number of folds of a cross-validation, 0 for none.
         fold: index of the fold that is the test part, from 0.
-        ensemble: number of models that are trained with different seeds on one split and form one whose predictions
-            are their mean; 1 to 10.
+        ensemble: number of models, trained with different seeds on one split, whose mean is predicted; 1 to 10.
         seed: of the split, the initial weights and the order of the batches.
         pooling: readout of intensive targets and classes, `attention`, `mean` or `max`.
         forces: `conservative`, minus the gradient of the energy; or `direct`, a separate head, which costs less and
@@ -79,8 +79,7 @@ class TrainingConfig:
         patience: epochs without a lower validation loss before early stopping.
         loss: `mae`, `mse` or `huber`, each in units of the target's scale.
         target_weights: loss weight by target; 1 by default.
-        conformers: number of conformers of each molecule of a table: one, drawn at random, in each epoch; losses,
-            errors and predictions of the model are averages over them. 1 to 5.
+        conformers: of each molecule of a table; an epoch has one, drawn at random, and predictions are means; 1 to 5.
         geometry_repeats: repetitions per epoch of the structures with a geometry of some origin, such as `given` or
             `etkdg+mmff`; 1 by default.
         noise: standard deviation of noise on the positions in training, Å, predicted as an auxiliary task (Noisy Nodes,
@@ -177,16 +176,7 @@ class TrainingConfig:
             for name in names:
                 if not getattr(self, name) >= smallest:
                     raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {smallest}")
-        for name in (
-            "learning_rate",
-            "warmup",
-            "cooldown",
-            "ema_decay",
-            "weight_decay",
-            "encoder_rate",
-            "layer_decay",
-            "mask",
-        ):
+        for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if not self.gradient_clip > 0:
@@ -199,14 +189,10 @@ class TrainingConfig:
         for name, count in self.geometry_repeats.items():
             if count < 0:
                 raise ConfigError(f"geometry_repeats of '{name}' is {count}; it must be at least 0")
-        if self.points and self.geometry_repeats:
-            raise ConfigError("geometry_repeats are for molecules, not for point clouds")
-        if self.points and self.conformers > 1:
-            raise ConfigError("conformers are those of molecules, not of point clouds")
+        if self.points and (self.geometry_repeats or self.conformers > 1):
+            raise ConfigError("geometry_repeats and conformers are for molecules, not for point clouds")
         if self.ensemble > 1 and self.devices * self.nodes > 1:
-            raise ConfigError(
-                "the models of an ensemble are trained on one device: set ensemble, or devices and nodes, to 1"
-            )
+            raise ConfigError("the models of an ensemble are trained on one device: set devices and nodes to 1")
         if self.points and len(self.targets) != 1:
             raise ConfigError("a run on point clouds has one target, the class")
         if unknown := set(self.objectives) - set(OBJECTIVES):

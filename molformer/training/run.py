@@ -144,11 +144,15 @@ def _train_ensemble(
     _open_folder(folder, encoder, training, data, resume)
     alone = replace(training, ensemble=1, folds=0, split_by="file", split_file=str(folder / "split.json"))
     results = []
-    for number in range(training.ensemble):
-        inside = folder / f"member-{number + 1}"
-        member = replace(alone, run=str(inside), seed=training.seed + number * _SEEDS)
-        logger.info("model %d of %d", number + 1, training.ensemble)
-        results.append(train(encoder, member, progress, resume and (inside / "config.yaml").is_file()))
+    try:
+        for number in range(training.ensemble):
+            inside = folder / f"member-{number + 1}"
+            member = replace(alone, run=str(inside), seed=training.seed + number * _SEEDS)
+            logger.info("model %d of %d", number + 1, training.ensemble)
+            results.append(train(encoder, member, progress, resume and (inside / "config.yaml").is_file()))
+    finally:
+        if not resume and not [*folder.glob(MEMBER)]:  # the same run can be started again
+            shutil.rmtree(folder, ignore_errors=True)
     members = Predictor.load([result.model for result in results], training.device)
     model = folder / "model"
     with writing(model, TrainingError), draft_folder(model) as draft:
@@ -174,7 +178,8 @@ def _run(
     resume: bool,
 ) -> TrainingResult:
     best, monitor = BestModel(folder / "model"), Monitor(folder / "metrics.csv")
-    whole = folder.parent if (folder.parent / "run.json").is_file() else folder  # of the ensemble
+    is_member = folder.match(MEMBER) and (folder.parent / "run.json").is_file()
+    whole = folder.parent if is_member else folder
     checkpoint = folder / LAST if resume and (folder / LAST).is_file() else None
     try:
         with quiet_lightning(), out_of_memory_advice(training):
@@ -199,8 +204,6 @@ def _run(
     finally:
         if best.epoch < 0 and not resume and writes_files():  # no epoch was finished: the same run can be started again
             shutil.rmtree(folder, ignore_errors=True)
-            if whole != folder and not [*whole.glob(MEMBER)]:
-                shutil.rmtree(whole, ignore_errors=True)
     if best.epoch < 0:
         raise TrainingError("no epoch ended with a finite validation loss: lower learning_rate")
     return _finish(folder, task, training, data, trainer, monitor)

@@ -1,18 +1,22 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from lightning import Callback
 
 import molformer
+from molformer.data.store import write_store
+from molformer.data.structure import Label
 from molformer.errors import ConfigError, ModelError
 from molformer.models import PropertyModel
 from molformer.training.arguments import read_run
 from molformer.training.evaluation import evaluate_model
+from molformer.training.monitor import read_metrics
 from molformer.training.run import train
 from molformer.uncertainty.calibration import Calibration, joint
-from tests.helpers import small_config
+from tests.helpers import random_structure, small_config
 from tests.training.test_run import training
 
 SETTINGS = {"epochs": 3, "targets": ["gap"], "ensemble": 3}
@@ -107,6 +111,10 @@ def test_an_ensemble_that_ends_before_its_first_epoch_leaves_nothing(store, tmp_
     with pytest.raises(ZeroDivisionError):
         train(small_config(num_layers=1), training(store, tmp_path / "run", **SETTINGS), Fail())
     assert not (tmp_path / "run").exists()
+    settings = training(store, tmp_path / "run", **SETTINGS | {"targets": ["energy", "forces"], "compile": True})
+    with pytest.raises(ConfigError, match="compile is not for conservative forces"):
+        train(small_config(num_layers=1), settings)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_ensemble_of_several_devices_is_refused(store, tmp_path):
@@ -128,10 +136,6 @@ def test_a_run_that_stopped_early_is_continued_only_with_more_patience(store, tm
 def test_the_best_epoch_is_that_of_the_averaged_weights(store, tmp_path):
     """Of a validation part of 15 molecules, with rates at which single epochs differ."""
     settings = training(store, tmp_path / "run", targets=["gap"], epochs=8, ema_decay=0.9, learning_rate=0.02)
-    from dataclasses import replace
-
-    from molformer.training.monitor import read_metrics
-
     result = train(small_config(num_layers=1), replace(settings, split=[0.5, 0.25, 0.25]))
     losses = [row["val/loss"] for row in read_metrics(result.folder / "metrics.csv")]
     model = PropertyModel.load(result.model)
@@ -144,3 +148,12 @@ def test_the_best_epoch_is_that_of_the_averaged_weights(store, tmp_path):
 def test_a_shipped_ensemble_is_found_by_its_run_folder(ensemble, tmp_path):
     shutil.copytree(ensemble.model, tmp_path / "copy" / "model")
     assert len(molformer.load(tmp_path / "copy").models) == 3
+
+
+def test_members_on_point_clouds_have_the_same_split(tmp_path):
+    members = [random_structure(12, seed=seed, labels={"class": np.float64(seed % 2)}) for seed in range(40)]
+    clouds = write_store(tmp_path / "clouds", members, [Label("class", "", "category", classes=("a", "b"))])
+    settings = training(str(clouds.path), tmp_path / "run", targets=["class"], epochs=1, ensemble=2, points=8)
+    folder = train(small_config(num_layers=1), settings).folder
+    splits = {(path / "split.json").read_text() for path in [folder, *folder.glob("member-*")]}
+    assert len(splits) == 1
