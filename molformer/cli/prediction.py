@@ -40,7 +40,10 @@ def predict(
     unit: Annotated[
         list[str], typer.Option("--unit", "-u", help="Output unit: UNIT, or NAME=UNIT for one target.")
     ] = [],  # noqa: B006
-    conformers: Annotated[int, typer.Option(help="Number of conformers of a SMILES to average over.")] = 1,
+    conformers: Annotated[
+        int | None,
+        typer.Option(help="Number of conformers of a SMILES to average over; by default that of the training."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume after the last complete row of OUTPUT.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first error.")] = False,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Exit with status 0 even if inputs failed.")] = False,

@@ -1,8 +1,8 @@
 """`molformer train`, `pretrain`, `finetune`, `tune`, `settings` and `evaluate`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -11,10 +11,6 @@ from rich.table import Table
 
 from molformer.cli.app import BAR, app, console
 from molformer.errors import InputError
-
-if TYPE_CHECKING:
-    from molformer.models.config import SE3TransformerConfig
-    from molformer.training.config import TrainingConfig
 
 _SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -31,14 +27,7 @@ def train(
     molformer train --data mols.csv --target logS. --target can be repeated; --no-wandb disables W&B.
     `molformer settings` lists all keys.
     """
-    from molformer.training.arguments import plain_overrides, read_configs, read_run
-
-    config, overrides = _config_and_overrides(config, context.args)
-    if resume and config:
-        raise InputError("--resume takes no config: the run folder has its own")
-    overrides = plain_overrides(overrides)
-    encoder, training = read_run(resume, overrides) if resume else read_configs(config or None, overrides)
-    _train(encoder, training, resume=bool(resume))
+    _train(config, context.args, resume)
 
 
 @app.command(context_settings=_SETTINGS)
@@ -53,14 +42,9 @@ def pretrain(
     objectives. Structure stores among the data bring labels that can be learnt along, --target gfn2_homo. --sample
     draws so many molecules of each list. The model is what `finetune` starts from.
     """
-    from molformer.training.arguments import PRETRAINING, plain_overrides, read_configs, read_run
+    from molformer.training.arguments import PRETRAINING
 
-    config, overrides = _config_and_overrides(config, context.args)
-    if resume and config:
-        raise InputError("--resume takes no config: the run folder has its own")
-    overrides = plain_overrides(overrides)
-    both = read_run(resume, overrides) if resume else read_configs(config or None, overrides, PRETRAINING)
-    _train(*both, resume=bool(resume))
+    _train(config, context.args, resume, PRETRAINING)
 
 
 @app.command(context_settings=_SETTINGS)
@@ -74,11 +58,7 @@ def finetune(
     The learning rate of the encoder is --encoder_rate (0.1) times that of the heads; --freeze 2 freezes its first two
     layers. All other keys of a config can be set as well.
     """
-    from molformer.training.arguments import plain_overrides, read_configs
-
-    config, overrides = _config_and_overrides(config, context.args)
-    encoder, training = read_configs(config or None, [*plain_overrides(overrides), "--initial", model])
-    _train(encoder, training)
+    _train(config, [*context.args, "--initial", model])
 
 
 @app.command(context_settings=_SETTINGS)
@@ -172,17 +152,26 @@ def _config_and_overrides(config: str, arguments: Sequence[str]) -> tuple[str, l
     return ("", [config, *arguments]) if config.startswith("--") else (config, list(arguments))
 
 
-def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: bool = False) -> None:
+def _train(config: str, arguments: Sequence[str], resume: str = "", defaults: Mapping[str, Any] | None = None) -> None:
     from molformer.cli.errors_table import LEGEND, comparison_table, errors_table
+    from molformer.training.arguments import plain_overrides, read_configs, read_run
     from molformer.training.distributed import writes_files
     from molformer.training.progress import RunProgress
     from molformer.training.run import train as run
 
+    config, arguments = _config_and_overrides(config, arguments)
+    if resume and config:
+        raise InputError("--resume takes no config: the run folder has its own")
+    overrides = plain_overrides(arguments)
+    configs = read_run(resume, overrides) if resume else read_configs(config or None, overrides, defaults)
+    encoder, training = configs
     first = writes_files()
     if first:
         sources = [training.data] if isinstance(training.data, str) else training.data
         console.print(f"Training on {', '.join(sources)}: {', '.join(training.target_names)}")
-    result = run(encoder, training, RunProgress(console) if first else None, resume)
+        if training.summary:
+            console.print(training.summary[0].upper() + training.summary[1:])
+    result = run(encoder, training, RunProgress(console) if first else None, bool(resume))
     if not first:
         return
     title = f"Errors on the test part, after {result.epochs} epochs in {result.seconds:.0f} s"

@@ -42,7 +42,7 @@ def with_geometry(
         processes: number of worker processes; 0 for none. The results are the same, but only workers can abort a
             molecule that exceeds `time_limit` or crashes RDKit.
         cache: folder of geometries and failures of earlier calls, to which new ones are added.
-        every: return all conformers of the policy, see `Entry.conformers`, not only the best; not with a cache.
+        every: return all conformers of the policy, see `Entry.conformers`, not only the best.
 
     Raises:
         StoreError: the cache cannot be written.
@@ -51,10 +51,9 @@ def with_geometry(
         >>> [entry.structure.formula for entry in with_geometry([Entry("water", smiles="O")])]
         ['H2O']
     """
-    assert not (every and cache is not None), "a cache keeps one geometry of each molecule"
     policy = policy or ConformerPolicy()
-    embed = partial(outcomes_of, policy) if every else partial(outcome_of, policy, cache is not None)
-    with GeometryCache(cache, policy) if cache is not None else contextlib.nullcontext() as store:
+    embed = partial(outcomes_of if every else outcome_of, policy, cache is not None)
+    with GeometryCache(cache, policy, every) if cache is not None else contextlib.nullcontext() as store:
         jobs = (_job(entry, policy, store) for entry in entries)
         with contextlib.closing(computed(jobs, embed, processes, time_limit(policy))) as results:
             for (entry, smiles), outcome in results:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from molformer.data.batching import EpochBatches
 from molformer.data.known_labels import DESCRIPTOR
+from molformer.data.several_conformers import conformer_labels, drawn
 from molformer.data.splits import Split, SplitPolicy, make_split
 from molformer.data.statistics import TargetStatistics, atom_rows, target_statistics
 from molformer.data.store import StructureStore
@@ -26,15 +27,22 @@ class StoreDataset(Dataset[GraphBatch]):
         store: the structures.
         indices: which of them, in order.
         targets: labels to load, with the bounds of their values, see `bounds_of`.
+        seed: of random choices.
         inputs: descriptors of all structures of the store (n, D), which the model takes; None for none.
     """
 
     def __init__(
-        self, store: StructureStore, indices: np.ndarray, targets: Sequence[Label], inputs: np.ndarray | None = None
+        self,
+        store: StructureStore,
+        indices: np.ndarray,
+        targets: Sequence[Label],
+        seed: int = 0,
+        inputs: np.ndarray | None = None,
     ) -> None:
         self.store = store
         self.inputs = inputs
         self.indices = indices
+        self.seed = seed
         bounds = [name for target in targets for name in bounds_of(target.name)]
         self.targets = (*targets, *(store.labels[name] for name in bounds if name in store.labels))
 
@@ -72,6 +80,14 @@ class StoreDataset(Dataset[GraphBatch]):
             return {}
         cells = np.nan_to_num(self.store.column("cell")[indices]).astype(np.float32)
         return {"cell": torch.from_numpy(cells), "pbc": torch.from_numpy(self.store.column("pbc")[indices] == 1)}
+
+
+class _DrawnConformers(StoreDataset):
+    """Structures with one of their conformers, drawn anew in every epoch; indexed by pairs of epoch and position."""
+
+    def __getitem__(self, chosen: Sequence[Any]) -> GraphBatch:
+        graph = super().__getitem__([position for _, position in chosen])
+        return drawn(graph, np.random.default_rng([self.seed, *np.ravel(chosen).tolist()]))
 
 
 class StoreDataModule(LightningDataModule, ABC):
@@ -170,10 +186,11 @@ class MoleculeDataModule(StoreDataModule):
         workers: number of data-loading processes.
         repeats: repetitions per epoch of the structures with a geometry of some origin; 1 by default.
         descriptors: let batches also have the labels that are descriptors of RDKit.
+        conformers: of each molecule, see `several_conformers`: training draws one, other batches have all.
 
     Raises:
         StoreError: the store is missing or lacks a target.
-        ConfigError: the split is invalid, a molecule exceeds a limit, or the store has no such geometry.
+        ConfigError: the split is invalid, a molecule exceeds a limit, or the store has no such geometry or conformers.
     """
 
     def __init__(
@@ -189,6 +206,7 @@ class MoleculeDataModule(StoreDataModule):
         workers: int = 0,
         repeats: Mapping[str, int] | None = None,
         descriptors: bool = False,
+        conformers: int = 1,
     ) -> None:
         if batch_atoms and batch_edges:
             raise ConfigError("bound a batch by batch_atoms or by batch_edges, not by both")
@@ -198,6 +216,12 @@ class MoleculeDataModule(StoreDataModule):
         self.repeats = dict(repeats or {})
         if descriptors:
             self.also = [label for name, label in self.store.labels.items() if name.startswith(DESCRIPTOR)]
+        self.conformers = conformer_labels(conformers)
+        if not {label.name for label in self.conformers} <= set(self.store.labels):
+            raise ConfigError(f"'{self.store.path}' lacks {conformers} conformers of each molecule: train from a table")
+        for target in self.targets if self.conformers else ():
+            if target.per_node or target.shape:
+                raise ConfigError(f"conformers is for numbers and classes of molecules, which '{target.name}' is not")
         if unknown := set(self.repeats) - set(self.store.manifest["geometries"]):
             known = ", ".join(self.store.manifest["geometries"])
             raise ConfigError(f"geometry_repeats names '{min(unknown)}'; the store has {known}")
@@ -211,8 +235,9 @@ class MoleculeDataModule(StoreDataModule):
         return repeated
 
     def dataset(self, indices: np.ndarray, training: bool) -> StoreDataset:
-        """Dataset indexed by lists of positions in `indices`."""
-        return StoreDataset(self.store, indices, [*self.targets, *self.also], self.inputs)
+        """Dataset indexed by lists of positions in `indices`, with the epoch where training draws conformers."""
+        kind = _DrawnConformers if training and self.conformers else StoreDataset
+        return kind(self.store, indices, [*self.targets, *self.also, *self.conformers], self.seed, self.inputs)
 
     def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
         """Batch sampler of positions in `indices`."""
@@ -228,6 +253,7 @@ class MoleculeDataModule(StoreDataModule):
             self.epoch_size,
             rank,
             world,
+            with_epoch=training and bool(self.conformers),
         )
 
 

@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Self
 
@@ -41,20 +41,23 @@ class GeometryCache:
     Args:
         path: the folder; each policy has its own folder in it.
         policy: how the geometries are made.
+        every: whether all conformers of a molecule are held, or only the best.
 
     Raises:
         StoreError: the folder cannot be made.
     """
 
-    def __init__(self, path: str | os.PathLike[str], policy: ConformerPolicy) -> None:
+    def __init__(self, path: str | os.PathLike[str], policy: ConformerPolicy, every: bool = False) -> None:
         self.policy = policy
+        self.every = every
         self.source = f"molformer cache {_CACHE_FORMAT}; {policy}; RDKit {rdBase.rdkitVersion}"
         self.source += "; parts of salts kept" if policy.salts == "keep" else ""
+        self.source += "; every conformer" if every else ""
         key = hashlib.sha256(self.source.encode()).hexdigest()[:12]
         self.folder = Path(path) / f"{policy.method}-{key}"
         self._new: dict[str, Outcome] = {}
         self._stores: list[StructureStore] = []
-        self._index: dict[str, tuple[int, int] | str] = {}  # store and row, or why there is no geometry
+        self._index: dict[str, tuple[int, range] | str] = {}  # store and rows, or why there is no geometry
         self._written = time.monotonic()
         with writing(self.folder, StoreError):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -85,14 +88,15 @@ class GeometryCache:
             return None
         if isinstance(found, str):
             return ConformerError(found)
-        structure = self._stores[found[0]][found[1]]
-        graph = structure.molecular_graph or canonical_graph(smiles, self.policy)  # a store of format 1 has none
+        structures = [self._stores[found[0]][row] for row in found[1]]
+        graph = structures[0].molecular_graph or canonical_graph(smiles, self.policy)  # a store of format 1 has none
         # Not a view of the file, and grouped by the import that asks for it.
-        return replace(structure, pos=np.array(structure.pos), molecular_graph=graph, group=-1)
+        made = tuple(replace(each, pos=np.array(each.pos), molecular_graph=graph, group=-1) for each in structures)
+        return made if self.every else made[0]
 
     def put(self, smiles: str, outcome: Outcome) -> None:
         """Add the outcome of a canonical SMILES, unless it may differ next time."""
-        final = isinstance(outcome, Structure | ConformerError) and not isinstance(outcome, WorkerDied)
+        final = isinstance(outcome, Structure | tuple | ConformerError) and not isinstance(outcome, WorkerDied)
         if not final or smiles in self._index:
             return
         self._new[smiles] = outcome
@@ -107,7 +111,7 @@ class GeometryCache:
         """
         name = uuid.uuid4().hex
         failures = {smiles: str(outcome) for smiles, outcome in self._new.items() if isinstance(outcome, Exception)}
-        made = {smiles: outcome for smiles, outcome in self._new.items() if isinstance(outcome, Structure)}
+        made = {smiles: outcome for smiles, outcome in self._new.items() if not isinstance(outcome, Exception)}
         with writing(self.folder, StoreError):
             if failures:
                 with draft_folder(self.folder / name) as folder:
@@ -117,8 +121,9 @@ class GeometryCache:
                 self._index.update(failures)
             if made:
                 with StoreWriter(self.folder / name, source=self.source, precision="float64") as writer:
-                    for smiles, structure in made.items():
-                        writer.add(replace(structure, smiles=smiles, name="", labels={}))
+                    for smiles, outcome in made.items():
+                        for structure in outcome if isinstance(outcome, tuple) else (outcome,):
+                            writer.add(replace(structure, smiles=smiles, name="", labels={}))
                 self._add_store(writer.path)
         self._new.clear()
         self._written = time.monotonic()
@@ -127,6 +132,8 @@ class GeometryCache:
         store = StructureStore(path)
         text, ptr = bytes(store.column("smiles.utf8")), store.column("smiles.ptr").tolist()
         position = len(self._stores)
-        for row, (start, end) in enumerate(pairwise(ptr)):
-            self._index[text[start:end].decode()] = (position, row)
+        row = 0
+        for smiles, rows in groupby(text[start:end].decode() for start, end in pairwise(ptr)):
+            first, row = row, row + sum(1 for _ in rows)
+            self._index[smiles] = (position, range(first, row))
         self._stores.append(store)

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from molformer.data.several_conformers import CONFORMER
 from molformer.data.store import StructureStore, write_store
 from molformer.errors import InputError
 from molformer.structure import Structure
 
 
 def heavy_atoms(structure: Structure) -> Structure:
-    """The structure without its hydrogens but those without a heavy neighbour; without labels of atoms.
+    """The structure without its hydrogens but those without a heavy neighbour, and without labels but conformers.
 
     Raises:
         InputError: it has no molecular graph, which counts them.
@@ -26,7 +27,9 @@ def heavy_atoms(structure: Structure) -> Structure:
         where = structure.where or structure.formula
         reason = "the model takes heavy atoms alone (hydrogens: implicit), and it has no bonds: give a SMILES or a file"
         raise InputError(f"{where}: {reason} with bonds, or have them perceived (--bonds perceive)")
-    return structure.select(np.flatnonzero(~graph.implicit_hydrogens(structure.numbers)))
+    heavy = np.flatnonzero(~graph.implicit_hydrogens(structure.numbers))
+    conformers = {name: value[heavy] for name, value in structure.labels.items() if name.startswith(CONFORMER)}
+    return replace(structure.select(heavy), labels=conformers)
 
 
 def heavy_atom_store(store: StructureStore) -> StructureStore:
@@ -40,12 +43,11 @@ def heavy_atom_store(store: StructureStore) -> StructureStore:
 
     path = cache_folder() / "stores" / f"{store.path.stem}-heavy-{store.manifest['sha256'][:16]}.safetensors"
     if not path.is_file():
-        labels = [label for label in store.labels.values() if not label.per_node]
-        structures = (
-            replace(
-                heavy_atoms(each), labels={label.name: each.labels[label.name] for label in labels}, name=each.where
-            )
-            for each in store
-        )
-        write_store(path, structures, labels, store.manifest["source"])
+        labels = [label for label in store.labels.values() if not label.per_node or label.name.startswith(CONFORMER)]
+
+        def heavy(each: Structure) -> Structure:
+            kept = heavy_atoms(each)
+            return replace(kept, labels={**each.labels, **kept.labels}, name=each.where)
+
+        write_store(path, map(heavy, store), labels, store.manifest["source"])
     return StructureStore(path)

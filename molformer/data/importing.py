@@ -19,6 +19,7 @@ from molformer.data.known_labels import DESCRIPTOR
 from molformer.data.readers import Entry, ReadOptions, format_of, is_file, read_input
 from molformer.data.readers.files import suffix_of
 from molformer.data.report import record_path
+from molformer.data.several_conformers import conformer_labels, with_labels
 from molformer.data.store import FORMAT, StoreWriter, StructureStore, store_path
 from molformer.errors import InputError, MolformerError, StoreError, encodable
 from molformer.targets import Label
@@ -149,7 +150,8 @@ def import_entries(
         StoreError: the store cannot be written.
     """
     path = store_path(output)
-    made = with_geometry(entries, policy, processes, cache)
+    labels = [*labels, *conformer_labels(policy.num_conformers if policy else 1)]
+    made = with_geometry(entries, policy, processes, cache, every=policy is not None and policy.num_conformers > 1)
     if descriptors:
         from molformer.data.descriptors import LABELS, with_descriptors
 
@@ -179,11 +181,12 @@ def open_data(
     sample: int = 0,
     seed: int = 0,
     descriptors: bool = False,
+    conformers: int = 1,
 ) -> StructureStore:
     """A store as it is; anything else imported into a store of the cache, once for the same files and labels.
 
-    `sources` are a store, or files, folders and SMILES; `targets` the labels to import, see `parse_targets`; all else
-    is as for `import_inputs`.
+    `sources` are a store, or files, folders and SMILES; `targets` the labels to import, see `parse_targets`;
+    `conformers` the number of each molecule without coordinates; all else is as for `import_inputs`.
 
     Raises:
         StoreError: the store is missing or damaged.
@@ -207,10 +210,12 @@ def open_data(
     choices = (policy.salts, options.censored)
     if not descriptors or choices != ("largest", "bounds"):  # stores of pretraining, which take hours, keep their key
         facts += ["groups by connectivity", *choices]
+    facts += [f"conformers {conformers}"] * (conformers > 1)
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     path = cache_folder() / "stores" / f"{Path(inputs[0]).stem}-{key}.safetensors"
     if not path.is_file():
         geometries = cache_folder() / "geometries"
+        policy = replace(policy, num_conformers=conformers)
         import_inputs(inputs, path, options, policy, processes, "", progress, geometries, sample, seed, descriptors)
     return StructureStore(path)
 
@@ -263,7 +268,7 @@ def _add(writer: StoreWriter, entry: Entry) -> MolformerError | None:
     try:
         if structure.group < 0 and structure.smiles:
             structure = structure.annotated(group=group_of(structure.smiles))
-        writer.add(structure)
+        writer.add(with_labels(structure, entry.conformers))
     except InputError as error:
         return error
     return None

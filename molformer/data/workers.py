@@ -43,17 +43,15 @@ class WorkerDied(ConformerError):
 
 def outcome_of(policy: ConformerPolicy, is_canonical: bool, smiles: str) -> Outcome:
     """The conformer of a SMILES, or its error."""
-    try:
-        canonical = smiles if is_canonical else canonical_smiles(smiles, policy.add_hydrogens)
-        return embed_canonical(canonical, policy)[0]
-    except MolformerError as error:
-        return error
+    outcome = outcomes_of(policy, is_canonical, smiles)
+    return outcome[0] if isinstance(outcome, tuple) else outcome
 
 
-def outcomes_of(policy: ConformerPolicy, smiles: str) -> Outcome:
+def outcomes_of(policy: ConformerPolicy, is_canonical: bool, smiles: str) -> Outcome:
     """All conformers of a SMILES, or its error."""
     try:
-        return tuple(embed_canonical(canonical_smiles(smiles, policy.add_hydrogens), policy))
+        canonical = smiles if is_canonical else canonical_smiles(smiles, policy.add_hydrogens)
+        return tuple(embed_canonical(canonical, policy))
     except MolformerError as error:
         return error
 

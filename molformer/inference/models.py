@@ -69,10 +69,12 @@ def find_models(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
 
 def _inside(path: Path) -> list[Path]:
     """The folder itself, that of a run, or those of an ensemble."""
-    if (path / "model" / CONFIG).is_file():
-        return [path / "model"]
-    members = sorted(member for member in path.glob(MEMBER) if (member / CONFIG).is_file())
-    return [path] if (path / CONFIG).is_file() or not members else members
+    for folder in (path / "model", path):
+        if (folder / CONFIG).is_file():
+            return [folder]
+        if members := sorted(member for member in folder.glob(MEMBER) if (member / CONFIG).is_file()):
+            return members
+    return [path]
 
 
 def describe(folder: Path) -> tuple[str, str, str]:

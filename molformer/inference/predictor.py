@@ -116,7 +116,7 @@ class Predictor:
         inputs: Any,
         targets: Sequence[str] = (),
         unit: str | Mapping[str, str] | None = None,
-        conformers: int = 1,
+        conformers: int | None = None,
         strict: bool = False,
         policy: ConformerPolicy | None = None,
         processes: int | None = None,
@@ -128,7 +128,8 @@ class Predictor:
             inputs: SMILES, paths of files, structures, RDKit `Mol` or ASE `Atoms`; one, or several of them.
             targets: names of the targets to predict; all by default.
             unit: output units by target name; or one unit, used for all targets of its dimension.
-            conformers: number of conformers of a molecule without coordinates, over which values are averaged.
+            conformers: number of conformers of a molecule without coordinates, over which values are averaged; by
+                default that of the training.
             strict: raise the error of the first input that fails, instead of returning a row with its status.
             policy: of conformer generation; by default that of the training set.
             processes: worker processes for conformer generation; by default all cores for many molecules.
@@ -155,13 +156,14 @@ class Predictor:
         self,
         entries: Iterable[Entry],
         request: PredictionRequest | None = None,
-        conformers: int = 1,
+        conformers: int | None = None,
         strict: bool = False,
         policy: ConformerPolicy | None = None,
         processes: int = 0,
     ) -> Iterator[Prediction]:
         """Predictions as an iterator, in constant memory; the arguments are those of `predict`."""
         request = request or PredictionRequest.of(self.model.targets)
+        conformers = self.model.domain.conformers if conformers is None else conformers
         policy = policy_of(self.model.domain, conformers, policy)
         batches = self.runner.batches(with_geometries(entries, policy, processes, conformers))
         with ExitStack() as stack:
@@ -178,12 +180,12 @@ class Predictor:
     def _devices(self) -> Devices:
         return Devices(self.folders, self.devices, self.runner.batch_size, self.runner.memory)
 
-    def layout(self, request: PredictionRequest, conformers: int = 1) -> Layout:
+    def layout(self, request: PredictionRequest, conformers: int | None = None) -> Layout:
         """The columns of a table of predictions for a request."""
         numbers = {target.name for target in request.targets if not target.is_class}
         return Layout(
             request.shown,
-            conformers > 1,
+            (self.model.domain.conformers if conformers is None else conformers) > 1,
             len(self.models) > 1,
             frozenset(numbers.intersection(*(each.half_widths if each else () for each in self.calibrations))),
             self.calibrations[0] is not None,

@@ -15,11 +15,13 @@ class Domain:
         elements: atomic numbers in the training set.
         max_atoms: number of atoms of the largest structure.
         geometries: origins of the geometries, see `Structure.geometry`.
+        conformers: number of conformers of a molecule without coordinates, over which predictions are averaged.
     """
 
     elements: tuple[int, ...] = ()
     max_atoms: int = 0
     geometries: tuple[str, ...] = ()
+    conformers: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for JSON and checkpoints."""
@@ -27,6 +29,7 @@ class Domain:
             "elements": list(self.elements),
             "max_atoms": self.max_atoms,
             "geometries": list(self.geometries),
+            "conformers": self.conformers,
         }
 
     @classmethod
@@ -39,4 +42,5 @@ class Domain:
         elements = tuple(int(number) for number in values["elements"])
         if elements and not 0 <= min(elements) <= max(elements) <= MAX_NUMBER:
             raise ValueError(f"an atomic number of its domain does not lie between 0 and {MAX_NUMBER}")
-        return cls(elements, int(values["max_atoms"]), tuple(str(each) for each in values["geometries"]))
+        geometries = tuple(str(each) for each in values["geometries"])
+        return cls(elements, int(values["max_atoms"]), geometries, int(values.get("conformers", 1)))

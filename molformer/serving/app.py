@@ -70,7 +70,7 @@ def create_app(service: Service, hosts: Container[str] | None = None) -> FastAPI
         request: Request,
         targets: Annotated[list[str], Form(description="What to predict; all by default.")] = [],  # noqa: B006
         unit: Annotated[str, Form(description="Of all targets that it can measure.")] = "",
-        conformers: Annotated[schema.Conformers, Form()] = 1,
+        conformers: Annotated[schema.Conformers | None, Form()] = None,
         geometry: Annotated[bool, Form(description="Whether the geometries are wanted.")] = False,
     ) -> schema.PredictionResponse:
         """Predict the molecules of a file: a row for each, in order, also for failures."""

@@ -47,7 +47,7 @@ class PredictionRequest(_Request):
     unit: str | Annotated[dict[str, str], Field(max_length=MOST_NAMES)] | None = Field(
         None, description="Of all targets that it can measure, or by their name."
     )
-    conformers: Conformers = 1
+    conformers: Conformers | None = None
     geometry: bool = Field(False, description="Whether the geometries that were used are wanted.")
 
 

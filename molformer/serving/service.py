@@ -65,20 +65,25 @@ class Service:
             raise TooMuch(f"a request may hold {self.limits.molecules} molecules: send the rest in another one")
 
     async def predict(
-        self, molecules: Sequence[str | Entry], request: PredictionRequest, conformers: int, address: tuple[str, int]
+        self,
+        molecules: Sequence[str | Entry],
+        request: PredictionRequest,
+        conformers: int | None,
+        address: tuple[str, int],
     ) -> list[Prediction]:
         """A row for every molecule, in their order.
 
         Args:
             molecules: texts, or entries of a file.
             request: targets and units.
-            conformers: of each molecule without coordinates.
+            conformers: of each molecule without coordinates; None for as many as in training.
             address: of the client.
 
         Raises:
             TooMuch: there are too many.
             Busy: too many are waiting already.
         """
+        conformers = conformers or self.predictor.model.domain.conformers
         with self._admitted(len(molecules), address) as client:
             async with asyncio.TaskGroup() as group:  # if one fails, the others are given up
                 tasks = [group.create_task(self._row(each, request, conformers, client)) for each in molecules]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import early_stopping as lightning_early_stopping
 from lightning.pytorch.callbacks.weight_averaging import WeightAveraging
 from torch import Tensor
 
@@ -50,6 +51,18 @@ class BestModel(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state."""
         self.best, self.epoch = state_dict["best"], state_dict["epoch"]
+
+
+class EarlyStopping(lightning_early_stopping.EarlyStopping):
+    """Lightning's early stopping; a run that had stopped is not continued by resumption unless patience is greater."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state, but not the patience, which may be changed."""
+        super().load_state_dict(state_dict | {"patience": self.patience})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End a run that has waited long enough."""
+        trainer.should_stop = self.wait_count >= self.patience
 
 
 class LastCheckpoint(Checkpoint):

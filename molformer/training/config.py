@@ -23,9 +23,11 @@ OBJECTIVES = ("denoising", "masking", "descriptors")
 """Losses that need no labels, see `molformer.training.objectives`."""
 
 _SMALLEST = {
-    1: ("batch_size", "accumulate", "epochs", "patience", "devices", "nodes"),
+    1: ("batch_size", "accumulate", "epochs", "patience", "devices", "nodes", "conformers", "ensemble"),
     0: ("epoch_size", "batch_atoms", "batch_edges", "points", "workers", "noise", "noise_weight", "freeze", "sample"),
 }
+
+_SHARES = ["learning_rate", "warmup", "cooldown", "ema_decay", "weight_decay", "encoder_rate", "layer_decay", "mask"]
 
 _CHOICES = {
     "loss": get_args(LossName),
@@ -60,6 +62,7 @@ class TrainingConfig:
         initial: model folder, run folder or name of a shipped model, of which the encoder and the heads of targets with
             the same name and kind initialise the weights. Empty for none.
         encoder_rate: learning rate of an encoder from `initial`, relative to that of the heads; 0.05 to 1.
+        layer_decay: factor of its learning rate from each layer to the one before it; 0.7 to 1.
         freeze: number of its first layers that are frozen.
         split: fractions or numbers of molecules in training, validation and test part; the last two may be 0.
         split_by: `random`, `scaffold`, `stratified` (by `split_label`), `file` (`split_file`), or `auto`: by scaffold
@@ -68,6 +71,7 @@ class TrainingConfig:
         split_file: JSON with the lists `train`, `val` and `test`, such as another run's `split.json`.
         folds: number of folds of a cross-validation, 0 for none.
         fold: index of the fold that is the test part, from 0.
+        ensemble: number of models, trained with different seeds on one split, whose mean is predicted; 1 to 10.
         seed: of the split, the initial weights and the order of the batches.
         pooling: readout of intensive targets and classes, `attention`, `mean` or `max`.
         descriptors: of the molecular graph, joined to the readout of numbers and classes of a molecule: those of
@@ -92,6 +96,7 @@ class TrainingConfig:
         patience: epochs without a lower validation loss before early stopping.
         loss: `mae`, `mse` or `huber`, each in units of the target's scale.
         target_weights: loss weight by target; 1 by default.
+        conformers: of each molecule of a table; an epoch has one, drawn at random, and predictions are means; 1 to 5.
         geometry_repeats: repetitions per epoch of the structures with a geometry of some origin, such as `given` or
             `etkdg+mmff`; 1 by default.
         noise: standard deviation of noise on the positions in training, Å, predicted as an auxiliary task (Noisy Nodes,
@@ -134,6 +139,7 @@ class TrainingConfig:
     run: str = ""
     initial: str = ""
     encoder_rate: float = 0.1
+    layer_decay: float = 1.0
     freeze: int = 0
     split: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1])
     split_by: SplitMethod = "random"
@@ -141,6 +147,7 @@ class TrainingConfig:
     split_file: str = ""
     folds: int = 0
     fold: int = 0
+    ensemble: int = 1
     seed: int = 0
     pooling: Pooling = "attention"
     descriptors: DescriptorChoice = "none"
@@ -161,6 +168,7 @@ class TrainingConfig:
     patience: int = 30
     loss: LossName = "mae"
     target_weights: dict[str, float] = field(default_factory=dict)
+    conformers: int = 1
     geometry_repeats: dict[str, int] = field(default_factory=dict)
     noise: float = 0.0
     noise_weight: float = 0.1
@@ -190,7 +198,7 @@ class TrainingConfig:
             for name in names:
                 if not getattr(self, name) >= smallest:
                     raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {smallest}")
-        for name in ("learning_rate", "warmup", "cooldown", "ema_decay", "weight_decay", "encoder_rate", "mask"):
+        for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if not self.gradient_clip > 0:
@@ -203,8 +211,10 @@ class TrainingConfig:
         for name, count in self.geometry_repeats.items():
             if count < 0:
                 raise ConfigError(f"geometry_repeats of '{name}' is {count}; it must be at least 0")
-        if self.points and self.geometry_repeats:
-            raise ConfigError("geometry_repeats are for molecules, not for point clouds")
+        if self.points and (self.geometry_repeats or self.conformers > 1):
+            raise ConfigError("geometry_repeats and conformers are for molecules, not for point clouds")
+        if self.ensemble > 1 and self.devices * self.nodes > 1:
+            raise ConfigError("the models of an ensemble are trained on one device: set devices and nodes to 1")
         if self.descriptors != "none" and (self.points or self.cuda_graphs):
             raise ConfigError(f"descriptors: {self.descriptors} is not for point clouds or cuda_graphs: set it to none")
         if self.points and len(self.targets) != 1:
@@ -240,6 +250,16 @@ class TrainingConfig:
         """Weights of the objectives that are not off."""
         weights = {"denoising": self.noise_weight} | self.objectives
         return {name: weight for name, weight in weights.items() if weight and (self.noise or name != "denoising")}
+
+    @property
+    def summary(self) -> str:
+        """What a run starts from, and what is made of few molecules; empty if that is nothing special."""
+        rates = f": encoder rate {self.encoder_rate:g}, layer-wise rates {self.layer_decay:g}"
+        parts = [f"fine-tunes from {self.initial}{rates}"] * bool(self.initial)
+        parts += [f"first {self.freeze} layers frozen"] * (self.freeze > 0)
+        parts += [f"{self.conformers} conformers"] * (self.conformers > 1)
+        parts += [f"ensemble of {self.ensemble}"] * (self.ensemble > 1)
+        return ", ".join(parts)
 
     @property
     def target_names(self) -> list[str]:

@@ -21,18 +21,20 @@ from molformer.data.drafts import writing
 from molformer.data.hydrogens import heavy_atom_store
 from molformer.data.readers.entry import Censored, ReadOptions
 from molformer.data.report import report_dropped
+from molformer.data.several_conformers import conformer_labels
 from molformer.data.splits import PARTS, SplitPolicy, make_split
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
 from molformer.elements import SYMBOLS
 from molformer.errors import ConfigError, InputError
 from molformer.graph import GraphBatch
-from molformer.models.property import PropertyModel, load_model, model_folder
+from molformer.inference.predictor import Predictor
+from molformer.models.property import PropertyModel
 from molformer.structure import Salts
 from molformer.targets import Label, bounds_of
 from molformer.training.artifacts import write_plots, write_predictions
 from molformer.training.target_errors import Predicted, TargetErrors, evaluate, predict_batches
-from molformer.uncertainty.calibration import Calibration
+from molformer.uncertainty.calibration import joint
 from molformer.uncertainty.conformal import Coverage, coverage
 
 logger = logging.getLogger(__name__)
@@ -87,7 +89,7 @@ def evaluate_model(
     """Errors of a model on a store or on files.
 
     Args:
-        model: model folder or run folder.
+        model: a model folder, a run folder, or an ensemble; see `find_models`.
         data: a store, or files as `train` takes them.
         targets: which of the model's targets, also NAME=KIND,UNIT; all labelled ones if empty.
         split_file: `split.json` of a run, to evaluate a single part.
@@ -104,8 +106,10 @@ def evaluate_model(
         ConfigError: model and data have no target in common, or its kinds differ.
         UnitError: a label has another dimension than the target.
     """
-    network = load_model(model, device)
+    predictor = Predictor.load(model, device)
+    network = predictor.model
     known = {target.name: target for target in network.targets}
+    conformers = network.domain.conformers
     # Classes are those of the model, of which the data may have some.
     wanted = [known[name] if name in known and known[name].classes else name for name in targets or known]
     if isinstance(data, str) and store_path(data).is_file():
@@ -116,7 +120,7 @@ def evaluate_model(
 
         policy = ConformerPolicy(salts=salts)
         options = ReadOptions(smiles_column=smiles_column, censored=censored, allow_missing=not targets)
-        store = open_data(data, wanted, options, policy, os.cpu_count() or 1)
+        store = open_data(data, wanted, options, policy, os.cpu_count() or 1, conformers=conformers)
         report_dropped(store)
     store = heavy_atom_store(store) if network.config.hydrogens == "implicit" else store
     pairs = [(known[name], store.label(name)) for name in known if name in store.labels]
@@ -127,8 +131,10 @@ def evaluate_model(
     factors = {name: _factor(*pair) for pair in pairs for name in (pair[0].name, *bounds_of(pair[0].name))}
     indices = _known_elements(network, store, _part(store, split_file, part))
     labels = [label for _, label in pairs]
+    further = [label for label in conformer_labels(conformers) if label.name in store.labels]
+    dataset = StoreDataset(store, indices, [*labels, *further])
     inputs = descriptor_table(store, network.descriptor_set)
-    dataset = StoreDataset(store, indices, labels, inputs)
+    dataset = StoreDataset(store, indices, [*labels, *further], inputs=inputs)
     loader: DataLoader[GraphBatch] = DataLoader(
         dataset, None, sampler=EpochBatches(len(indices), batch_size), collate_fn=lambda batch: batch
     )
@@ -136,13 +142,13 @@ def evaluate_model(
     def converted() -> Iterator[GraphBatch]:
         done = 0
         for graph in loader:
-            yield replace(graph, labels={name: value * factors[name] for name, value in graph.labels.items()})
+            yield replace(graph, labels={name: value * factors.get(name, 1) for name, value in graph.labels.items()})
             done += graph.num_graphs
             if progress is not None:
                 progress(done, len(indices))
 
-    predicted = predict_batches(network, converted())
-    calibration = Calibration.load(model_folder(model))
+    predicted = predict_batches(predictor.models, converted())
+    calibration = joint(predictor.calibrations)
     covered = coverage(calibration, predicted.values) if calibration else {}
     return TestResult(evaluate(predicted, [target for target, _ in pairs]), predicted, indices, store, covered)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from molformer.data.datamodule import StoreDataModule
-from molformer.data.splits import random_split, scaffold
+from molformer.data.splits import scaffold
 from molformer.data.statistics import baseline_values, present
 from molformer.models.descriptors import DescriptorSet
 from molformer.models.gaussian_process import GaussianProcess
@@ -30,6 +30,8 @@ SAMPLE = 1200
 NOISE = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Variances of the noise, in units of the kernel's, that are tried."""
 FOLDS = 5
+KNOWN = 0.1
+"""Share of the validation and test part with a scaffold of the training part, below which a split is by scaffold."""
 CHUNK = 256
 """Molecules whose kernels are computed at once."""
 JITTER = 1e-5
@@ -93,15 +95,16 @@ def _columns(data: StoreDataModule, rows: np.ndarray, label: Label, statistics: 
 
 
 def _folds(data: StoreDataModule, rows: np.ndarray, seed: int) -> np.ndarray:
-    """Fold of each molecule (n,); what the split keeps together is in one."""
-    groups = data.store.groups[rows]
-    if data.split.method == "scaffold":
-        scaffolds = [scaffold(data.store[row].smiles) or f"of group {data.store.groups[row]}" for row in rows]
-        groups = np.unique(scaffolds, return_inverse=True)[1]
-    folds = np.zeros(len(rows), dtype=np.int64)
-    for fold in range(FOLDS):
-        folds[random_split(groups, (1.0, 0.0, 0.0), seed, folds=FOLDS, fold=fold).test] = fold
-    return folds
+    """Fold of each molecule (n,); what the split keeps together is in one, scaffolds if those of the rest are new."""
+    groups, rest = data.store.groups[rows], np.concatenate([data.split.val, data.split.test])
+    scaffolds, others = ([scaffold(data.store[row].smiles) for row in part] for part in (rows, rest))
+    if len(rest) and np.isin(others, [*filter(None, scaffolds)]).mean() < KNOWN:
+        named = [name or f"of group {group}" for name, group in zip(scaffolds, groups, strict=True)]
+        groups = np.array(named)
+    names, group = np.unique(groups, return_inverse=True)
+    if len(names) < 2 * FOLDS:
+        names, group = rows, np.arange(len(rows))
+    return (np.random.default_rng(seed).permutation(len(names)) % FOLDS)[group]
 
 
 def _choose(process: GaussianProcess, inputs: Tensor, wanted: Tensor, folds: Tensor) -> Tensor:

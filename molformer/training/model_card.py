@@ -12,7 +12,6 @@ from molformer.models.property import PropertyModel
 from molformer.training.bootstrap import Interval
 from molformer.training.classical import Classical
 from molformer.training.config import TrainingConfig
-from molformer.training.monitor import Monitor
 from molformer.training.target_errors import TargetErrors
 from molformer.uncertainty.conformal import Coverage
 from molformer.version import __version__
@@ -27,7 +26,8 @@ def write_model_card(
     covered: Mapping[str, Coverage],
     equivariance: Mapping[str, Mapping[str, float]],
     epochs: int,
-    monitor: Monitor,
+    seconds: float,
+    machine: str,
     command: str,
     folder: Path,
 ) -> None:
@@ -40,24 +40,26 @@ def write_model_card(
         errors: on the test part.
         classical: those of classical methods.
         covered: empirical coverage of the intervals there, by target name.
-        equivariance: by floating-point type, the equivariance error of each target relative to its scale.
+        equivariance: by floating-point type, the equivariance error of each target relative to its scale; empty for an
+            ensemble, of which each member has a card of its own.
         epochs: number of trained epochs.
-        monitor: with the time and hardware of the training.
+        seconds: of training.
+        machine: hardware.
         command: that the run was started with.
         folder: the model folder.
     """
     text = [
-        *_heading(model, folder),
+        *_heading(model, folder, training.ensemble),
         *_data(model, data, training),
         *_errors(errors, classical),
         *_intervals(model, covered),
         *_equivariance(model, equivariance),
-        *_training(training, epochs, monitor, command),
+        *_training(training, epochs, seconds, machine, command),
     ]
     (folder / "README.md").write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
-def _heading(model: PropertyModel, folder: Path) -> list[str]:
+def _heading(model: PropertyModel, folder: Path, members: int) -> list[str]:
     size = sum(parameter.numel() for parameter in model.parameters())
     config = model.config
     return [
@@ -69,7 +71,7 @@ def _heading(model: PropertyModel, folder: Path) -> list[str]:
         "",
         f"Encoder: lmax {config.lmax}, {config.channels} channels, {config.num_layers} layers, "
         f"{config.num_heads} heads, cutoff {config.cutoff} Å, {config.convolution} kernel, {config.group}; "
-        f"{size:,} parameters.",
+        f"{size:,} parameters{f'; an ensemble of {members} such models' if members > 1 else ''}.",
         "",
         "```python",
         "import molformer",
@@ -158,6 +160,8 @@ def _intervals(model: PropertyModel, covered: Mapping[str, Coverage]) -> list[st
 
 
 def _equivariance(model: PropertyModel, measured: Mapping[str, Mapping[str, float]]) -> list[str]:
+    if not measured:
+        return []
     formats = list(measured)
     lines = [
         "## Equivariance of these weights",
@@ -173,11 +177,11 @@ def _equivariance(model: PropertyModel, measured: Mapping[str, Mapping[str, floa
     return [*lines, ""]
 
 
-def _training(training: TrainingConfig, epochs: int, monitor: Monitor, command: str) -> list[str]:
+def _training(training: TrainingConfig, epochs: int, seconds: float, machine: str, command: str) -> list[str]:
     return [
         "## Training",
         "",
-        f"{epochs} epochs in {monitor.seconds:.0f} s on {monitor.machine}, {training.devices * training.nodes} "
+        f"{epochs} epochs in {seconds:.0f} s on {machine}, {training.devices * training.nodes} "
         f"process(es); molformer {__version__}. All settings are in `config.yaml` of the run folder.",
         "",
         "```sh",

@@ -15,6 +15,7 @@ from molformer.models.base import Encoder
 from molformer.models.published.block import NormNonlinearity
 from molformer.nn import EquivariantRMSNorm
 
+_EMBEDDINGS = ("species", "edges", "inputs", "chemistry")  # what precedes the first block
 _LEFT_ALONE = (EquivariantRMSNorm, NormNonlinearity, nn.Embedding, nn.LayerNorm)
 
 
@@ -59,14 +60,20 @@ def decayed_parameters(module: nn.Module) -> set[str]:
     }
 
 
-def layer_rates(module: nn.Module, encoder: float = 1.0, frozen_blocks: int = 0) -> dict[str, float]:
+def layer_rates(
+    module: nn.Module, encoder: float = 1.0, frozen_blocks: int = 0, layer_decay: float = 1.0
+) -> dict[str, float]:
     """Learning-rate factors for fine-tuning, by parameter name; 0 for frozen parameters.
+
+    Of n blocks, the last has encoder · layer_decay, block i encoder · layer_decayⁿ⁻ⁱ and the embeddings
+    encoder · layer_decayⁿ⁺¹ (Clark et al. 2020, ELECTRA, arXiv 2003.10555).
 
     Args:
         module: a `PropertyModel`, or anything else that holds an encoder.
         encoder: factor of the encoder; all other parameters, such as the heads, have 1.
         frozen_blocks: number of first blocks of the encoder that are frozen, with the embeddings of species and edges;
             0 freezes nothing.
+        layer_decay: factor from one block to the one before it, the last included; 1 for equal rates.
 
     Raises:
         ConfigError: the factor is negative, or the encoder has fewer blocks.
@@ -77,6 +84,9 @@ def layer_rates(module: nn.Module, encoder: float = 1.0, frozen_blocks: int = 0)
         >>> rates = layer_rates(network, encoder=0.1, frozen_blocks=1)
         >>> rates["species.weight"], rates["blocks.0.norm_1.gain"], rates["blocks.1.norm_1.gain"], rates["norm.gain"]
         (0.0, 0.0, 0.1, 0.1)
+        >>> rates = layer_rates(network, layer_decay=0.5)
+        >>> rates["species.weight"], rates["blocks.0.norm_1.gain"], rates["blocks.1.norm_1.gain"], rates["norm.gain"]
+        (0.125, 0.25, 0.5, 0.5)
     """
     if encoder < 0:
         raise ConfigError(f"the encoder's learning rate is {encoder} times that of the heads; use 0 to 1")
@@ -87,11 +97,11 @@ def layer_rates(module: nn.Module, encoder: float = 1.0, frozen_blocks: int = 0)
         blocks = len(inner.blocks)
         if not 0 <= frozen_blocks <= blocks:
             raise ConfigError(f"{frozen_blocks} blocks are to be frozen and the encoder has {blocks}")
-        embeddings = ("species.", "edges.", "inputs.", "chemistry.")
-        first = [*embeddings, *(f"blocks.{index}." for index in range(frozen_blocks))]
         for name, _ in inner.named_parameters():
-            frozen = frozen_blocks > 0 and name.startswith(tuple(first))
-            rates[f"{prefix}.{name}" if prefix else name] = 0.0 if frozen else encoder
+            first, _, rest = name.partition(".")
+            block = int(rest.partition(".")[0]) if first == "blocks" else -1 if first in _EMBEDDINGS else blocks
+            rate = encoder * layer_decay ** (blocks - min(block, blocks - 1))
+            rates[f"{prefix}.{name}" if prefix else name] = 0.0 if frozen_blocks and block < frozen_blocks else rate
     return rates
 
 

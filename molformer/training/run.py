@@ -4,8 +4,10 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -16,6 +18,7 @@ from lightning.pytorch.loggers import WandbLogger
 from molformer.data.cloud_datamodule import PointCloudDataModule
 from molformer.data.datamodule import MoleculeDataModule, StoreDataModule
 from molformer.data.descriptor_table import chosen, descriptor_table
+from molformer.data.drafts import draft_folder, writing
 from molformer.data.hydrogens import heavy_atom_store
 from molformer.data.readers import ReadOptions
 from molformer.data.report import report_dropped, report_duplicates
@@ -23,7 +26,8 @@ from molformer.data.splits import SplitPolicy
 from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
 from molformer.errors import ConfigError, ModelError, TrainingError
-from molformer.inference.models import find_models
+from molformer.inference.models import MEMBER, find_models
+from molformer.inference.predictor import Predictor
 from molformer.kernels import use_kernels
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.equivariance import equivariance_error
@@ -39,16 +43,18 @@ from molformer.training.monitor import Monitor
 from molformer.training.objectives import Descriptors
 from molformer.training.preflight import out_of_memory_advice, preflight
 from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder, started_by
-from molformer.training.target_errors import TargetErrors, evaluate, predict_batches
+from molformer.training.target_errors import Predicted, TargetErrors, evaluate, predict_batches
 from molformer.training.task import PropertyTask
 from molformer.training.tracking import log_report
 from molformer.training.trainer import make_trainer, quiet_lightning
+from molformer.uncertainty.calibration import joint
 from molformer.uncertainty.conformal import coverage
 from molformer.uncertainty.fit import calibrate_run
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN = 60  # messages about the data that are made
+_SEEDS = 1000  # between the seeds of the members of an ensemble
 _SAMPLE = 50_000  # molecules from which the spread of the descriptors is taken
 
 
@@ -60,8 +66,9 @@ class TrainingResult:
         folder: the run folder.
         model: the model folder inside it.
         errors: of each target on the test part.
-        epochs: number of trained epochs, including resumed parts.
+        epochs: number of trained epochs, including resumed parts; of an ensemble, the sum, as of the seconds.
         seconds: of training.
+        machine: hardware.
         classical: errors of classical methods on the same split, where there are any.
     """
 
@@ -70,6 +77,7 @@ class TrainingResult:
     errors: list[TargetErrors]
     epochs: int
     seconds: float
+    machine: str = ""
     classical: list[Classical] = field(default_factory=list)
 
 
@@ -112,15 +120,12 @@ def train(
             "no validation part: the losses called val are those of the training part, and predictions of "
             "the model will have no intervals"
         )
+    if training.ensemble > 1:
+        return _train_ensemble(folder, encoder, training, data, progress, resume)
     lightning.seed_everything(training.seed, verbose=False)
     task = new_task(encoder, training, data, initial)
     if writes_files():
-        if resume:
-            check_folder(folder, data)
-        else:
-            if training.split_by == "auto" and not training.points:
-                training = replace(training, split_by=data.split.method)
-            start_folder(folder, encoder, training, data)
+        _open_folder(folder, encoder, training, data, resume)
     with log_file(folder):
         if writes_files() and not resume:
             report_dropped(store, data.targets, folder)
@@ -128,6 +133,56 @@ def train(
             parts = [len(part) for part in (data.split.train, data.split.val, data.split.test)]
             logger.info("split: %s, %d rows for training, %d for validation, %d for test", data.split.method, *parts)
         return _run(folder, task, training, data, progress, resume)
+
+
+def _open_folder(
+    folder: Path, encoder: SE3TransformerConfig, training: TrainingConfig, data: StoreDataModule, resume: bool
+) -> None:
+    if resume:
+        check_folder(folder, data)
+    else:
+        if training.split_by == "auto" and not training.points:
+            training = replace(training, split_by=data.split.method)
+        start_folder(folder, encoder, training, data)
+
+
+def _train_ensemble(
+    folder: Path,
+    encoder: SE3TransformerConfig,
+    training: TrainingConfig,
+    data: StoreDataModule,
+    progress: Callback | None,
+    resume: bool,
+) -> TrainingResult:
+    """Train the members in run folders of their own, write them into one model folder, and evaluate their mean."""
+    _open_folder(folder, encoder, training, data, resume)
+    alone = replace(
+        training, ensemble=1, baselines=False, folds=0, split_by="file", split_file=str(folder / "split.json")
+    )
+    results = []
+    try:
+        for number in range(training.ensemble):
+            inside = folder / f"member-{number + 1}"
+            member = replace(alone, run=str(inside), seed=training.seed + number * _SEEDS)
+            logger.info("model %d of %d", number + 1, training.ensemble)
+            results.append(train(encoder, member, progress, resume and (inside / "config.yaml").is_file()))
+    finally:
+        if not resume and not [*folder.glob(MEMBER)]:  # the same run can be started again
+            shutil.rmtree(folder, ignore_errors=True)
+    members = Predictor.load([result.model for result in results], training.device)
+    model = folder / "model"
+    with writing(model, TrainingError), draft_folder(model) as draft:
+        members.save_pretrained(draft / "model")
+        shutil.rmtree(model, ignore_errors=True)
+        os.replace(draft / "model", model)
+    predicted, errors, classical = _evaluated(folder, members.models, data, training)
+    write_plots(folder, predicted, errors)
+    calibration = joint(members.calibrations)
+    covered = coverage(calibration, predicted.values) if calibration else {}
+    epochs, seconds = sum(result.epochs for result in results), sum(result.seconds for result in results)
+    about = (epochs, seconds, results[-1].machine, started_by(folder))
+    write_model_card(members.model, data, training, errors, classical, covered, {}, *about, model)
+    return TrainingResult(folder, model, errors, epochs, seconds, results[-1].machine, classical)
 
 
 def _run(
@@ -139,6 +194,8 @@ def _run(
     resume: bool,
 ) -> TrainingResult:
     best, monitor = BestModel(folder / "model"), Monitor(folder / "metrics.csv")
+    is_member = folder.match(MEMBER) and (folder.parent / "run.json").is_file()
+    whole = folder.parent if is_member else folder
     checkpoint = folder / LAST if resume and (folder / LAST).is_file() else None
     try:
         with quiet_lightning(), out_of_memory_advice(training):
@@ -152,13 +209,13 @@ def _run(
             trainer.strategy.barrier()
     except SystemExit:  # Lightning's answer to an interrupt
         if best.epoch >= 0:
-            logger.info("the state after the last epoch is saved; resume with: molformer train --resume %s", folder)
+            logger.info("the state after the last epoch is saved; resume with: molformer train --resume %s", whole)
         raise KeyboardInterrupt from None
     except (OSError, ModelError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise TrainingError(
             f"cannot write to '{folder}': {reason}; the last checkpoint is complete: free disk space and resume with "
-            f"--resume {folder}"
+            f"--resume {whole}"
         ) from None
     finally:
         if best.epoch < 0 and not resume and writes_files():  # no epoch was finished: the same run can be started again
@@ -178,15 +235,10 @@ def _finish(
 ) -> TrainingResult:
     """Evaluate the best model and write the results of the run."""
     model = PropertyModel.load(folder / "model").to(task.device)
-    tested = data.targets if len(data.split.test) else []
-    predicted = predict_batches(model, data.test_dataloader() if tested else [])
-    errors, classical = evaluate(predicted, tested, data), []
+    predicted, errors, classical = _evaluated(folder, model, data, training)
     if writes_files():
-        if training.baselines and "descriptors" not in training.objective_weights:
-            classical = compare(data, tested)
-        write_predictions(folder, predicted, tested, data.store, data.split.test)
         plots = write_plots(folder, predicted, errors, folder / "metrics.csv")
-        known = data.split.test if tested else data.split.train
+        known = data.split.test if len(data.split.test) else data.split.train
         few = data.dataset(known, training=False)[next(iter(data.batches(known, False)))[:8]]
         symmetry = {
             name: equivariance_error(model, few, dtype)
@@ -196,12 +248,27 @@ def _finish(
         calibration.save(folder / "model")
         covered = coverage(calibration, predicted.values)
         done, command = trainer.current_epoch, started_by(folder)
-        rows = (errors, classical)
-        write_model_card(model, data, training, *rows, covered, symmetry, done, monitor, command, folder / "model")
+        about = (done, monitor.seconds, monitor.machine, command)
+        write_model_card(model, data, training, errors, classical, covered, symmetry, *about, folder / "model")
         for log in trainer.loggers:
             if isinstance(log, WandbLogger):
                 log_report(log, folder / "model", plots, errors, predicted, data.store, data.split.test)
-    return TrainingResult(folder, folder / "model", errors, trainer.current_epoch, monitor.seconds, classical)
+    spent = (trainer.current_epoch, monitor.seconds, monitor.machine)
+    return TrainingResult(folder, folder / "model", errors, *spent, classical)
+
+
+def _evaluated(
+    folder: Path, models: PropertyModel | Sequence[PropertyModel], data: StoreDataModule, training: TrainingConfig
+) -> tuple[Predicted, list[TargetErrors], list[Classical]]:
+    """Predictions of the test part, also written to a file; their errors, and those of classical methods."""
+    tested = data.targets if len(data.split.test) else []
+    predicted = predict_batches(models, data.test_dataloader() if tested else [])
+    errors, classical = evaluate(predicted, tested, data), []
+    if writes_files():
+        if training.baselines and "descriptors" not in training.objective_weights:
+            classical = compare(data, tested)
+        write_predictions(folder, predicted, tested, data.store, data.split.test)
+    return predicted, errors, classical
 
 
 def data_module(
@@ -213,33 +280,16 @@ def data_module(
     """Data module of a run, with hydrogens as atoms or implicit ones; a resumed run reads its split."""
     store = store or _open_store(training)
     store = heavy_atom_store(store) if implicit else store
-    if training.points:
-        return PointCloudDataModule(
-            store,
-            training.target_names[0],
-            training.cloud_options(),
-            training.split,
-            training.batch_size,
-            training.epoch_size,
-            training.seed,
-            training.workers,
-        )
     policy = training.split_policy()
     if split_file is not None and split_file.is_file():
         policy = SplitPolicy("file", file=str(split_file))
-    data = MoleculeDataModule(
-        store,
-        training.target_names,
-        policy,
-        training.batch_size,
-        training.batch_atoms,
-        training.batch_edges,
-        training.epoch_size,
-        training.seed,
-        training.workers,
-        training.geometry_repeats,
-        descriptors="descriptors" in training.objective_weights,
-    )
+    common: dict[str, Any] = {name: getattr(training, name) for name in ("batch_size", "epoch_size", "seed", "workers")}
+    if training.points:
+        split = policy if policy.method == "file" else training.split
+        return PointCloudDataModule(store, training.target_names[0], training.cloud_options(), split, **common)
+    common |= {name: getattr(training, name) for name in ("batch_atoms", "batch_edges", "conformers")}
+    common |= {"repeats": training.geometry_repeats, "descriptors": "descriptors" in training.objective_weights}
+    data = MoleculeDataModule(store, training.target_names, policy, **common)
     data.inputs = descriptor_table(store, chosen(training.descriptors, training.descriptor_readout))
     return data
 
@@ -268,6 +318,7 @@ def _open_store(training: TrainingConfig) -> StructureStore:
         sample=training.sample,
         seed=training.seed,
         descriptors=wanted,
+        conformers=training.conformers,
     )
 
 
@@ -294,6 +345,7 @@ def new_task(
         elements=tuple(_elements(data)),
         max_atoms=int(data.store.sizes[data.split.train].max()),
         geometries=tuple(data.store.manifest["geometries"]),
+        conformers=training.conformers,
     )
     targets = [target.to_dict() for target in data.targets]
     names = [label.name for label in data.also]

@@ -16,6 +16,7 @@ from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_
 from torchmetrics.functional.classification import binary_auroc
 
 from molformer.data.datamodule import StoreDataModule
+from molformer.data.several_conformers import averaged
 from molformer.data.statistics import baseline_values, labelled_values, present, target_statistics
 from molformer.graph import GraphBatch
 from molformer.models.property import PropertyModel
@@ -85,31 +86,33 @@ class TargetErrors:
     censored: int = 0
 
 
-def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> Predicted:
+def predict_batches(models: PropertyModel | Sequence[PropertyModel], batches: Iterable[GraphBatch]) -> Predicted:
     """Predictions and labels of a data set; the batches are distributed over the processes of a run.
 
     Args:
-        model: is set to evaluation mode.
+        models: a model, or the members of an ensemble, of which predictions are averaged; is set to evaluation mode.
         batches: with labels of some of its targets, identical in every process.
 
     Returns:
         All labelled targets, in the order of the batches, in every process.
     """
-    device = next(model.parameters()).device
+    models = [models] if isinstance(models, PropertyModel) else models
+    device = next(models[0].parameters()).device
     rank, size = world()
-    model.eval()
+    for model in models:
+        model.eval()
     done = []
     with torch.no_grad():
         for number, graph in enumerate(batches):
             if number % size == rank:
-                done.append((number, _predict_batch(model, graph.to(device))))
+                done.append((number, _predict_batch(models, graph.to(device))))
     parts = [part for _, part in sorted(gathered(done), key=lambda pair: pair[0])]
     values = {
         target.name: (
             np.concatenate([part.values[target.name][0] for part in parts]),
             np.concatenate([part.values[target.name][1] for part in parts]),
         )
-        for target in model.targets
+        for target in models[0].targets
         if parts and target.name in parts[0].values
     }
     names = parts[0].bounds if parts else ()
@@ -117,16 +120,17 @@ def predict_batches(model: PropertyModel, batches: Iterable[GraphBatch]) -> Pred
     return Predicted(values, np.concatenate([np.zeros(0, dtype=np.int64), *(part.sizes for part in parts)]), bounds)
 
 
-def _predict_batch(model: PropertyModel, graph: GraphBatch) -> Predicted:
-    outputs = model(graph)
+def _predict_batch(models: Sequence[PropertyModel], graph: GraphBatch) -> Predicted:
+    targets = [target for target in models[0].targets if target.name in graph.labels]
+    outputs = [averaged(model(graph), graph, model, targets) for model in models]
     values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     bounds: dict[str, np.ndarray] = {}
-    for target in model.targets:
-        if target.name not in graph.labels:
-            continue
-        value = outputs[target.name]
-        value = model.probabilities(target, value) if target.is_class else value
-        values[target.name] = (_array(value), _array(graph.labels[target.name]))
+    for target in targets:
+        each = [
+            _array(model.probabilities(target, out[target.name]) if target.is_class else out[target.name])
+            for model, out in zip(models, outputs, strict=True)
+        ]
+        values[target.name] = (np.mean(each, axis=0), _array(graph.labels[target.name]))
         bounds |= {name: _array(graph.labels[name]) for name in bounds_of(target.name) if name in graph.labels}
     return Predicted(values, graph.sizes.cpu().numpy(), bounds)
 

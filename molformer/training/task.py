@@ -17,6 +17,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 
+from molformer.data.several_conformers import averaged
 from molformer.errors import ConfigError, TrainingError
 from molformer.graph import GraphBatch
 from molformer.kernels.step_graphs import StepGraphs
@@ -131,7 +132,7 @@ class PropertyTask(LightningModule):
         """Add a batch to the losses and metrics of the validation part."""
         graph = self.model.differentiable(graph)
         x = self.model.features(graph)
-        values = self.model.readout(x, graph)
+        values = averaged(self.model.readout(x, graph), graph, self.model, self.model.targets)
         pairs = {target.name: self._loss_sum(target, values, graph) for target in self.model.targets}
         pairs |= {name: objective(x, graph, graph) for name, objective in self._measured().items()}
         for name, pair in pairs.items():
@@ -172,7 +173,7 @@ class PropertyTask(LightningModule):
         config = self.training_config
         rates = None
         if config.initial:
-            rates = layer_rates(self, config.encoder_rate, config.freeze)
+            rates = layer_rates(self, config.encoder_rate, config.freeze, config.layer_decay)
             freeze(self, rates)
         optimizer = AdamW(
             parameter_groups(self, config.weight_decay, config.learning_rate, rates),

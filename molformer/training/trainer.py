@@ -9,10 +9,10 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 
-from molformer.training.callbacks import LastCheckpoint, MovingAverage, StepSeed
+from molformer.training.callbacks import EarlyStopping, LastCheckpoint, MovingAverage, StepSeed
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import writes_files
 from molformer.training.tracking import wandb_logger

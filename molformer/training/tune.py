@@ -119,7 +119,8 @@ def tune(
         run = folder / f"trial-{trial.number:03d}"
         watch = _Watch(trial)
         try:
-            train(*read_configs(config, [*overrides, *chosen, "--run", str(run), "--baselines", "false"]), watch)
+            changed = [*overrides, *chosen, "--run", str(run), "--baselines", "false", "--ensemble", "1"]
+            train(*read_configs(config, changed), watch)
         except TrainingError as error:
             report(f"trial {trial.number}: {' '.join(chosen)}: {error}")
             raise optuna.TrialPruned from None

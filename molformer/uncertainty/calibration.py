@@ -7,8 +7,8 @@ Letters: B graphs, R reference molecules, V validation molecules, F invariant fe
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -153,3 +153,14 @@ class Calibration:
             raise ValueError("a number is not finite, or a scale not positive")
         if not 0 < self.level < 1 or min(self.half_widths.values(), default=0.0) < 0 or not len(self.references):
             raise ValueError("its intervals or references are none")
+
+
+def joint(calibrations: Sequence[Calibration | None]) -> Calibration | None:
+    """Calibration of an ensemble: that of the first member, with the largest half-widths; None if a member has none."""
+    known = [each for each in calibrations if each is not None]
+    if not known or len(known) < len(calibrations):
+        return None
+    names = set.intersection(*(set(each.half_widths) for each in known))
+    return replace(
+        known[0], half_widths={name: max(each.half_widths[name] for each in known) for name in sorted(names)}
+    )

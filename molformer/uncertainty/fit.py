@@ -14,6 +14,7 @@ import torch
 
 from molformer.data.datamodule import StoreDataModule
 from molformer.data.sampling import farthest
+from molformer.data.several_conformers import averaged
 from molformer.data.statistics import atom_rows
 from molformer.graph import GraphBatch
 from molformer.models.features import invariant_features
@@ -107,10 +108,12 @@ def calibrate(
         tuple(sorted(found_spins)),
         tuple(geometries) or model.domain.geometries,
     )
-    distances, errors = [np.zeros(0)], {target.name: [np.zeros(0)] for target in model.targets if not target.is_class}
+    numbers = [target for target in model.targets if not target.is_class]
+    distances, errors = [np.zeros(0)], {target.name: [np.zeros(0)] for target in numbers}
     for graph in val:
         graph = graph.to(device)
-        values, x = run_graph(model, graph, model.targets)
+        values, x = run_graph(model, graph, numbers)
+        values = averaged(values, graph, lambda each: run_graph(model, each, numbers)[0], numbers)
         distances.append(part.distance(_molecule_features(graph, x)))
         for name in errors.keys() & graph.labels.keys():
             difference = (values[name].double() - graph.labels[name].double()).abs()

@@ -12,7 +12,7 @@ from molformer.data.structure import Structure
 from molformer.models.descriptors import DescriptorSet
 
 WATER = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
-SET = DescriptorSet(("rdkit.MolLogP", "rdkit.TPSA", "rdkit.NoSuch"), 16)
+SET = DescriptorSet(("rdkit.MolLogP", "rdkit.TPSA", "rdkit.NoSuch"), 16, ("ecfp",))
 
 
 @pytest.fixture(autouse=True)
@@ -23,11 +23,11 @@ def cache(tmp_path, monkeypatch):
 
 def test_a_choice_names_them():
     assert not chosen("none")
-    assert chosen("ecfp") == DescriptorSet((), BITS)
-    assert chosen("rdkit").bits == 0
+    assert chosen("ecfp") == DescriptorSet((), BITS, ("ecfp",))
+    assert not chosen("rdkit").fingerprints
     assert len(chosen("rdkit").names) > 200
     assert all(name.startswith("rdkit.") for name in chosen("rdkit").names)
-    assert chosen("both") == DescriptorSet(chosen("rdkit").names, BITS)
+    assert chosen("both") == DescriptorSet(chosen("rdkit").names, BITS, ("ecfp",))
 
 
 def test_values_are_those_of_rdkit():

@@ -307,3 +307,17 @@ def test_a_value_that_is_not_finite_is_not_ok(folder):
     assert row.status == "not_finite"
     assert "'gap'" in row.message
     assert not row.values
+
+
+def test_as_many_conformers_as_in_training_are_averaged_unless_a_number_is_given():
+    model = small_model([Label("gap", "eV", "intensive")], torch.float32)
+    assert Predictor(model).predict("CCCO")[0]["gap"].conformer_std is None
+    trained = Predictor(model).predict("CCCO", conformers=3)[0]["gap"]
+    model.domain = replace(model.domain, conformers=3)
+    predictor = Predictor(model)
+    found = predictor.predict("CCCO")[0]["gap"]
+    assert float(found) == pytest.approx(float(trained), abs=1e-6)
+    assert found.conformer_std == pytest.approx(trained.conformer_std, rel=1e-3)
+    assert predictor.predict("CCCO", conformers=1)[0]["gap"].conformer_std is None
+    assert Domain.from_dict(model.domain.to_dict()).conformers == 3
+    assert Domain.from_dict({"elements": [], "max_atoms": 3, "geometries": []}).conformers == 1  # an older model

@@ -39,7 +39,7 @@ def test_the_preset_can_be_overridden(config):
         (["--learning_rate", "7"], "learning_rate is 7.0; it must lie between 0 and 1"),
         (["--target_weights", "{homo: 2}"], "target_weights names 'homo'"),
         (["--geometry_repeats", "{given: -1}"], "geometry_repeats of 'given' is -1; it must be at least 0"),
-        (["--geometry_repeats", "{given: 2}", "--points", "8"], "geometry_repeats are for molecules"),
+        (["--geometry_repeats", "{given: 2}", "--points", "8"], "geometry_repeats and conformers are for molecules"),
         (["--targets", "[]"], "no targets"),
         (["stray"], "unrecognized arguments: stray"),
     ],

@@ -100,6 +100,23 @@ def test_rates_of_every_parameter():
     assert 0.0 not in layer_rates(model, encoder=0.5).values()
 
 
+def test_rates_fall_by_the_same_factor_from_each_block_to_the_one_before():
+    model = PropertyModel(small_config(num_layers=3, molecular_graph=True), TARGETS)
+    rates = layer_rates(model, encoder=0.5, layer_decay=0.8)
+    expected = {"norm": 1, "blocks.2": 1, "blocks.1": 2, "blocks.0": 3, "species": 4, "edges": 4, "chemistry": 4}
+    for name, rate in rates.items():
+        place = ".".join(name.split(".")[1 : 3 if ".blocks." in name else 2])
+        assert rate == pytest.approx(0.5 * 0.8 ** expected[place] if name.startswith("encoder.") else 1.0), name
+    frozen = layer_rates(model, encoder=0.5, frozen_blocks=2, layer_decay=0.8)
+    assert frozen["encoder.blocks.1.norm_1.gain"] == frozen["encoder.chemistry.bonds.weight"] == 0.0
+    assert frozen["encoder.blocks.2.norm_1.gain"] == pytest.approx(0.4)
+    groups = parameter_groups(model, 0.01, learning_rate=0.02, rates=rates)
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert found[id(parameter)][0] == pytest.approx(0.02 * rates[name]), name
+    assert {decay for _, decay in found.values()} == {0.0, 0.01}
+
+
 def test_rates_are_found_wherever_the_encoder_is():
     inner = PropertyModel(small_config(), TARGETS)
     outer = nn.ModuleDict({"model": inner, "other": nn.Linear(2, 2)})

@@ -33,7 +33,7 @@ function molecules(text) {
 
 async function predict(file = null) {
   const number = ++asked;
-  const conformers = Number(at("conformers").value) || 1;
+  const conformers = Number(at("conformers").value) || null;
   const unit = at("unit").value.trim();
   const list = molecules(at("molecules").value);
   if (!file && !list.length) return say("Write a SMILES or drop a file.");
@@ -44,7 +44,7 @@ async function predict(file = null) {
     if (file) {
       const form = new FormData();
       form.append("file", file);
-      form.append("conformers", conformers);
+      if (conformers) form.append("conformers", conformers);
       form.append("unit", unit);
       form.append("geometry", "true");
       answer = await post("/predict/file", form);
