@@ -38,6 +38,7 @@ def descriptor_table(store: StructureStore, descriptors: DescriptorSet) -> np.nd
     Raises:
         StoreError: the cache cannot be written.
     """
+    descriptors = descriptors.inputs
     if not descriptors:
         return None
     from rdkit import rdBase  # which training from a store otherwise does not need

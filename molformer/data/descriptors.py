@@ -68,7 +68,7 @@ def descriptors_of(wanted: DescriptorSet, smiles: str) -> np.ndarray:
 
 def with_inputs(wanted: DescriptorSet, structures: Sequence[Structure]) -> tuple[Structure, ...]:
     """Structures with their descriptors, as a model takes them."""
-    return tuple(replace(each, descriptors=descriptors_of(wanted, each.smiles)) for each in structures)
+    return tuple(replace(each, descriptors=descriptors_of(wanted.inputs, each.smiles)) for each in structures)
 
 
 def described(structure: Structure) -> Structure:

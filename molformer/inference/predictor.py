@@ -73,7 +73,7 @@ class Predictor:
                 )
             if other.config.hydrogens != self.model.config.hydrogens:
                 raise ModelError("the models of an ensemble must all take hydrogens as atoms, or none of them")
-            if other.descriptor_set != self.model.descriptor_set:
+            if other.descriptor_set.inputs != self.model.descriptor_set.inputs:
                 raise ModelError("the models of an ensemble must all take the same descriptors")
 
     @classmethod

@@ -7,8 +7,8 @@ together.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -56,6 +56,11 @@ class DescriptorSet:
     def __post_init__(self) -> None:
         for name in ("names", "fingerprints"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
+
+    @property
+    def inputs(self) -> Self:
+        """The same without support: what a molecule brings along."""
+        return replace(self, support=0, entries=0)
 
     def __len__(self) -> int:
         """D."""

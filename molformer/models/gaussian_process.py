@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from molformer.graph import GraphBatch
 from molformer.models.descriptors import DescriptorReadout, DescriptorSet
@@ -46,6 +46,7 @@ class GaussianProcess(DescriptorReadout):
         shapes |= {"weights": (rows, total), "gain": (total,), "offset": (total,)}
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
+        self.register_load_state_dict_post_hook(_check)
 
     def set_support(self, inputs: Tensor) -> None:
         """Take molecules of the training part; `descriptors` then tells their number.
@@ -67,11 +68,12 @@ class GaussianProcess(DescriptorReadout):
         unary = self._unary(inputs)  # (F, B, U)
         found = inputs.new_zeros(len(self.mix), len(inputs), len(self.support), dtype=torch.float32)
         rows, columns = self.entries.long()
-        size = (self.sums.numel(), unary.shape[-1])
-        of_support = torch.sparse_coo_tensor(torch.stack([rows, columns]), torch.ones_like(rows).float(), size)
         for index, (counts, sums) in enumerate(zip(unary, self.sums, strict=True)):
-            start = index * len(sums)
-            shared = torch.sparse.mm(of_support.narrow_copy(0, start, len(sums)), counts.T.float()).T
+            own = rows // len(sums) == index
+            places = torch.stack([rows[own] - index * len(sums), columns[own]])
+            size = (len(sums), counts.shape[1])
+            support = torch.sparse_coo_tensor(places, torch.ones_like(places[0]).float(), size, check_invariants=True)
+            shared = torch.sparse.mm(support, counts.T.float()).T
             found[index] = shared / (counts.sum(-1, keepdim=True) + sums - shared).clamp(min=1)
         if self.support.shape[1]:
             found[-1] = (-torch.cdist(self._of_rdkit(inputs), self.support).square() / self.width).exp()
@@ -92,7 +94,17 @@ class GaussianProcess(DescriptorReadout):
     def _unary(self, inputs: Tensor) -> Tensor:
         """Whether a count is larger than 0, 1, … of each fingerprint (F, B, U), so that shared ones are a product."""
         counts = inputs[:, len(self.descriptors.names) :, None] > torch.arange(LEVELS, device=inputs.device)
-        return counts.view(len(inputs), len(self.descriptors.fingerprints), -1).transpose(0, 1)
+        return counts.view(len(inputs), len(self.descriptors.fingerprints), LEVELS * self.descriptors.bits).transpose(
+            0, 1
+        )
 
     def _of_rdkit(self, inputs: Tensor) -> Tensor:
         return self.standardised(inputs)[:, : len(self.descriptors.names)].float()
+
+
+def _check(process: nn.Module, _: object) -> None:
+    """Refuse entries that no fingerprint has, before they are used as addresses."""
+    assert isinstance(process, GaussianProcess)
+    size = torch.tensor([process.sums.numel(), LEVELS * process.descriptors.bits], device=process.entries.device)
+    if not ((process.entries >= 0) & (process.entries < size[:, None])).all():
+        raise ValueError("an entry of a fingerprint is out of range")

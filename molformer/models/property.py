@@ -292,7 +292,10 @@ class PropertyModel(nn.Module):
         try:
             config, weights = read_folder(folder)
             descriptors = DescriptorSet(**config.get("descriptors", {}))
-            if len(descriptors) != len(weights.get("descriptors.centre", ())):
+            places = {"centre": 0, "weights": 0, "entries": -1}
+            empty = torch.zeros(0, 0)
+            sizes = [weights.get(f"descriptors.{name}", empty).shape[axis] for name, axis in places.items()]
+            if [len(descriptors), descriptors.support, descriptors.entries] != sizes:
                 raise ValueError(f"its weights are not those of {len(descriptors)} descriptors")
             model = cls(
                 SE3TransformerConfig(**config["encoder"]),

@@ -64,7 +64,8 @@ def fit_gaussian_process(
         np.concatenate([_columns(data, train, each, statistics[each.name]) for each in labels], 1)
     )
     folds = torch.from_numpy(_folds(data, train, seed))
-    noise = _choose(process, inputs[train[:SAMPLE]], wanted[:SAMPLE], folds[:SAMPLE])
+    few = min(SAMPLE, SUPPORT)
+    noise = _choose(process, inputs[train[:few]], wanted[:few], folds[:few])
     kernel = _mixed(process, inputs[train])
     factor = torch.linalg.cholesky(kernel[: len(process.support)] + JITTER * torch.eye(len(process.support)))
     features = torch.linalg.solve_triangular(factor, kernel.T, upper=False).T  # (n, S) with features² = kernel

@@ -32,7 +32,7 @@ def test_a_choice_names_them():
 
 def test_values_are_those_of_rdkit():
     smiles = "CC(=O)Oc1ccccc1C(=O)O"
-    found = descriptors_of(SET.names, SET.bits, smiles)
+    found = descriptors_of(SET, smiles)
     mol = Chem.MolFromSmiles(smiles)
     assert found[0] == pytest.approx(Descriptors.MolLogP(mol))
     assert found[1] == pytest.approx(Descriptors.TPSA(mol))
@@ -41,13 +41,13 @@ def test_values_are_those_of_rdkit():
 
 
 def test_two_spellings_have_the_same():
-    one, other = (descriptors_of((), BITS, text) for text in ("OCC", "C(C)O"))
+    one, other = (descriptors_of(DescriptorSet((), BITS, ("ecfp",)), text) for text in ("OCC", "C(C)O"))
     assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("smiles", ["", "not a SMILES"])
 def test_without_a_molecule_all_are_missing(smiles):
-    (found,) = with_inputs(SET.names, SET.bits, [WATER.annotated(smiles=smiles)])
+    (found,) = with_inputs(SET, [WATER.annotated(smiles=smiles)])
     assert found.descriptors.shape == (len(SET),)
     assert np.isnan(found.descriptors).all()
 
@@ -56,7 +56,7 @@ def test_a_table_has_a_row_for_each_structure_and_is_made_once(tmp_path, cache, 
     rows = [embed_smiles("CO"), WATER, embed_smiles("CCO"), embed_smiles("CO")]
     store = write_store(tmp_path / "store", rows)
     table = descriptor_table(store, SET)
-    expected = np.stack([descriptors_of(SET.names, SET.bits, each.smiles) for each in rows])
+    expected = np.stack([descriptors_of(SET, each.smiles) for each in rows])
     np.testing.assert_array_equal(table, expected)
     monkeypatch.setattr(descriptors, "descriptors_of", None)
     np.testing.assert_array_equal(descriptor_table(store, SET), expected)
