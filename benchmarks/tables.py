@@ -47,6 +47,14 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Add a line, also after one that was cut off."""
+    with open(path, "a+b") as file:
+        file.seek(max(0, file.tell() - 1))
+        end = b"" if file.read() in (b"", b"\n") else b"\n"
+        file.write(end + json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+
 def wanted(methods: list[str], sets: list[str], seeds: int, part: str) -> Iterator[Task]:
     """All results, first those of one seed for every method."""
     for seed in range(seeds):
@@ -57,8 +65,6 @@ def wanted(methods: list[str], sets: list[str], seeds: int, part: str) -> Iterat
 
 def measure(task: Task, data: Path, work: Path, chemprop: str) -> dict[str, Any]:
     """One result, in this process."""
-    from benchmarks.accuracy import machine as hardware
-
     table, validation = tables_data.tables(data)[task.set], task.part == "validation"
     folder = work / "runs" / f"{task.set}-{task.method}-{task.seed}-{task.part}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -79,11 +85,18 @@ def measure(task: Task, data: Path, work: Path, chemprop: str) -> dict[str, Any]
             "parts": [len(split.train), len(split.val), len(split.test)],
             "missing": answer.missing,
             "measured": time.strftime("%Y-%m-%d"),
-            "machine": hardware()["machine"],
-            "versions": {"molformer": hardware()["molformer"], **versions(), **answer.versions},
+            "machine": hardware(),
+            "versions": {**versions(), **answer.versions},
         }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def hardware() -> str:
+    """The GPU where there is one and torch was used, else the processor."""
+    if "torch" in sys.modules and (torch := sys.modules["torch"]).cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"{os.environ.get('OMP_NUM_THREADS', os.cpu_count())} core(s) of {machine.processor()}"
 
 
 def main() -> None:
@@ -147,7 +160,7 @@ def run(tasks: list[Task], arguments: argparse.Namespace, seconds: float) -> Non
     results.parent.mkdir(parents=True, exist_ok=True)
     options = ["--data", str(arguments.data.absolute()), "--results", str(results), "--chemprop", arguments.chemprop]
     for number, task in enumerate(tasks):
-        if time.monotonic() - start > seconds:
+        if time.monotonic() - start >= seconds:
             print(f"{len(tasks) - number} results are left; the same command goes on")
             return
         words = [task.set, task.method, str(task.seed), task.part]
@@ -157,8 +170,7 @@ def run(tasks: list[Task], arguments: argparse.Namespace, seconds: float) -> Non
         except machine.ProgramFailed as error:
             print(f"{' '.join(words)}: failed, {error}", flush=True)
             continue
-        with open(results, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        append(results, row)
         print(
             f"{' '.join(words)}: {row['measure']} {row['value']:.4g}, {row['cpu_seconds']:.0f} CPU seconds", flush=True
         )

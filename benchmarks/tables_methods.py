@@ -1,6 +1,6 @@
 """The methods of `benchmarks.tables`: each learns from the training part of a problem and predicts its test part.
 
-Letters: n molecules, T targets, D descriptors.
+Imports are inside them, so that a method pays for its own alone. Letters: n molecules, T targets, D descriptors.
 """
 
 import json
@@ -19,11 +19,9 @@ import numpy as np
 
 from benchmarks.machine import ROOT, ProgramFailed
 from benchmarks.tables_data import Table, joined, label_values, split_rows
-from molformer.data.datamodule import MoleculeDataModule
-from molformer.data.descriptor_table import chosen
 from molformer.data.splits import Split, SplitPolicy, write_split
 from molformer.data.store import StructureStore
-from molformer.models.descriptors import DescriptorSet
+from molformer.version import __version__
 
 BITS, TREES, SVM_C = 2048, 500, 10.0
 
@@ -101,10 +99,12 @@ def fingerprints(problem: Problem) -> np.ndarray:
     return np.stack([generator.GetCountFingerprintAsNumPy(molecule) for molecule in molecules]).astype(np.float32)
 
 
-def descriptors(problem: Problem, wanted: DescriptorSet) -> np.ndarray:
-    """Descriptors of all molecules, as a model of this package takes them (n, D)."""
+def descriptors(problem: Problem, choice: str, readout: str = "mlp") -> np.ndarray:
+    """Descriptors of all molecules (n, D), by the keys `descriptors` and `descriptor_readout` of a config."""
+    from molformer.data.descriptor_table import chosen
     from molformer.data.descriptors import descriptors_of
 
+    wanted = chosen(choice, readout)  # type: ignore[arg-type]
     return np.stack([descriptors_of(wanted, problem.store[row].smiles) for row in range(len(problem.store))])
 
 
@@ -144,11 +144,13 @@ def boosting(problem: Problem) -> Answer:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     kind = HistGradientBoostingClassifier if problem.table.binary else HistGradientBoostingRegressor
-    return _fit(problem, descriptors(problem, chosen("rdkit")), partial(kind, random_state=problem.seed))
+    return _fit(problem, descriptors(problem, "rdkit"), partial(kind, random_state=problem.seed))
 
 
 def kernel(problem: Problem) -> Answer:
     """The Gaussian process of `descriptor_readout: gaussian_process` without a network."""
+    from molformer.data.datamodule import MoleculeDataModule
+    from molformer.data.descriptor_table import chosen
     from molformer.data.statistics import baseline_values
     from molformer.training.gaussian_process import fit_gaussian_process
 
@@ -156,7 +158,7 @@ def kernel(problem: Problem) -> Answer:
     policy = SplitPolicy("file", file=str(problem.folder / "split.json"))
     data = MoleculeDataModule(problem.store, problem.table.targets, policy)
     wanted, statistics = chosen("both", "gaussian_process"), data.statistics()
-    data.inputs = descriptors(problem, wanted)
+    data.inputs = descriptors(problem, "both", "gaussian_process")
     values = fit_gaussian_process(wanted, data, statistics, problem.seed)[1][data.split.test].astype(np.float64)
     for column, label in zip(values.T, data.targets, strict=True):
         if not label.is_class:
@@ -315,4 +317,4 @@ def solve(name: str, problem: Problem, test: np.ndarray, validation: bool) -> tu
 
 def versions() -> dict[str, str]:
     """Of the packages that the methods use."""
-    return {name: version(name) for name in ("torch", "rdkit", "scikit-learn")}
+    return {"molformer": __version__, **{name: version(name) for name in ("torch", "rdkit", "scikit-learn")}}

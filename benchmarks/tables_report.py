@@ -5,7 +5,7 @@ test, two-sided, on the logarithms of the ratios of two methods' errors, a pair 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def report(
     parts = [
         f"Errors on {part} parts: RMSE, or ROC-AUC in % of {', '.join(sorted(classes)) or 'no set'}; mean ± standard "
         "deviation over seeds.",
-        _errors(sets, names, values),
+        _errors(sets, classes, names, values),
         _summary(methods, names, errors, rows),
         "Sets on which the method of the row has the lower error than that of the column, and p of Wilcoxon's "
         "signed-rank test over these sets.",
@@ -70,11 +70,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _errors(sets: Sequence[str], names: Mapping[str, str], values: Results) -> str:
+def _errors(sets: Sequence[str], classes: Container[str], names: Mapping[str, str], values: Results) -> str:
     """A row for each set, and the mean over sets of MoleculeACE."""
     rows = []
     for key in sets:
-        digits = 1 if any(np.max(values[name][key]) > 20 for name in names if key in values[name]) else 3
+        digits = 1 if key in classes else 3
         rows.append([key, *(_spread(values[name].get(key, ()), digits) for name in names)])
     ace = [key for key in sets if key.startswith("CHEMBL")]
     cells = []

@@ -20,7 +20,7 @@ def data(tmp_path):
     """A folder with one small set of each kind: own split, numbers and classes."""
     folder = tmp_path / "data"
     (folder / "moleculeace").mkdir(parents=True)
-    tails = ["C" * length + end for length in range(1, 6) for end in ("O", "N", "F", "Cl")]
+    tails = ["C" * length + f"({end})" for length in range(1, 6) for end in ("O", "N", "F", "Cl")]
     rings = ["c1ccccc1", "c1ccncc1", "C1CCCCC1", "C1CCOC1", "c1ccsc1", "c1cc[nH]c1", "C1CCNC1", "C1CC1", "C1CCC1"]
     smiles = [tail + ring for ring in rings for tail in tails]
     rng = np.random.default_rng(0)
@@ -147,9 +147,10 @@ def test_a_validation_part_depends_on_the_seed_and_is_no_loss_to_methods_without
 
 
 def test_methods_learn(contest):
-    contest("--only", "forest", "svm", "boosting", "kernel", "--seeds", "1", "--sets", "CHEMBL1_Ki", "BACE")
+    contest("--only", "forest", "svm", "--seeds", "1", "--sets", "CHEMBL1_Ki", "BACE")
+    contest("--only", "boosting", "kernel", "--seeds", "1", "--sets", "CHEMBL1_Ki")
     rows = tables.read_results(contest.results)
-    assert len(rows) == 8
+    assert len(rows) == 6
     for row in rows:
         assert row["value"] > 70 if row["set"] == "BACE" else row["value"] < 1.8, row  # heavy atoms spread by 2.1
 
