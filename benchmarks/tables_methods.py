@@ -168,7 +168,7 @@ def kernel(problem: Problem) -> Answer:
     return Answer(values)
 
 
-def molformer(problem: Problem, *overrides: str) -> Answer:
+def molformer(problem: Problem, overrides: tuple[str, ...] = ()) -> Answer:
     """`molformer train` with the config for tables or classes."""
     from molformer.data.conformers import ConformerPolicy
     from molformer.data.importing import open_data
@@ -248,7 +248,7 @@ def _of_run(problem: Problem, file: Path, rows: np.ndarray, earlier: float) -> A
     return Answer(found, earlier, len(found) - len(places))
 
 
-def chemprop(problem: Problem, *options: str) -> Answer:
+def chemprop(problem: Problem, options: tuple[str, ...] = ()) -> Answer:
     """The command of chemprop 2 (Heid et al. 2024, doi 10.1021/acs.jcim.3c01250) with its default settings."""
     import pandas
 
@@ -276,19 +276,19 @@ def chemprop(problem: Problem, *options: str) -> Answer:
 METHODS = {
     "scratch": Method(
         "network alone",
-        partial(molformer, *("--initial", "", "--descriptors", "none", "--descriptor_readout", "mlp")),
+        partial(molformer, overrides=("--initial", "", "--descriptors", "none", "--descriptor_readout", "mlp")),
         stops=True,
     ),
     "kernel": Method("Gaussian process alone", kernel),
     "default": Method("molformer, default", molformer, stops=True),
-    "base": Method("molformer from `base`", partial(molformer, "--initial", "base"), stops=True),
-    "ensemble": Method("molformer, ensemble of 3", partial(molformer, "--ensemble", "3"), stops=True),
+    "base": Method("molformer from `base`", partial(molformer, overrides=("--initial", "base")), stops=True),
+    "ensemble": Method("molformer, ensemble of 3", partial(molformer, overrides=("--ensemble", "3")), stops=True),
     "forest": Method("random forest, ECFP4", forest),
     "svm": Method("SVM, ECFP4", svm),
     "boosting": Method("gradient boosting, descriptors", boosting),
     "chemprop": Method("chemprop", chemprop, stops=True),
     "chemprop-descriptors": Method(
-        "chemprop with descriptors", partial(chemprop, "--molecule-featurizers", "rdkit_2d"), stops=True
+        "chemprop with descriptors", partial(chemprop, options=("--molecule-featurizers", "rdkit_2d")), stops=True
     ),
 }
 """By name, in the order of the report."""

@@ -1,6 +1,7 @@
 """The contest on tables: splits, methods, results that are kept, and the figures of the report."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -11,6 +12,7 @@ from rdkit import Chem
 from benchmarks import machine, tables, tables_data, tables_methods
 from benchmarks.tables_data import joined, label_values, read_table, score, split_rows
 from benchmarks.tables_report import compare, report
+from molformer.training.arguments import read_configs
 
 SETS = ["CHEMBL1_Ki", "FreeSolv", "BACE"]
 
@@ -157,7 +159,7 @@ def test_methods_learn(contest):
 
 def test_the_network_predicts_the_rows_of_the_split(contest, monkeypatch):
     quick = ("--epochs", "2", "--channels", "16", "--num_layers", "1", "--descriptors", "none")
-    method = tables_methods.Method("quick", lambda problem: tables_methods.molformer(problem, *quick), stops=True)
+    method = tables_methods.Method("quick", lambda problem: tables_methods.molformer(problem, quick), stops=True)
     monkeypatch.setitem(tables_methods.METHODS, "default", method)
     monkeypatch.setenv("MOLFORMER_CACHE", "")  # the script sets it
     contest("--only", "default", "--seeds", "1", "--sets", "CHEMBL1_Ki")
@@ -169,6 +171,56 @@ def test_the_network_predicts_the_rows_of_the_split(contest, monkeypatch):
     assert [row["parts"][2] for row in rows] == [16, 16]
     assert all(np.isfinite(row["value"]) for row in rows)
     assert rows[0]["cpu_seconds"] < 900 < rows[1]["cpu_seconds"]  # with the geometries of the first run
+
+
+@pytest.mark.parametrize(
+    ("method", "keys"),
+    [
+        ("scratch", {"initial": "", "descriptors": "none", "ensemble": 1}),
+        ("default", {"ensemble": 1}),
+        ("base", {"initial": "base", "ensemble": 1}),
+        ("ensemble", {"ensemble": 3}),
+    ],
+)
+def test_settings_of_this_package(data, tmp_path, monkeypatch, method, keys):
+    class Reached(Exception):
+        pass
+
+    def stop(path, words):
+        training = read_configs(path, words)[1]
+        assert {key: getattr(training, key) for key in keys} == keys
+        assert (training.seed, training.split_by, training.targets) == (5, "file", ["Class=binary"])
+        raise Reached
+
+    table, store, test = loaded(data, tmp_path, "BACE")
+    problem = tables_methods.Problem("BACE", table, store, split_rows(table, store, test, 5), 5, tmp_path, tmp_path)
+    monkeypatch.setattr("molformer.training.arguments.read_configs", stop)
+    with pytest.raises(Reached):
+        tables_methods.METHODS[method].predict(problem)
+
+
+@pytest.mark.parametrize(("method", "extra"), [("chemprop", []), ("chemprop-descriptors", ["rdkit_2d"])])
+def test_chemprop_gets_the_split(data, tmp_path, monkeypatch, method, extra):
+    def run(command, **options):
+        if command[1] == "-c":
+            return subprocess.CompletedProcess(command, 0, "2.9 3.0\n", "")
+        assert command[:2] == [str(tmp_path / "bin" / "chemprop"), "train"]
+        assert command[command.index("--data-seed") + 2 :] == ["--molecule-featurizers", *extra] * bool(extra)
+        frame = pandas.read_csv(command[command.index("-i") + 1])
+        (tmp_path / "run" / "model_0").mkdir(parents=True)
+        kept = frame[frame["split"] == "test"][["smiles", "pX"]]
+        kept.to_csv(tmp_path / "run" / "model_0" / "test_predictions.csv", index=False)
+        assert frame["split"].value_counts().to_dict() == {"train": len(split.train), "val": len(split.val), "test": 16}
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    table, store, test = loaded(data, tmp_path, "CHEMBL1_Ki")
+    split = split_rows(table, store, test, 0)
+    python = str(tmp_path / "bin" / "python")
+    problem = tables_methods.Problem("CHEMBL1_Ki", table, store, split, 0, tmp_path, tmp_path, python)
+    monkeypatch.setattr(subprocess, "run", run)
+    answer = tables_methods.METHODS[method].predict(problem)
+    assert score(table, label_values(table, store, split.test), answer.predictions) == pytest.approx(0, abs=1e-9)
+    assert answer.versions == {"chemprop": "2.9", "its torch": "3.0"}
 
 
 def test_molecules_without_geometry_get_the_mean(data, tmp_path):
