@@ -1,6 +1,7 @@
 # molformer: one command for each thing one does with a checkout. `make help` lists them.
 
 TORCH ?= torch==2.13.0
+REPOSITORY ?=
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 SHELL := /bin/bash
@@ -85,6 +86,10 @@ mutation: install  ## mutation testing of the core, some hours; see tests/mutati
 	$(VENV)/bin/cosmic-ray init tests/mutation.toml build/mutation.sqlite
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/cosmic-ray exec tests/mutation.toml build/mutation.sqlite
 	$(VENV)/bin/cr-report build/mutation.sqlite | tail -n 3
+
+release-check: install  ## build the release and check it, also in a clean environment; REPOSITORY=https://... names the repository
+	$(PYTHON) -m pip install --quiet build twine check-wheel-contents pip-audit
+	$(PYTHON) .ci/release_check.py --repository "$(REPOSITORY)" --constraint $(VENV)/constraints.txt
 
 clean:  ## remove what was built, not what was trained
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -81,7 +81,7 @@ def files(tmp_path_factory):
     """The files that the pages name."""
     folder = tmp_path_factory.mktemp("pages")
     rng = np.random.default_rng(0)
-    smiles = [f"C1{'C' * size}1{end}" for size in range(2, 10) for end in ("O", "N", "C#N", "OC")]
+    smiles = [f"C1{'C' * size}{atom}1" for size in range(2, 10) for atom in ("", "O", "N", "NC(=O)")]  # 32 scaffolds
     rows = [f"{one},{-0.5 * len(one) + rng.normal():.3f},{number % 2}" for number, one in enumerate(smiles)]
     (folder / "mols.csv").write_text("\n".join(["smiles,logS,active", *rows, ""]))
     (folder / "mols.smi").write_text("\n".join([*smiles[:4], ""]))
