@@ -36,7 +36,7 @@ def main() -> None:
         lines = [f"{one},{len(one)}" for one in SMILES]
         Path("mols.csv").write_text("\n".join(["smiles,logS", *lines, ""]), encoding="utf-8")
 
-        assert "HOMO" in (text := molformer("predict", "CCO").upper()) and "OK" in text, text
+        assert "homo" in molformer("predict", "CCO")
         assert "table" in molformer("configs", "list")
         molformer("configs", "copy", "table")
         small = ("--epochs", "1", "--channels", "8", "--num_layers", "1", "--num_heads", "2")

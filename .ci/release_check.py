@@ -1,4 +1,4 @@
-"""Builds the release and checks it: metadata, contents, known vulnerabilities, and the wheel in an environment of its own.
+"""Builds the release and checks metadata, contents, known vulnerabilities, and the wheel in a clean environment.
 
 python .ci/release_check.py [--repository https://…] [--constraint constraints.txt]
 
@@ -30,8 +30,9 @@ def prepare(repository: str, version: str) -> Path:
     readme = source / "README.md"
     readme.write_text(for_index(readme.read_text(encoding="utf-8"), repository, version), encoding="utf-8")
     if repository:
-        urls = {"Repository": "", "Documentation": f"/tree/v{version}/docs", "Changelog": f"/blob/v{version}/CHANGELOG.md"}
-        lines = [f'{name} = "{repository}{path}"' for name, path in urls.items()]
+        tree, file_at = f"{repository}/tree/v{version}", f"{repository}/blob/v{version}"
+        urls = {"Repository": repository, "Documentation": f"{tree}/docs", "Changelog": f"{file_at}/CHANGELOG.md"}
+        lines = [f'{name} = "{address}"' for name, address in urls.items()]
         with (source / "pyproject.toml").open("a", encoding="utf-8") as file:
             file.write("\n".join(["", "[project.urls]", *lines, ""]))
     return source
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--constraint", default="", help="versions for the clean environment")
     arguments = parser.parse_args()
     os.environ.pop("PYTHONPATH", None)
-    version = re.search(r'"(.+)"', (ROOT / "molformer" / "version.py").read_text())[1]  # type: ignore[index]
+    version = re.search(r'__version__ = "(.+)"', (ROOT / "molformer" / "version.py").read_text())[1]  # type: ignore[index]
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.M)[1]  # type: ignore[index]
     assert cited == version, f"CITATION.cff has version {cited}, molformer/version.py {version}"

@@ -69,7 +69,8 @@ class Source(SphinxDirective):
             raise self.error(f"cannot quote {self.arguments[0]}: {error}") from error
         module, _, name = self.arguments[0].partition(":")
         caption = nodes.caption("", f"{module.replace('.', '/')}.py, {name}")
-        return [nodes.container("", caption, _code(text, "python"), literal_block=True, classes=["literal-block-wrapper"])]
+        block = _code(text, "python")
+        return [nodes.container("", caption, block, literal_block=True, classes=["literal-block-wrapper"])]
 
 
 class Configs(SphinxDirective):

@@ -192,9 +192,10 @@ def check_molformer(words):
         if config and not config.startswith("configs/") and Path(config).suffix:
             config = f"configs/{config}"  # a copy that a page made
         fixed = {"data": "given", "targets": ["given"]} if name != "train" else {}
+        defaults = PRETRAINING if name == "pretrain" else {}
         if name == "finetune":
             overrides = [*overrides, "--initial", context.params["model"]]
-        read_configs(config or None, plain_overrides(overrides), {**fixed, **(PRETRAINING if name == "pretrain" else {})})
+        read_configs(config or None, plain_overrides(overrides), {**fixed, **defaults})
 
 
 def test_wrong_commands_are_found():
