@@ -44,7 +44,7 @@ def main() -> None:
         molformer("train", "configs/table.yaml", "--data", "mols.csv", "--run", "runs/second", *small)
         molformer("evaluate", "runs/first", "mols.csv", "--target", "logS")
         assert "there is no" in molformer("train", "configs/qm9.yaml", status=2)  # its data
-        molformer("notebooks", "examples")
+        molformer("notebooks", "-o", "examples")
         assert Path("examples/data/gfn2.safetensors").is_file()
         assert (Path("examples/notebooks") / "01_predict.ipynb").is_file()
 

@@ -53,7 +53,7 @@ def test_copies(tmp_path):
 
 
 def test_the_notebooks_come_with_what_they_read(tmp_path):
-    done = molformer("notebooks", "mine", cwd=tmp_path)
+    done = molformer("notebooks", "-o", "mine", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     texts = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "mine" / "notebooks").glob("*.ipynb"))
     for name in ("data/gfn2", "data/molecules.smi", "data/examples/paracetamol.xyz", "configs/nbody.yaml"):

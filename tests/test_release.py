@@ -53,9 +53,9 @@ def test_without_an_address_it_has_no_links_that_lead_nowhere(release_check):
 
 
 def test_extras_are_not_core_dependencies():
-    core = {re.match(r"[\w-]+", line)[0].lower() for line in PROJECT["dependencies"]}
     optional = ("serve", "wandb", "tune", "hub", "parquet", "hdf5", "notebooks", "docs")
-    extra = {re.match(r"[\w-]+", line)[0].lower() for name in optional for line in PROJECT["optional-dependencies"][name]}
+    extras = [line for name in optional for line in PROJECT["optional-dependencies"][name]]
+    core, extra = ({re.match(r"[\w-]+", line)[0] for line in lines} for lines in (PROJECT["dependencies"], extras))
     assert core.isdisjoint(extra)
 
 

@@ -10,6 +10,7 @@ from molformer.cli.app import app, console
 
 configs_app = typer.Typer(help="List and copy the configs of the package.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(configs_app, name="configs")
+_Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to copy to.")]
 
 
 @configs_app.command("list")
@@ -20,19 +21,13 @@ def list_() -> None:
 
 
 @configs_app.command("copy")
-def copy_(
-    names: Annotated[list[str], typer.Argument(help="Names of configs, such as table.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to copy to.")] = Path(),
-) -> None:
+def copy_(names: list[str], output: _Output = Path()) -> None:
     """Copy configs, to change them: molformer configs copy table."""
-    for path in examples.copy([examples.find_config(name) for name in names], output):
-        console.print(f"Wrote {path}")
+    console.print(*examples.copy([examples.find_config(name) for name in names], output), sep="\n")
 
 
 @app.command()
-def notebooks(
-    output: Annotated[Path, typer.Argument(help="Folder to copy to.")] = Path("molformer-examples"),
-) -> None:
-    """Copy the notebooks, with the data and configs that they use: molformer notebooks [FOLDER]."""
-    for path in examples.copy([examples.FOLDER / name for name in ("notebooks", "data", "configs")], output):
-        console.print(f"Wrote {path}")
+def notebooks(output: _Output = Path("molformer-examples")) -> None:
+    """Copy the notebooks, with the data and configs that they use."""
+    sources = [examples.FOLDER / name for name in ("notebooks", "data", "configs")]
+    console.print(*examples.copy(sources, output), sep="\n")

@@ -1,8 +1,8 @@
 """`molformer train`, `pretrain`, `finetune`, `tune`, `settings` and `evaluate`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -31,14 +31,7 @@ def train(
     molformer train --data mols.csv --target logS. --target can be repeated; --no-wandb disables W&B.
     `molformer settings` lists all keys.
     """
-    from molformer.training.arguments import plain_overrides, read_configs, read_run
-
-    config, overrides = _config_and_overrides(config, context.args)
-    if resume and config:
-        raise InputError("--resume takes no config: the run folder has its own")
-    overrides = plain_overrides(overrides)
-    encoder, training = read_run(resume, overrides) if resume else read_configs(config or None, overrides)
-    _train(encoder, training, resume=bool(resume))
+    _train_or_resume(context, config, resume, {})
 
 
 @app.command(context_settings=_SETTINGS)
@@ -53,14 +46,9 @@ def pretrain(
     objectives. Structure stores among the data bring labels that can be learnt along, --target gfn2_homo. --sample
     draws so many molecules of each list. The model is what `finetune` starts from.
     """
-    from molformer.training.arguments import PRETRAINING, plain_overrides, read_configs, read_run
+    from molformer.training.arguments import PRETRAINING
 
-    config, overrides = _config_and_overrides(config, context.args)
-    if resume and config:
-        raise InputError("--resume takes no config: the run folder has its own")
-    overrides = plain_overrides(overrides)
-    both = read_run(resume, overrides) if resume else read_configs(config or None, overrides, PRETRAINING)
-    _train(*both, resume=bool(resume))
+    _train_or_resume(context, config, resume, PRETRAINING)
 
 
 @app.command(context_settings=_SETTINGS)
@@ -166,6 +154,18 @@ def evaluate(
 def _config_and_overrides(config: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
     """Without a config, its positional argument holds the first --key."""
     return ("", [config, *arguments]) if config.startswith("--") else (config, list(arguments))
+
+
+def _train_or_resume(context: typer.Context, config: str, resume: str, defaults: Mapping[str, Any]) -> None:
+    from molformer.training.arguments import plain_overrides, read_configs, read_run
+
+    config, overrides = _config_and_overrides(config, context.args)
+    if resume and config:
+        raise InputError("--resume takes no config: the run folder has its own")
+    overrides = plain_overrides(overrides)
+    _train(
+        *(read_run(resume, overrides) if resume else read_configs(config or None, overrides, defaults)), bool(resume)
+    )
 
 
 def _train(encoder: "SE3TransformerConfig", training: "TrainingConfig", resume: bool = False) -> None:

@@ -17,11 +17,7 @@ def config_names() -> list[str]:
 
 
 def find_config(source: str) -> Path:
-    """A config by its path, or one of the package by its name: `table`, `table.yaml` or `configs/table.yaml`.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """A config by its path, or one of the package by its name: `table`, `table.yaml` or `configs/table.yaml`."""
     if Path(source).exists() and not Path(source).is_dir():
         return Path(source)
     name = source.removeprefix("configs/").removesuffix(".yaml")
@@ -33,15 +29,10 @@ def find_config(source: str) -> Path:
 
 
 def copy(sources: Sequence[Path], folder: Path) -> list[Path]:
-    """Copy files and folders of the package into a folder, and return where they are now.
-
-    Raises:
-        ConfigError: one of them is there already.
-    """
+    """Copy files and folders of the package into a folder, where none of them may be yet; where they are now."""
     copied = [folder / source.name for source in sources]
-    for path in copied:
-        if path.exists():
-            raise ConfigError(f"'{path}' is there already; remove it, or name another folder with -o")
+    if there := [path for path in copied if path.exists()]:
+        raise ConfigError(f"'{there[0]}' is there already; remove it, or name another folder with -o")
     folder.mkdir(parents=True, exist_ok=True)
     for source, path in zip(sources, copied, strict=True):
         shutil.copytree(source, path) if source.is_dir() else shutil.copyfile(source, path)
