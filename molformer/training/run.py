@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
+from torch import nn
 
 from molformer.data.cloud_datamodule import PointCloudDataModule
 from molformer.data.datamodule import MoleculeDataModule, StoreDataModule
@@ -358,6 +359,9 @@ def new_task(
     task.model.set_statistics(statistics)
     if process is not None and task.model.descriptors is not None:
         task.model.descriptors.load_state_dict(process.state_dict())
+        for name in task.model.descriptors.sizes:  # the network begins with nothing to add
+            nn.init.zeros_(task.model.head(name).net[-1].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(task.model.head(name).net[-1].bias)  # type: ignore[arg-type]
     elif data.inputs is not None and task.model.descriptors is not None:
         task.model.descriptors.set_statistics(data.inputs[_sample(training, data)])
     for objective in task.objectives.values():
