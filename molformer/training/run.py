@@ -28,7 +28,6 @@ from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
 from molformer.errors import ConfigError, ModelError, TrainingError
 from molformer.inference.models import MEMBER, find_models
-from molformer.inference.predictor import Predictor
 from molformer.kernels import use_kernels
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.equivariance import equivariance_error
@@ -156,6 +155,8 @@ def _train_ensemble(
     resume: bool,
 ) -> TrainingResult:
     """Train the members in run folders of their own, write them into one model folder, and evaluate their mean."""
+    from molformer.inference.predictor import Predictor  # needs RDKit, which training from a store does not
+
     _open_folder(folder, encoder, training, data, resume)
     alone = replace(
         training, ensemble=1, baselines=False, folds=0, split_by="file", split_file=str(folder / "split.json")
