@@ -46,7 +46,8 @@ def wandb_logger(folder: Path, mode: WandbMode, settings: dict[str, Any]) -> "Wa
         return None
     if importlib.util.find_spec("wandb") is None:
         if mode != "auto":
-            raise ConfigError(f"wandb is '{mode}' but the package is not installed: pip install wandb, or --no-wandb")
+            raise ConfigError(f"wandb is '{mode}': it needs the package, pip install 'molformer[wandb]', or --no-wandb")
+        logger.info("Nothing is logged to W&B, which needs: pip install 'molformer[wandb]'")
         return None
     if mode == "auto":
         mode = "online" if _has_key() else "offline"

@@ -42,11 +42,14 @@ def test_a_resumed_run_is_the_same_run_and_everything_is_logged(store, tmp_path,
     assert any(name.endswith(".table.json") for name in files)
 
 
-def test_off_is_off_and_a_missing_package_is_said(tmp_path, monkeypatch):
+def test_off_is_off_and_a_missing_package_is_said(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "molformer")
     assert tracking.wandb_logger(tmp_path, "off", {}) is None
+    assert caplog.messages == []
     monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
     assert tracking.wandb_logger(tmp_path, "auto", {}) is None
-    with pytest.raises(ConfigError, match="pip install wandb, or --no-wandb"):
+    assert "pip install 'molformer[wandb]'" in caplog.text
+    with pytest.raises(ConfigError, match=r"pip install 'molformer\[wandb\]', or --no-wandb"):
         tracking.wandb_logger(tmp_path, "online", {})
 
 
