@@ -11,7 +11,7 @@ structures, D descriptors.
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from rdkit import Chem, rdBase
@@ -38,7 +38,7 @@ BITS = 2048
 """Width of a fingerprint."""
 
 FINGERPRINTS = {
-    "ecfp": rdFingerprintGenerator.GetMorganGenerator,
+    "ecfp": partial(rdFingerprintGenerator.GetMorganGenerator, radius=2),
     "atom_pairs": rdFingerprintGenerator.GetAtomPairGenerator,
     "torsions": rdFingerprintGenerator.GetTopologicalTorsionGenerator,
 }

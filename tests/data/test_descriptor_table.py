@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from rdkit import Chem
-from rdkit.Chem import Descriptors
+from rdkit.Chem import Descriptors, rdFingerprintGenerator
 
 from molformer.data import descriptors
 from molformer.data.conformers import embed_smiles
@@ -38,6 +38,13 @@ def test_values_are_those_of_rdkit():
     assert found[1] == pytest.approx(Descriptors.TPSA(mol))
     assert np.isnan(found[2])  # of another version of RDKit
     assert found[3:].sum() > mol.GetNumAtoms()  # an environment of each atom, and larger ones
+
+
+def test_counts_of_circular_substructures_are_those_of_radius_two():
+    mol = Chem.MolFromSmiles("CCCCCCO")
+    expected = rdFingerprintGenerator.GetMorganGenerator(2, fpSize=BITS).GetCountFingerprintAsNumPy(mol)
+    found = descriptors_of(DescriptorSet((), BITS, ("ecfp",)), "CCCCCCO")
+    assert np.array_equal(found, expected)
 
 
 def test_two_spellings_have_the_same():
