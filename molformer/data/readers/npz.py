@@ -69,17 +69,6 @@ def labels(path: Path, options: ReadOptions) -> list[Label]:
         return []  # `read` says what is wrong with the file
 
 
-def is_molecular(path: Path) -> bool:
-    """Whether the arrays of a file have the names of one of the layouts of this module.
-
-    Raises:
-        InputError: the file cannot be read as an archive of arrays.
-    """
-    with open_archive(path, ReadOptions().max_bytes) as archive:
-        names = set(archive.names)
-    return any(names >= layout for layout in (_SGDML, _RMD17, _RAGGED))
-
-
 class _Layout(Protocol):
     def columns(self, targets: tuple[Label, ...]) -> list[Column]: ...
 
