@@ -122,7 +122,7 @@ def import_dataset(
         raise InputError(f"--count is for a data set that is made here, and '{name}' is published")
     else:
         entries = datasets.read(name, datasets.fetch(name, cache_folder() / "datasets" / name, file, downloaded))
-    return import_entries(entries, output, datasets.labels(name), policy, processes, source, progress, cache)
+    return import_entries(entries, output, dataset.labels, policy, processes, source, progress, cache)
 
 
 def cache_folder() -> Path:

@@ -48,22 +48,20 @@ logger = logging.getLogger(__name__)
 
 def read_qm9(path: Path, dataset: DataSet) -> Iterator[Entry]:
     """Molecules of the tar; those on the list beside it are entries with an error that says so."""
+    excluded = _uncharacterized(path.with_name(UNCHARACTERIZED))
+    found = False
     try:
-        excluded = _uncharacterized(path.with_name(UNCHARACTERIZED))
         with tarfile.open(path, "r|*") as archive:
-            found = False
             for member in archive:
                 if member.name.endswith(".xyz") and (file := archive.extractfile(member)) is not None:
                     found = True
                     where = f"{path}, {Path(member.name).name}"
                     yield _entry(file.read().decode(errors="replace"), where, excluded)
-        if not found:
-            raise InputError(f"'{path}' holds no molecule of QM9: it has no file that ends in .xyz")
-    except InputError as error:
-        yield Entry(str(path), where=str(path), error=error)
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        yield Entry(str(path), where=str(path), error=InputError(f"'{path}' is not a whole tar of QM9: {reason}"))
+        raise InputError(f"'{path}' is not a whole tar of QM9: {reason}") from None
+    if not found:
+        raise InputError(f"'{path}' holds no molecule of QM9: it has no file that ends in .xyz")
 
 
 def _uncharacterized(path: Path) -> frozenset[int]:

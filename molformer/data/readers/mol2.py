@@ -5,21 +5,16 @@ charges follow from the atom types; where a record has partial charges too, thei
 """
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from functools import partial
 
 from rdkit import Chem, rdBase
 
-from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
+from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.molfile import entry_of, read_records
 from molformer.errors import InputError
 
 _MOLECULE = "@<TRIPOS>MOLECULE"
 _CHARGE_DIFFERENCE = 0.5  # e; partial charges are rounded and rarely sum to a whole number
-
-
-def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Entries of a MOL2 file, in its order; see `Format.read`."""
-    return read_records(path, options, split, parse)
 
 
 def split(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -116,4 +111,4 @@ def _check_charge(mol: Chem.Mol, lines: list[str], where: str) -> None:
         )
 
 
-FORMAT = Format("MOL2", (".mol2",), read, chosen_labels, no_names)
+FORMAT = Format(partial(read_records, split=split, parse=parse))

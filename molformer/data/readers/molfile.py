@@ -26,7 +26,7 @@ Parse = Callable[[list[str], str, ReadOptions], Entry]
 
 
 def read_records(path: Path, options: ReadOptions, split: Split, parse: Parse) -> Iterator[Entry]:
-    """Entries of a file of records, one after another; see `Format.read`.
+    """Entries of a file of records, one after another.
 
     Args:
         path: the file.
@@ -35,23 +35,20 @@ def read_records(path: Path, options: ReadOptions, split: Split, parse: Parse) -
         parse: the entry of a record from its lines and its place; an `InputError` becomes the entry's error.
     """
     count = 0
-    try:
-        with open_bytes(path, options.max_bytes) as file:
-            lines = _Lines(file, path)
-            for count, record in enumerate(split(lines), start=1):
-                lines.bytes = 0
-                where = f"{path}, record {count}"
-                try:
-                    entry = parse(_decoded(record, first=count == 1), where, options)
-                except InputError as error:
-                    entry = Entry(where, where=where, error=error)
-                except DAMAGE as error:  # RDKit raises more than it says
-                    entry = Entry(where, where=where, error=InputError(f"{where} cannot be read: {one_line(error)}"))
-                yield entry
-        if count == 0:
-            raise InputError(f"'{path}' has no records")
-    except InputError as error:
-        yield Entry(str(path), where=str(path), error=error)
+    with open_bytes(path, options.max_bytes) as file:
+        lines = _Lines(file, path)
+        for count, record in enumerate(split(lines), start=1):
+            lines.bytes = 0
+            where = f"{path}, record {count}"
+            try:
+                entry = parse(_decoded(record, first=count == 1), where, options)
+            except InputError as error:
+                entry = Entry(where, where=where, error=error)
+            except DAMAGE as error:  # RDKit raises more than it says
+                entry = Entry(where, where=where, error=InputError(f"{where} cannot be read: {one_line(error)}"))
+            yield entry
+    if count == 0:
+        raise InputError(f"'{path}' has no records")
 
 
 def entry_of(

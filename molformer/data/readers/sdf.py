@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rdkit import Chem, rdBase
 
-from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
+from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_bytes
 from molformer.data.readers.molfile import MAX_RECORD, entry_of, read_records
 from molformer.data.readers.table import label_value, label_values
@@ -17,11 +17,6 @@ from molformer.errors import InputError
 _COUNTS = 3  # index of the line with the numbers of atoms and bonds
 _PROPERTY = re.compile(r">[^<]*<(.*)>[^>]*")
 _AFTER_BONDS = ("M  ", "A  ", "V  ", "G  ", "S  ")
-
-
-def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Entries of a MOL or SDF file, in its order; see `Format.read`."""
-    return read_records(path, options, split, parse)
 
 
 def split(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -83,7 +78,7 @@ def properties(lines: list[str]) -> list[tuple[str, str]]:
 
 
 def names(path: Path, options: ReadOptions) -> Iterator[str]:
-    """Names of the properties of the records, one after another; see `Format.names`."""
+    """Names of the properties of the records, one after another."""
     try:
         with open_bytes(path, options.max_bytes, MAX_RECORD) as file:
             for line in file:
@@ -138,4 +133,4 @@ def _check_counts(lines: list[str], where: str) -> None:
         )
 
 
-FORMAT = Format("MOL/SDF", (".sdf", ".mol", ".sd"), read, chosen_labels, names)
+FORMAT = Format(partial(read_records, split=split, parse=parse), names=names)
