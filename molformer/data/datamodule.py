@@ -49,37 +49,51 @@ class StoreDataset(Dataset[GraphBatch]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, chosen: Sequence[int]) -> GraphBatch:
+    def __getitem__(self, chosen: Sequence[Any]) -> GraphBatch:
         """Batch of the structures at some positions of this part."""
         indices = self.indices[list(chosen)]
         rows = atom_rows(self.store, indices)
-        sizes = self.store.sizes[indices]
+        graph = self.store.molecular_graph(indices)
+        more = {"spin": self.store.column("spin")[indices].astype(np.int64)}
+        more |= {} if self.inputs is None else {"descriptors": self.inputs[indices]}
+        more |= {} if graph is None else vars(graph)
+        if "cell" in self.store.columns:  # zeros if not periodic
+            more["cell"] = np.nan_to_num(self.store.column("cell")[indices]).astype(np.float32)
+            more["pbc"] = self.store.column("pbc")[indices] == 1
+        return self.batch(indices, rows, self.store.column("pos")[rows], self.store.sizes[indices], **more)
+
+    def batch(
+        self,
+        indices: np.ndarray,
+        rows: np.ndarray,
+        pos: np.ndarray,
+        sizes: Sequence[int] | np.ndarray,
+        **more: np.ndarray,
+    ) -> GraphBatch:
+        """Batch of B structures of the store.
+
+        Args:
+            indices: which of them (B,).
+            rows: of the store, those of their N atoms or points.
+            pos: their positions (N, 3).
+            sizes: of the structures (B,).
+            more: further attributes.
+        """
+        if "features" in self.store.columns:
+            more["features"] = self.store.column("features")[rows].astype(np.float32)
         labels = {
             target.name: torch.from_numpy(self.store.column(target.name)[rows if target.per_node else indices])
             for target in self.targets
         }
-        features = self.store.column("features")[rows] if "features" in self.store.columns else None
-        graph = self.store.molecular_graph(indices)
         return GraphBatch(
             numbers=torch.from_numpy(self.store.column("numbers")[rows].astype(np.int64)),
-            pos=torch.from_numpy(self.store.column("pos")[rows].astype(np.float32)),
+            pos=torch.from_numpy(pos.astype(np.float32)),
             ptr=torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])),
             batch=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
             charge=torch.from_numpy(self.store.column("charge")[indices].astype(np.float32)),
             labels=labels,
-            features=None if features is None else torch.from_numpy(features.astype(np.float32)),
-            spin=torch.from_numpy(self.store.column("spin")[indices].astype(np.int64)),
-            descriptors=None if self.inputs is None else torch.from_numpy(self.inputs[indices]),
-            **self._cells(indices),
-            **({} if graph is None else {name: torch.from_numpy(value) for name, value in vars(graph).items()}),
+            **{name: torch.from_numpy(value) for name, value in more.items()},
         )
-
-    def _cells(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        """Cells of the structures, zeros if not periodic; empty if the store has none."""
-        if "cell" not in self.store.columns:
-            return {}
-        cells = np.nan_to_num(self.store.column("cell")[indices]).astype(np.float32)
-        return {"cell": torch.from_numpy(cells), "pbc": torch.from_numpy(self.store.column("pbc")[indices] == 1)}
 
 
 class _DrawnConformers(StoreDataset):
