@@ -1,10 +1,10 @@
 """CloudOptions: subsampling, normalisation and augmentation of point clouds."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from molformer.data.augmentation import PointAugmentation
-from molformer.errors import ConfigError
+from molformer.errors import ConfigError, check_choices
 
 Sampling = Literal["random", "farthest", "all"]
 
@@ -29,7 +29,6 @@ class CloudOptions:
     augmentation: PointAugmentation | None = None
 
     def __post_init__(self) -> None:
-        if self.sampling not in get_args(Sampling):
-            raise ConfigError(f"sampling '{self.sampling}' is not one of {', '.join(get_args(Sampling))}")
+        check_choices(self)
         if self.points < 1:
             raise ConfigError(f"{self.points} points of a cloud: use at least 1")

@@ -4,8 +4,6 @@ Files are written atomically.
 """
 
 import csv
-import importlib.util
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +17,6 @@ from molformer.errors import TrainingError
 from molformer.targets import Label
 from molformer.training.monitor import read_metrics
 from molformer.training.target_errors import Predicted, TargetErrors
-
-logger = logging.getLogger(__name__)
 
 
 def write_predictions(
@@ -83,7 +79,7 @@ def _write_table(
 def write_plots(
     folder: Path, predicted: Predicted, errors: Sequence[TargetErrors], metrics: Path | None = None
 ) -> list[Path]:
-    """Write `plots/parity_TARGET.png` and `plots/learning_curve.png`; without matplotlib, nothing.
+    """Write `plots/parity_TARGET.png` and `plots/learning_curve.png`.
 
     Args:
         folder: parent of the folder `plots`.
@@ -94,9 +90,6 @@ def write_plots(
     Returns:
         The written files.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        logger.info("no plots: matplotlib is not installed")
-        return []
     from molformer.plots import learning_curve, parity
 
     figures = {}

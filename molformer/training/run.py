@@ -42,7 +42,7 @@ from molformer.training.model_card import write_model_card
 from molformer.training.monitor import Monitor
 from molformer.training.objectives import Descriptors
 from molformer.training.preflight import out_of_memory_advice, preflight
-from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder, started_by
+from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder
 from molformer.training.target_errors import Predicted, TargetErrors, evaluate, predict_batches
 from molformer.training.task import PropertyTask
 from molformer.training.tracking import log_report
@@ -179,10 +179,10 @@ def _train_ensemble(
     write_plots(folder, predicted, errors)
     calibration = joint(members.calibrations)
     covered = coverage(calibration, predicted.values) if calibration else {}
-    epochs, seconds = sum(result.epochs for result in results), sum(result.seconds for result in results)
-    about = (epochs, seconds, results[-1].machine, started_by(folder))
-    write_model_card(members.model, data, training, errors, classical, covered, {}, *about, model)
-    return TrainingResult(folder, model, errors, epochs, seconds, results[-1].machine, classical)
+    spent = sum(each.epochs for each in results), sum(each.seconds for each in results), results[-1].machine
+    result = TrainingResult(folder, model, errors, *spent, classical)
+    write_model_card(members.model, data, training, result, covered, {})
+    return result
 
 
 def _run(
@@ -236,6 +236,8 @@ def _finish(
     """Evaluate the best model and write the results of the run."""
     model = PropertyModel.load(folder / "model").to(task.device)
     predicted, errors, classical = _evaluated(folder, model, data, training)
+    spent = (trainer.current_epoch, monitor.seconds, monitor.machine)
+    result = TrainingResult(folder, folder / "model", errors, *spent, classical)
     if writes_files():
         plots = write_plots(folder, predicted, errors, folder / "metrics.csv")
         known = data.split.test if len(data.split.test) else data.split.train
@@ -247,14 +249,11 @@ def _finish(
         calibration = calibrate_run(model, data)
         calibration.save(folder / "model")
         covered = coverage(calibration, predicted.values)
-        done, command = trainer.current_epoch, started_by(folder)
-        about = (done, monitor.seconds, monitor.machine, command)
-        write_model_card(model, data, training, errors, classical, covered, symmetry, *about, folder / "model")
+        write_model_card(model, data, training, result, covered, symmetry)
         for log in trainer.loggers:
             if isinstance(log, WandbLogger):
                 log_report(log, folder / "model", plots, errors, predicted, data.store, data.split.test)
-    spent = (trainer.current_epoch, monitor.seconds, monitor.machine)
-    return TrainingResult(folder, folder / "model", errors, *spent, classical)
+    return result
 
 
 def _evaluated(

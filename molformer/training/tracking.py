@@ -4,7 +4,6 @@ Logged are the columns of `metrics.csv` and, at the end, the plots, a table of t
 and the model folder as an artifact. Without a key it logs offline; its id is stored in the run folder.
 """
 
-import importlib.util
 import logging
 import netrc
 import os
@@ -17,7 +16,6 @@ from urllib.parse import urlparse
 import numpy as np
 
 from molformer.data.store import StructureStore
-from molformer.errors import ConfigError
 from molformer.training.config import WandbMode
 from molformer.training.target_errors import Predicted, TargetErrors
 
@@ -38,15 +36,8 @@ def wandb_logger(folder: Path, mode: WandbMode, settings: dict[str, Any]) -> "Wa
         folder: the run folder; the run's id is read from it, or written to it.
         mode: `auto` is online with a key and offline without; `off` is None.
         settings: config shown by W&B.
-
-    Raises:
-        ConfigError: the mode asks for W&B and it is not installed.
     """
     if mode == "off":
-        return None
-    if importlib.util.find_spec("wandb") is None:
-        if mode != "auto":
-            raise ConfigError(f"wandb is '{mode}' but the package is not installed: pip install wandb, or --no-wandb")
         return None
     if mode == "auto":
         mode = "online" if _has_key() else "offline"
@@ -121,14 +112,12 @@ def worst_molecules(
 
 
 def _picture(smiles: str) -> Any:
-    """A drawing of a molecule, or None where there is no SMILES or no RDKit."""
-    if not smiles or importlib.util.find_spec("rdkit") is None:
-        return None
+    """A drawing of a molecule, or None where there is no SMILES."""
     from rdkit import Chem
     from rdkit.Chem import Draw
 
     mol = Chem.MolFromSmiles(smiles)
-    return None if mol is None else Draw.MolToImage(mol, size=(200, 160))
+    return None if not smiles or mol is None else Draw.MolToImage(mol, size=(200, 160))
 
 
 def _has_key() -> bool:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-from molformer.errors import InputError, MolformerError, encodable
+from molformer.errors import InputError, MolformerError, check_choices, encodable
 from molformer.structure import Structure
 from molformer.targets import Label
 
@@ -72,9 +72,9 @@ class ReadOptions:
     allow_missing: bool = False
 
     def __post_init__(self) -> None:
-        for name, choices in (("bonds", ("given", "perceive")), ("censored", get_args(Censored))):
-            if getattr(self, name) not in choices:
-                raise InputError(f"{name} '{getattr(self, name)}' is not one of {', '.join(choices)}")
+        check_choices(self, InputError)
+        if self.bonds not in ("given", "perceive"):
+            raise InputError(f"bonds '{self.bonds}' is not one of given, perceive")
 
 
 def _none(path: Path, options: ReadOptions) -> list[Any]:
