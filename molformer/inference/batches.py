@@ -37,13 +37,7 @@ class Job:
 
 
 class BatchRunner:
-    """Runs models on batches of structures.
-
-    Args:
-        models: the members of an ensemble, or a single one.
-        batch_size: largest number of geometries in a batch.
-        memory: limit of a batch, GiB.
-    """
+    """Runs models on batches of at most `batch_size` geometries, of which each takes at most `memory` GiB."""
 
     def __init__(self, models: Sequence[PropertyModel], batch_size: int, memory: float) -> None:
         self.models = tuple(models)

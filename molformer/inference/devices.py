@@ -52,14 +52,7 @@ def device_names(device: str, count: int) -> tuple[str, ...]:
 
 
 class Devices:
-    """Context manager of worker processes, one for each device.
-
-    Args:
-        folders: of the models, the members of an ensemble or a single one.
-        names: of the devices.
-        batch_size: largest number of geometries in a batch.
-        memory: limit of a batch on each device, GiB.
-    """
+    """Context manager of worker processes, one for each device."""
 
     def __init__(self, folders: Sequence[Path], names: Sequence[str], batch_size: int, memory: float) -> None:
         context = get_context("spawn")  # a forked process cannot use CUDA

@@ -19,14 +19,7 @@ def save_pretrained(
     calibrations: Sequence[Calibration | None],
     sources: Sequence[Path] = (),
 ) -> None:
-    """Write the folder; see `Predictor.save_pretrained`.
-
-    Args:
-        folder: where to.
-        models: one, or the members of an ensemble.
-        calibrations: of each model.
-        sources: the folders that the models were loaded from, whose model cards are copied.
-    """
+    """Write the folder; see `Predictor.save_pretrained`."""
     folder = Path(folder)
     for number, (model, calibration) in enumerate(zip(models, calibrations, strict=True), start=1):
         inside = folder if len(models) == 1 else folder / f"member-{number}"

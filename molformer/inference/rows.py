@@ -22,15 +22,7 @@ def row_of(
     model: PropertyModel,
     calibrations: Sequence[Calibration | None],
 ) -> Prediction:
-    """The prediction for a job.
-
-    Args:
-        job: the input, or its error.
-        outputs: of each model for each geometry.
-        request: targets and units.
-        model: the first model of an ensemble, of which the domain is used.
-        calibrations: of all models.
-    """
+    """The prediction for a job."""
     name = job.entry.name
     if job.error is not None:
         return Prediction(name, job.error.status, str(job.error))  # type: ignore[arg-type]

@@ -30,14 +30,7 @@ class Busy(MolformerError):
 
 
 class Service:
-    """Predictions for requests that come at the same time.
-
-    Args:
-        predictor: the model.
-        name: how it is called.
-        limits: of a request and of all.
-        processes: that make geometries; all cores if None.
-    """
+    """Predictions for requests that come at the same time."""
 
     def __init__(
         self, predictor: Predictor, name: str, limits: Limits | None = None, processes: int | None = None
@@ -71,13 +64,9 @@ class Service:
         conformers: int | None,
         address: tuple[str, int],
     ) -> list[Prediction]:
-        """A row for every molecule, in their order.
+        """A row for every molecule, a text or an entry of a file, in their order.
 
-        Args:
-            molecules: texts, or entries of a file.
-            request: targets and units.
-            conformers: of each molecule without coordinates; None for as many as in training.
-            address: of the client.
+        Without a number of conformers it is that of the training.
 
         Raises:
             TooMuch: there are too many.

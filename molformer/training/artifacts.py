@@ -24,13 +24,6 @@ def write_predictions(
 ) -> None:
     """Write `test_predictions.csv`, a row for each structure, and `test_predictions.npz` for per-atom targets.
 
-    Args:
-        folder: for the output.
-        predicted: of the structures `indices`, in order.
-        targets: predicted targets.
-        store: the structures.
-        indices: rows of the store.
-
     Raises:
         TrainingError: the folder cannot be written.
     """

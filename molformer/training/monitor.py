@@ -28,9 +28,6 @@ class Monitor(Callback):
 
     A resumed run continues the same file; rows of repeated epochs are removed first.
 
-    Args:
-        path: of `metrics.csv`.
-
     Attributes:
         seconds: of training so far, including resumed parts.
         machine: hardware and version of torch.

@@ -53,7 +53,8 @@ class RunProgress(Callback):
         for name in ("train/loss", "val/loss"):
             if name in metrics:
                 text += f"  {name} {float(metrics[name]):.4f}"
-        text += "".join(f"  {each.speed:.0f} molecules/s" for each in trainer.callbacks if isinstance(each, Monitor))  # type: ignore[attr-defined]
+        speed = next(each.speed for each in trainer.callbacks if isinstance(each, Monitor))  # type: ignore[attr-defined]
+        text += f"  {speed:.0f} molecules/s"
         if self._bar is not None:
             self._bar.update(self._task, description=text)
         else:

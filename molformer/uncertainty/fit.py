@@ -35,12 +35,7 @@ MOST = 10_000
 
 
 def calibrate_run(model: PropertyModel, data: StoreDataModule) -> Calibration:
-    """Calibration of a trained model on the training and validation parts of its data set.
-
-    Args:
-        model: the trained model.
-        data: its data set; the sample of molecules is determined by its seed.
-    """
+    """Calibration of a trained model on the training and validation parts of its data set."""
     generator = np.random.default_rng(data.seed)
     train = _sample(data.split.train, POOL, generator, _formula_counts(data))
     val = _sample(data.split.val, MOST, generator)

@@ -51,7 +51,8 @@ def batches(structures, size=50):
 @pytest.fixture(scope="module")
 def calibration(model):
     train, val = labelled(model, range(1000, 1150)), labelled(model, range(300))
-    return calibrate(model, batches(train), batches(val), references=100)
+    origin = {"charges": (0,), "spins": (1, 2), "geometries": model.domain.geometries}
+    return calibrate(model, batches(train), batches(val), references=100, **origin)
 
 
 def test_the_half_width_is_the_quantile_of_split_conformal_prediction():

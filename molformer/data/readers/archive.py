@@ -15,12 +15,7 @@ from molformer.errors import DAMAGE, InputError, one_line
 
 @dataclass(frozen=True)
 class Archive:
-    """The arrays of an NPZ file, which are read when they are asked for.
-
-    Args:
-        path: the file, for messages.
-        members: the archive; each array is a member in numpy's NPY format.
-    """
+    """The arrays of an NPZ file, which are read when they are asked for."""
 
     path: Path
     members: zipfile.ZipFile

@@ -26,14 +26,7 @@ Parse = Callable[[list[str], str, ReadOptions], Entry]
 
 
 def read_records(path: Path, options: ReadOptions, split: Split, parse: Parse) -> Iterator[Entry]:
-    """Entries of a file of records, one after another.
-
-    Args:
-        path: the file.
-        options: how it is read.
-        split: cuts lines into records.
-        parse: the entry of a record from its lines and its place; an `InputError` becomes the entry's error.
-    """
+    """Entries of a file of records, one after another."""
     count = 0
     with open_bytes(path, options.max_bytes) as file:
         lines = _Lines(file, path)
