@@ -304,11 +304,7 @@ def _labels_of(inputs: Sequence[str | Path], options: ReadOptions) -> dict[str |
 
 
 def _missing(inputs: Sequence[str | Path], options: ReadOptions) -> set[str]:
-    """Targets that no input has, as far as inputs list their labels.
-
-    Raises:
-        InputError: there are some, and `options` do not allow it, or all are missing.
-    """
+    """Targets that no input has, as far as inputs list their labels."""
     missing, seen = {target.name for target in options.targets}, set[str]()
     for path in (Path(name) for name in inputs if is_file(name)):
         names = format_of(path).names

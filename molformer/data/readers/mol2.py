@@ -72,11 +72,7 @@ def _section(lines: list[str], name: str) -> list[str]:
 
 
 def _check_counts(lines: list[str], where: str) -> None:
-    """Compare the counts with the lines; RDKit would read as many as the counts say.
-
-    Raises:
-        InputError: they do not fit.
-    """
+    """Compare the counts with the lines; RDKit would read as many as the counts say."""
     words = lines[2].split() if len(lines) > 2 else []
     try:
         atoms, bonds = int(words[0]), int(words[1]) if len(words) > 1 else 0
@@ -91,11 +87,7 @@ def _check_counts(lines: list[str], where: str) -> None:
 
 
 def _check_charge(mol: Chem.Mol, lines: list[str], where: str) -> None:
-    """Compare the formal charge with the sum of the partial charges.
-
-    Raises:
-        InputError: they do not fit.
-    """
+    """Compare the formal charge with the sum of the partial charges."""
     if len(lines) > 4 and lines[4].strip() == "NO_CHARGES":
         return
     fields = [line.split() for line in _section(lines, "ATOM")]

@@ -87,11 +87,7 @@ def _graph(mol: Chem.Mol, rows: list[str], lines: list[str]) -> MolecularGraph |
 
 
 def _with_hydrogens(mol: Chem.Mol, where: str) -> Chem.Mol:
-    """The molecule with hydrogens; only for residues with bond orders known to RDKit.
-
-    Raises:
-        InputError: there are others, or the molecule is not a possible one.
-    """
+    """The molecule with hydrogens; only for residues with bond orders known to RDKit."""
     names = {atom.GetPDBResidueInfo().GetResidueName().strip() for atom in mol.GetAtoms()}
     if unknown := names - _RESIDUES:
         raise InputError(f"{where}: hydrogens cannot be added to '{min(unknown)}': PDB has no bond orders; use SDF")
@@ -133,11 +129,7 @@ def _angles(bonds: np.ndarray) -> float:
 
 
 def _check_rows(rows: list[str], where: str) -> None:
-    """Check that every coordinate is a finite number in its columns; RDKit takes part of what is written there.
-
-    Raises:
-        InputError: one is not.
-    """
+    """Check that every coordinate is a finite number in its columns; RDKit takes part of what is written there."""
     for number, row in enumerate(rows, start=1):
         try:
             coordinates = [float(row[start : start + 8]) for start in (30, 38, 46)]

@@ -111,11 +111,7 @@ def _labels(found: list[tuple[str, str]], options: ReadOptions, where: str, num_
 
 
 def _check_counts(lines: list[str], where: str) -> None:
-    """Compare the counts of a V2000 block with its lines; RDKit may read fewer atoms than there are.
-
-    Raises:
-        InputError: they do not fit.
-    """
+    """Compare the counts of a V2000 block with its lines; RDKit may read fewer atoms than there are."""
     counts = lines[_COUNTS] if len(lines) > _COUNTS else ""
     if "V3000" in counts:
         return

@@ -405,11 +405,7 @@ def _binary(text: str) -> float | None:
 
 @contextmanager
 def _open(path: Path, options: ReadOptions) -> Iterator[_Table]:
-    """Open a table of any kind.
-
-    Raises:
-        InputError: it is no table, or two columns have one name; also while rows are read.
-    """
+    """Open a table of any kind."""
     if ".parquet" in path.suffixes:
         yield _checked(_open_parquet(path, options.max_bytes), path)
     else:
