@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from molformer.data.batching import EpochBatches
 from molformer.data.cloud_dataset import CloudOptions
 from molformer.data.datamodule import StoreDataModule, StoreDataset
 from molformer.data.sampling import farthest_point_sampling, normalise, random_subsample
@@ -99,15 +98,6 @@ class PointCloudDataModule(StoreDataModule):
         options = self.options if training else replace(self.options, augmentation=None)
         return PointCloudDataset(self.store, indices, self.targets, options, self.seed)
 
-    def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
-        """Batch sampler of positions in `indices`."""
-        return EpochBatches(
-            len(indices),
-            self.batch_size,
-            training,
-            self.seed,
-            epoch_size=self.epoch_size,
-            rank=rank,
-            world=world,
-            with_epoch=True,
-        )
+    def draws(self, training: bool) -> bool:
+        """Points are drawn in evaluation too."""
+        return True

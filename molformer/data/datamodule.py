@@ -109,15 +109,6 @@ class StoreDataModule(LightningDataModule, ABC):
 
     In distributed training, training and validation batches are divided among the processes; each process has all test
     batches, of which `predict_batches` distributes the predictions.
-
-    Args:
-        store: a `StructureStore` or its path.
-        targets: names of the labels to predict.
-        split: policy of the split.
-        batch_size: graphs per batch, over all processes.
-        epoch_size: graphs of an epoch, 0 for the whole training part.
-        seed: of the order of the batches.
-        workers: number of data-loading processes; 0 for none, which is fast enough for molecules.
     """
 
     def __init__(
@@ -151,7 +142,7 @@ class StoreDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader[GraphBatch]:
         """Shuffled batches of the training part, without the last, smaller one."""
-        return self._loader(self.repeated(self.split.train), training=True, shared=True)
+        return self.loader(self.repeated(self.split.train), training=True, shared=True)
 
     def repeated(self, indices: np.ndarray) -> np.ndarray:
         """Indices of the structures with repetitions for training."""
@@ -159,25 +150,40 @@ class StoreDataModule(LightningDataModule, ABC):
 
     def val_dataloader(self) -> DataLoader[GraphBatch]:
         """Batches of the validation part, or of the training part if there is none, identical in every epoch."""
-        return self._loader(self.split.val if len(self.split.val) else self.split.train, shared=True)
+        return self.loader(self.split.val if len(self.split.val) else self.split.train, shared=True)
 
     def test_dataloader(self) -> DataLoader[GraphBatch]:
         """Batches of the test part, all of them in every process."""
         return self.loader(self.split.test)
-
-    def loader(self, indices: np.ndarray) -> DataLoader[GraphBatch]:
-        """Batches of some structures in order, all of them in every process."""
-        return self._loader(indices)
 
     @abstractmethod
     def dataset(self, indices: np.ndarray, training: bool) -> Dataset[GraphBatch]:
         """Dataset indexed by lists of positions in `indices`."""
 
     @abstractmethod
+    def draws(self, training: bool) -> bool:
+        """Whether the dataset makes random choices, so that it is indexed by pairs of epoch and position."""
+
+    def costs(self, indices: np.ndarray) -> tuple[np.ndarray | None, int]:
+        """Costs of structures, and the limit of their sum in a batch of one process; None for no limit."""
+        return None, 0
+
     def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
         """Batch sampler of positions in `indices`."""
+        return EpochBatches(
+            len(indices),
+            self.batch_size,
+            training,
+            self.seed,
+            *self.costs(indices),
+            self.epoch_size,
+            rank,
+            world,
+            with_epoch=self.draws(training),
+        )
 
-    def _loader(self, indices: np.ndarray, training: bool = False, shared: bool = False) -> DataLoader[GraphBatch]:
+    def loader(self, indices: np.ndarray, training: bool = False, shared: bool = False) -> DataLoader[GraphBatch]:
+        """Batches of some structures in order, all of them in every process unless they are shared."""
         trainer = self.trainer if shared else None
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         sampler = self.batches(indices, training, rank, world)
@@ -250,25 +256,18 @@ class MoleculeDataModule(StoreDataModule):
 
     def dataset(self, indices: np.ndarray, training: bool) -> StoreDataset:
         """Dataset indexed by lists of positions in `indices`, with the epoch where training draws conformers."""
-        kind = _DrawnConformers if training and self.conformers else StoreDataset
+        kind = _DrawnConformers if self.draws(training) else StoreDataset
         return kind(self.store, indices, [*self.targets, *self.also, *self.conformers], self.seed, self.inputs)
 
-    def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
-        """Batch sampler of positions in `indices`."""
+    def draws(self, training: bool) -> bool:
+        """Training draws one of several conformers."""
+        return training and bool(self.conformers)
+
+    def costs(self, indices: np.ndarray) -> tuple[np.ndarray | None, int]:
+        """Atoms or edges, and their limit."""
         sizes = self.store.sizes[indices]
         costs = sizes if self.batch_atoms else sizes * (sizes - 1) if self.batch_edges else None
-        return EpochBatches(
-            len(indices),
-            self.batch_size,
-            training,
-            self.seed,
-            costs,
-            self.batch_atoms or self.batch_edges,
-            self.epoch_size,
-            rank,
-            world,
-            with_epoch=training and bool(self.conformers),
-        )
+        return costs, self.batch_atoms or self.batch_edges
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -48,15 +48,6 @@ class Service:
         self._waiting = 0
         self._in_progress: Counter[str] = Counter()  # requests by host
 
-    def check_number(self, count: int) -> None:
-        """Refuse a request with too many molecules.
-
-        Raises:
-            TooMuch: there are.
-        """
-        if count > self.limits.molecules:
-            raise TooMuch(f"a request may hold {self.limits.molecules} molecules: send the rest in another one")
-
     async def predict(
         self,
         molecules: Sequence[str | Entry],
@@ -142,7 +133,8 @@ class Service:
 
     @contextmanager
     def _admitted(self, count: int, address: tuple[str, int]) -> Iterator[Client]:
-        self.check_number(count)
+        if count > self.limits.molecules:
+            raise TooMuch(f"a request may hold {self.limits.molecules} molecules: send the rest in another one")
         if self._waiting + count > self.limits.waiting:
             raise Busy(f"{self._waiting} molecules are waiting: try again later")
         host = address[0]

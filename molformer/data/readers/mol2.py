@@ -7,10 +7,10 @@ charges follow from the atom types; where a record has partial charges too, thei
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-from rdkit import Chem, rdBase
+from rdkit import Chem
 
 from molformer.data.readers.entry import Entry, Format, ReadOptions
-from molformer.data.readers.molfile import entry_of, read_records
+from molformer.data.readers.molfile import entry_of, parsed, read_records
 from molformer.errors import InputError
 
 _MOLECULE = "@<TRIPOS>MOLECULE"
@@ -42,14 +42,7 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
     if not lines[0].startswith(_MOLECULE):
         raise InputError(f"{where} is no MOL2 record: it must begin with {_MOLECULE}")
     _check_counts(lines, where)
-    block = "\n".join(lines) + "\n"
-    with rdBase.BlockLogs():
-        try:
-            mol = Chem.MolFromMol2Block(block, removeHs=False)
-            if mol is None:
-                mol = Chem.MolFromMol2Block(block, removeHs=False, sanitize=False)
-        except (RuntimeError, ValueError):
-            mol = None
+    mol = parsed(Chem.MolFromMol2Block, lines)
     if mol is None:
         raise InputError(f"{where} is no MOL2 record: a line of its atoms or bonds cannot be read")
     for atom in mol.GetAtoms():  # the format has no radicals: open valences are hydrogens that are not there

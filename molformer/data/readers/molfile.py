@@ -94,6 +94,17 @@ def entry_of(
     return Entry(name or where or smiles, where=where, structure=structure)
 
 
+def parsed(parse: Callable[..., Chem.Mol | None], lines: list[str]) -> Chem.Mol | None:
+    """The molecule of a block, perhaps an impossible one, for which `entry_of` finds the reason; None if it is none."""
+    block = "\n".join(lines) + "\n"
+    with rdBase.BlockLogs():
+        try:
+            mol = parse(block, removeHs=False)
+            return parse(block, removeHs=False, sanitize=False) if mol is None else mol
+        except (RuntimeError, ValueError):
+            return None
+
+
 def lacks_hydrogens(where: str, missing: str) -> InputError:
     """The error of a 3-D record without all its hydrogens."""
     return InputError(

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rdkit import Chem, rdBase
+from rdkit import Chem
 
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_bytes
-from molformer.data.readers.molfile import MAX_RECORD, entry_of, read_records
+from molformer.data.readers.molfile import MAX_RECORD, entry_of, parsed, read_records
 from molformer.data.readers.table import label_value, label_values
 from molformer.errors import InputError
 
@@ -42,14 +42,7 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
     if end is None:
         raise InputError(f"{where} is no complete MOL block: it ends before 'M  END'")
     _check_counts(lines[:end], where)
-    with rdBase.BlockLogs():
-        try:
-            block = "\n".join(lines[: end + 1]) + "\n"
-            mol = Chem.MolFromMolBlock(block, removeHs=False)
-            if mol is None:  # perhaps only an impossible molecule, for which `entry_of` finds the reason
-                mol = Chem.MolFromMolBlock(block, removeHs=False, sanitize=False)
-        except (RuntimeError, ValueError):
-            mol = None
+    mol = parsed(Chem.MolFromMolBlock, lines[: end + 1])
     if mol is None:
         raise InputError(f"{where} is no MOL block: a line of its atoms, bonds or properties cannot be read")
     solid = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
