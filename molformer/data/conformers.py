@@ -186,12 +186,7 @@ def embed_smiles(smiles: str, policy: ConformerPolicy | None = None, name: str =
 
 
 def embed_smiles_all(smiles: str, policy: ConformerPolicy | None = None, name: str = "") -> list[Structure]:
-    """All conformers of a SMILES, by increasing force-field energy.
-
-    Args:
-        smiles: one molecule.
-        policy: of conformer generation. There may be fewer than its `num_conformers`.
-        name: its title or row, for messages.
+    """All conformers of a SMILES, by increasing force-field energy; there may be fewer than `num_conformers`.
 
     Raises:
         InputError: it is not a valid SMILES.

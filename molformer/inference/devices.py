@@ -31,10 +31,6 @@ _work: BatchRunner | None = None  # of this process, where it is one of a device
 def device_names(device: str, count: int) -> tuple[str, ...]:
     """Names of some devices of a kind.
 
-    Args:
-        device: `auto`, `cpu` or `cuda`.
-        count: number of devices; of `cpu`, of processes.
-
     Raises:
         ConfigError: there are fewer devices.
 

@@ -72,13 +72,7 @@ def _write_table(
 def write_plots(
     folder: Path, predicted: Predicted, errors: Sequence[TargetErrors], metrics: Path | None = None
 ) -> list[Path]:
-    """Write `plots/parity_TARGET.png` and `plots/learning_curve.png`.
-
-    Args:
-        folder: parent of the folder `plots`.
-        predicted: predictions and labels.
-        errors: of the targets; classes have no parity plot.
-        metrics: `metrics.csv` of a run, or None for no learning curve.
+    """Write `plots/parity_TARGET.png` and `plots/learning_curve.png` (from `metrics.csv`); classes have no parity.
 
     Returns:
         The written files.

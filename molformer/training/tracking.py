@@ -30,13 +30,7 @@ WORST = 20
 
 
 def wandb_logger(folder: Path, mode: WandbMode, settings: dict[str, Any]) -> "WandbLogger | None":
-    """A logger of the run that belongs to a run folder, or None if there is to be none.
-
-    Args:
-        folder: the run folder; the run's id is read from it, or written to it.
-        mode: `auto` is online with a key and offline without; `off` is None.
-        settings: config shown by W&B.
-    """
+    """A logger of the run that belongs to a run folder, or None if there is to be none."""
     if mode == "off":
         return None
     if mode == "auto":

@@ -284,11 +284,6 @@ def label_value(label: Label, raw: Any, where: str, decimal_comma: bool = False)
 def smiles_column(columns: Sequence[str], wanted: str = "", path: Path | str = "") -> int:
     """Index of the column with the SMILES.
 
-    Args:
-        columns: the headings.
-        wanted: the heading, if it is known.
-        path: for messages.
-
     Raises:
         InputError: there is none, or it is ambiguous.
 
