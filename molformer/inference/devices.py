@@ -33,10 +33,6 @@ def device_names(device: str, count: int) -> tuple[str, ...]:
 
     Raises:
         ConfigError: there are fewer devices.
-
-    Example:
-        >>> device_names("cpu", 2)
-        ('cpu', 'cpu')
     """
     check_device(device)
     if device == "auto":

@@ -52,6 +52,6 @@ class DataSet:
     count: int = 0
 
 
-def read_by_suffix(path: Path, dataset: DataSet) -> Iterator[Entry]:
+def read_by_suffix(path: Path, dataset: DataSet, smiles_column: str = "") -> Iterator[Entry]:
     """Entries of a file whose format its name tells, with the labels of the data set."""
-    yield from read_file(path, ReadOptions(targets=dataset.labels))
+    yield from read_file(path, ReadOptions(targets=dataset.labels, smiles_column=smiles_column))

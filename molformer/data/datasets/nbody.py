@@ -47,12 +47,7 @@ class Particles:
 
 
 def random_particles(count: int, generator: np.random.Generator) -> Particles:
-    """Initial states: normally distributed positions, random directions of motion and charges.
-
-    Example:
-        >>> random_particles(3, np.random.default_rng(0)).pos.shape
-        (3, 5, 3)
-    """
+    """Initial states: normally distributed positions, random directions of motion and charges."""
     pos = SPREAD * generator.standard_normal((count, PARTICLES, 3))
     velocity = generator.standard_normal((count, PARTICLES, 3))
     velocity *= SPEED / np.linalg.norm(velocity, axis=-1, keepdims=True)

@@ -14,34 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from molformer.data.datasets.dataset import DataSet
+from molformer.data.known_labels import known_label
 from molformer.data.readers import Entry
 from molformer.data.readers.xyz_frames import parse, raw_frames
 from molformer.errors import InputError
 from molformer.structure import Structure
-from molformer.targets import Label
 
 UNCHARACTERIZED = "uncharacterized.txt"
 
-_PROPERTIES = (
-    Label("A", "GHz", "intensive"),
-    Label("B", "GHz", "intensive"),
-    Label("C", "GHz", "intensive"),
-    Label("mu", "D", "intensive"),
-    Label("alpha", "a0^3", "extensive"),
-    Label("homo", "Ha", "intensive"),
-    Label("lumo", "Ha", "intensive"),
-    Label("gap", "Ha", "intensive"),
-    Label("r2", "a0^2", "extensive"),
-    Label("zpve", "Ha", "extensive"),
-    Label("u0", "Ha", "extensive"),
-    Label("u298", "Ha", "extensive"),
-    Label("h298", "Ha", "extensive"),
-    Label("g298", "Ha", "extensive"),
-    Label("cv", "cal/mol/K", "extensive"),
-)
-"""In the order of the line of properties, after `gdb` and the index."""
+_PROPERTIES = "A B C mu alpha homo lumo gap r2 zpve u0 u298 h298 g298 cv"
+"""Names of the numbers in the line of properties, after `gdb` and the index."""
 
-LABELS = (*_PROPERTIES, Label("charges", "e", "charges"))
+LABELS = tuple(label for name in (*_PROPERTIES.split(), "charges") if (label := known_label(name)) is not None)
 
 logger = logging.getLogger(__name__)
 

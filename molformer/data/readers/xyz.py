@@ -16,7 +16,7 @@ import numpy as np
 from ase.cell import Cell
 from ase.io.extxyz import REV_PROPERTY_NAME_MAP
 
-from molformer.data.known_labels import fits, known_label, label_of_shape, shaped
+from molformer.data.known_labels import known_label, label_of_shape, shaped
 from molformer.data.readers.annotations import CHARGE, SPIN, is_state, whole_number
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_text
@@ -167,7 +167,7 @@ def _cell(cell: np.ndarray) -> np.ndarray:
 def _value(value: Any, label: Label, atoms: int) -> np.ndarray:
     array = np.asarray(value)
     shape = array.shape[1:] if label.per_node else array.shape
-    if array.dtype.kind not in "fiub" or not fits(label, shape):
+    if array.dtype.kind not in "fiub" or not label.target_kind.fits(shape):
         expected = (atoms, *label.shape) if label.per_node else label.shape
         raise InputError(
             f"'{label.name}' is of type {array.dtype} and shape {array.shape}, a label of kind "
