@@ -84,8 +84,8 @@ def test_the_shape_decides_where_it_is_not_that_of_the_name(name, shape, per_ato
 
 
 def test_a_tensor_may_lie_flat_and_nothing_else_may():
-    assert Label("t".target_kind.fits("", "tensor"), (9,))
-    assert not Label("v".target_kind.fits("", "vector"), (9,))
+    assert Label("t", "", "tensor").target_kind.fits((9,))
+    assert not Label("v", "", "vector").target_kind.fits((9,))
 
 
 def test_a_stress_may_be_six_numbers_as_in_ase():
