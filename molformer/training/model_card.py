@@ -1,9 +1,9 @@
-"""Model card, the README.md of a model folder: architecture, data, errors and training."""
+"""Result of a run, and model card, the README.md of a model folder: architecture, data, errors and training."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,15 +18,35 @@ from molformer.training.target_errors import TargetErrors
 from molformer.uncertainty.conformal import Coverage
 from molformer.version import __version__
 
-if TYPE_CHECKING:
-    from molformer.training.run import TrainingResult
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Result of a run.
+
+    Args:
+        folder: the run folder.
+        model: the model folder inside it.
+        errors: of each target on the test part.
+        epochs: number of trained epochs, including resumed parts; of an ensemble, the sum, as of the seconds.
+        seconds: of training.
+        machine: hardware.
+        classical: errors of classical methods on the same split, where there are any.
+    """
+
+    folder: Path
+    model: Path
+    errors: list[TargetErrors]
+    epochs: int
+    seconds: float
+    machine: str = ""
+    classical: list[Classical] = field(default_factory=list)
 
 
 def write_model_card(
     model: PropertyModel,
     data: StoreDataModule,
     training: TrainingConfig,
-    result: "TrainingResult",
+    result: TrainingResult,
     covered: Mapping[str, Coverage],
     equivariance: Mapping[str, Mapping[str, float]],
 ) -> None:
@@ -170,7 +190,7 @@ def _equivariance(model: PropertyModel, measured: Mapping[str, Mapping[str, floa
     return [*lines, ""]
 
 
-def _training(training: TrainingConfig, result: "TrainingResult") -> list[str]:
+def _training(training: TrainingConfig, result: TrainingResult) -> list[str]:
     return [
         "## Training",
         "",

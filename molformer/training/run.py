@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from molformer.training.classical import Classical, compare
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import writes_files
 from molformer.training.gaussian_process import fit_gaussian_process
-from molformer.training.model_card import write_model_card
+from molformer.training.model_card import TrainingResult, write_model_card
 from molformer.training.monitor import Monitor
 from molformer.training.objectives import Descriptors
 from molformer.training.preflight import out_of_memory_advice, preflight
@@ -56,29 +56,6 @@ logger = logging.getLogger(__name__)
 _SECONDS_BETWEEN = 60  # messages about the data that are made
 _SEEDS = 1000  # between the seeds of the members of an ensemble
 _SAMPLE = 50_000  # molecules from which the spread of the descriptors is taken
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """Result of a run.
-
-    Args:
-        folder: the run folder.
-        model: the model folder inside it.
-        errors: of each target on the test part.
-        epochs: number of trained epochs, including resumed parts; of an ensemble, the sum, as of the seconds.
-        seconds: of training.
-        machine: hardware.
-        classical: errors of classical methods on the same split, where there are any.
-    """
-
-    folder: Path
-    model: Path
-    errors: list[TargetErrors]
-    epochs: int
-    seconds: float
-    machine: str = ""
-    classical: list[Classical] = field(default_factory=list)
 
 
 def train(
