@@ -2,12 +2,13 @@
 
 TORCH ?= torch==2.13.0
 N ?= 100
+REPOSITORY ?=
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-notebooks lint types data notebooks pictures bench fuzz soak bench-peers mutation clean
+.PHONY: help install demo test test-slow test-notebooks lint types docs data notebooks pictures bench fuzz soak bench-peers mutation release-check clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,7 +34,7 @@ demo: install  ## train on the embedded data set and predict three molecules, in
 	$(PYTHON) -m molformer train configs/quickstart.yaml --run runs/demo
 	$(PYTHON) -m molformer predict CCO c1ccccc1 data/examples/paracetamol.xyz --model runs/demo
 
-test: install lint types  ## lint, types and the quick tests
+test: install lint types docs  ## lint, types, documentation and the quick tests
 	$(PYTHON) -m pytest
 
 test-slow: install  ## the tests that take minutes
@@ -50,15 +51,19 @@ lint: install  ## ruff, and the layers of the package
 types: install  ## mypy
 	$(PYTHON) -m mypy
 
+docs: install  ## the documentation, in build/docs; with the results of the notebooks after `make notebooks`
+	$(PYTHON) -m sphinx -b html -W --keep-going -q docs build/docs
+
 data: install  ## make the embedded data set again, from its list of fragments
 	$(PYTHON) data/enumerate_molecules.py
 	$(PYTHON) data/label_molecules.py
 
 notebooks: install  ## run the notebooks and write them as HTML to build/notebooks; some minutes
-	$(PYTHON) -m nbconvert --to html --execute --output-dir build/notebooks \
-	    --TemplateExporter.extra_template_basedirs=notebooks/template --template=offline notebooks/*.ipynb
+	$(PYTHON) -m nbconvert --to notebook --execute --output-dir build/notebooks notebooks/*.ipynb
+	$(PYTHON) -m nbconvert --to html --output-dir build/notebooks \
+	    --TemplateExporter.extra_template_basedirs=notebooks/template --template=offline build/notebooks/*.ipynb
 
-pictures: install  ## draw the pictures of the README again, from a model and from stored results
+pictures: install  ## draw the pictures of the documentation again, from a model and from stored results
 	$(PYTHON) -m benchmarks.pictures
 
 bench: install  ## tables of speed, memory, scaling, predictions and the server; the short form, some minutes
@@ -83,6 +88,10 @@ mutation: install  ## mutation testing of the core with N=100 random mutants, ab
 	$(PYTHON) -c "import sqlite3; sqlite3.connect('build/mutation.sqlite').executescript(open('tests/mutation.sql').read().replace(':n', '$(N)'))"
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/cosmic-ray exec tests/mutation.toml build/mutation.sqlite
 	$(VENV)/bin/cr-report --surviving-only --show-diff build/mutation.sqlite
+
+release-check: install  ## build the release and check it, also in a clean environment; REPOSITORY=https://... names the repository
+	$(PYTHON) -m pip install --quiet build twine check-wheel-contents pip-audit
+	$(PYTHON) .ci/release_check.py --repository "$(REPOSITORY)" --constraint $(VENV)/constraints.txt
 
 clean:  ## remove what was built, not what was trained
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -163,7 +163,7 @@ def machine() -> dict[str, Any]:
 
 
 def print_table(runs: Path, names: Iterable[str]) -> None:
-    """The table of the README, its notes and its commands, from the results that are there."""
+    """The table of the page of accuracy, its notes and its commands, from the results that are there."""
     results = [json.loads((runs / f"{name}.json").read_text()) for name in names if (runs / f"{name}.json").is_file()]
     print("| data | train / val / test | measure | molformer [95 %] | baselines | published | parameters | time |")
     print("|---|---|---|---|---|---|---|---|")

@@ -3,7 +3,7 @@
 Each input is a sound one with some changes (see `fuzz_seeds`), given by the seed and its number alone. It must give
 values or an error in one line: what ends a process, takes more than 10 s or 2 GB, raises anything but a
 `MolformerError`, or makes the server fail, is printed with its number and left in build/fuzz. Ends with 1 if there is
-any. Figures: docs/security.md.
+any. Figures: docs/about/security.md.
 """
 
 import argparse

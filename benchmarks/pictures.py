@@ -1,4 +1,4 @@
-"""The pictures of the README: a molecule as a model sees it, and errors against what others reach.
+"""The pictures of the documentation: a molecule as a model sees it, and errors against what others reach.
 
 `python -m benchmarks.pictures` draws both again into `docs/`. The first is computed, from a model that `--model` names;
 the second is drawn from the results of `benchmarks.accuracy`, which are stored in `docs/accuracy.json`. Letters: n

@@ -4,7 +4,7 @@ Load: 48 clients that ask for one small molecule after the other, without and wi
 243 atoms, which takes seconds to embed; then clients that leave before their answer. Kill: processes of the server, the
 server itself while its workers are busy or stopped, and predictions and imports that go on afterwards and must end with
 the rows of a run that was not killed. Only the loopback device is used. Ends with 1 if something was lost. Figures:
-docs/security.md.
+docs/about/security.md.
 """
 
 import asyncio

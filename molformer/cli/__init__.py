@@ -20,6 +20,7 @@ from molformer.cli import prediction
 from molformer.cli import serving
 from molformer.cli import data
 from molformer.cli import convert
+from molformer.cli import examples
 # isort: on
 
 

@@ -30,7 +30,11 @@ def predict(
     ],
     model: Annotated[
         list[str],
-        typer.Option("--model", "-m", help="Folder, shipped name or hub id; several form an ensemble. Default: qm9."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="Folder, shipped name or hub id; several form an ensemble. Default: qm9, and base elsewhere.",
+        ),
     ] = [],  # noqa: B006 - typer copies it
     output: Annotated[
         Path | None,
@@ -66,19 +70,22 @@ def predict(
     immediately; an interrupted run is continued by --resume, including the failures of its existing rows.
     """
     from molformer.data.readers import ReadOptions
+    from molformer.inference.fallback import FallbackPredictor, default_predictor
     from molformer.inference.models import default_model
     from molformer.inference.predictor import Predictor
     from molformer.inference.request import PredictionRequest
     from molformer.inference.sources import policy_of
     from molformer.inference.writers import ScreenWriter, open_writer
 
-    predictor = Predictor.load(model or [default_model()], device, batch_size, memory, devices)
+    several = default_predictor(device, batch_size, memory) if not model and devices == 1 else None
+    predictor = several or Predictor.load(model or [default_model()], device, batch_size, memory, devices)
+    first = predictor.predictors[0] if isinstance(predictor, FallbackPredictor) else predictor
     options = ReadOptions((), smiles_column, delimiter, add_hydrogens=add_hydrogens, bonds=bonds)
-    policy = replace(policy_of(predictor.model.domain), salts=salts)  # type: ignore[arg-type]
+    policy = replace(policy_of(first.model.domain), salts=salts)  # type: ignore[arg-type]
     units = {name: value for name, equals, value in (text.partition("=") for text in unit) if equals}
     if len(units) < len(unit) > 1:
         raise InputError("give a single --unit, or NAME=UNIT for each target")
-    request = PredictionRequest.of(predictor.model.targets, target, units if units or not unit else unit[0])
+    request = PredictionRequest.of(predictor.targets, target, units if units or not unit else unit[0])
     on_screen = output is None or str(output) == "-"
     if output is not None and not on_screen:
         check_output(output)

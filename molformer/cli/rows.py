@@ -53,10 +53,48 @@ class Failures:
 
 
 def print_predictions(predictions: "list[Prediction]", targets: "Sequence[Label]") -> None:
-    """Print tables with a row for each prediction, followed by messages."""
+    """Print what each model predicts: tables with a row for each molecule, a list for a single one; then messages."""
+    in_tables: list[Prediction] = []
+    for model in dict.fromkeys(prediction.model for prediction in predictions):
+        rows = [prediction for prediction in predictions if prediction.model == model]
+        named = {name for row in rows for name in row.values}
+        shown = [target for target in targets if not target.per_node and (target.name in named or not model)]
+        if model:
+            console.print(f"Model {model}")
+        if len(rows) == 1 and len(shown) > _COLUMNS and rows[0].values:
+            _print_list(rows[0], shown)
+        else:
+            _print_tables(rows, shown)
+            in_tables += rows
+    values = [value for prediction in predictions for value in prediction.values.values()]
+    if any(value.std is not None for value in values):
+        console.print("±: standard deviation over conformers and models")
+    if intervals := interval_line(in_tables, targets):
+        console.print(intervals)
+    for prediction in predictions:
+        if prediction.message:
+            console.print(prediction.message)
+
+
+def _print_list(row: "Prediction", targets: "Sequence[Label]") -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    formula = row.structure.formula if row.structure else ""
+    table.add_column(f"{row.name}\n{formula}", overflow="fold")
+    table.add_column(f"\n{row.status}", justify="right", no_wrap=True)
+    table.add_column("90 %", justify="right", no_wrap=True)
+    table.add_column("unit")
+    for target in targets:
+        interval = row.values[target.name].interval if target.name in row.values else None
+        width = "" if interval is None or target.shape else f"±{float(interval[1] - interval[0]) / 2:.2g}"
+        name = f"|{target.name}|" if target.shape else target.name
+        table.add_row(name, *screen_cells(row.values, [target]), width, target.unit)
+    console.print(table)
+
+
+def _print_tables(predictions: "Sequence[Prediction]", targets: "Sequence[Label]") -> None:
     from molformer.data.readers import is_file
 
-    shown = [target for target in targets if not target.per_node]
+    shown = list(targets)
     groups = [shown[start : start + _COLUMNS] for start in range(0, len(shown), _COLUMNS)] or [[]]
     for group in groups:
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -72,14 +110,6 @@ def print_predictions(predictions: "list[Prediction]", targets: "Sequence[Label]
             status = [prediction.status] if group is groups[0] else []
             table.add_row(name, formula, *screen_cells(prediction.values, group), *status)
         console.print(table)
-    values = [value for prediction in predictions for value in prediction.values.values()]
-    if any(value.std is not None for value in values):
-        console.print("±: standard deviation over conformers and models")
-    if intervals := interval_line(predictions, targets):
-        console.print(intervals)
-    for prediction in predictions:
-        if prediction.message:
-            console.print(prediction.message)
 
 
 def screen_headings(targets: "Sequence[Label]") -> list[str]:

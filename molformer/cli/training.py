@@ -18,7 +18,7 @@ _SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 @app.command(context_settings=_SETTINGS)
 def train(
     context: typer.Context,
-    config: Annotated[str, typer.Argument(help="YAML config, such as configs/qm9.yaml.")] = "",
+    config: Annotated[str, typer.Argument(help="YAML config, or the name of one, such as qm9.")] = "",
     resume: Annotated[str, typer.Option(help="Resume the run in this folder.", metavar="RUN")] = "",
 ) -> None:
     """Train a model: molformer train [CONFIG] [--key value ...].
@@ -33,7 +33,7 @@ def train(
 @app.command(context_settings=_SETTINGS)
 def pretrain(
     context: typer.Context,
-    config: Annotated[str, typer.Argument(help="YAML file of settings, such as configs/pretrain.yaml.")] = "",
+    config: Annotated[str, typer.Argument(help="YAML config, or the name of one, such as pretrain.")] = "",
     resume: Annotated[str, typer.Option(help="Go on with the run in this folder.", metavar="RUN")] = "",
 ) -> None:
     """Train an encoder without labels: molformer pretrain [CONFIG] --data SMILES.csv.gz … [--key value ...].

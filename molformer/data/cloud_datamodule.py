@@ -22,7 +22,15 @@ __all__ = ["CloudOptions", "PointCloudDataModule"]
 
 
 class PointCloudDataset(StoreDataset):
-    """Point clouds of a store, indexed by lists of pairs of epoch and position."""
+    """Point clouds of a store, indexed by batch.
+
+    Args:
+        store: the clouds.
+        indices: which of them, in order.
+        targets: labels to load.
+        options: points and normalisation; the augmentation is applied if there is one.
+        seed: of sampling and augmentation.
+    """
 
     def __init__(
         self, store: StructureStore, indices: np.ndarray, targets: Sequence[Label], options: CloudOptions, seed: int

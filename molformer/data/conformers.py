@@ -188,6 +188,8 @@ def embed_smiles(smiles: str, policy: ConformerPolicy | None = None, name: str =
 def embed_smiles_all(smiles: str, policy: ConformerPolicy | None = None, name: str = "") -> list[Structure]:
     """All conformers of a SMILES, by increasing force-field energy; there may be fewer than `num_conformers`.
 
+    The arguments are those of `embed_smiles`.
+
     Raises:
         InputError: it is not a valid SMILES.
         ConformerError: no geometry could be made; the message says why.

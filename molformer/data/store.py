@@ -77,7 +77,7 @@ class StructureStore(Sequence[Structure]):
         """Map the file and validate its header."""
         self.path = store_path(path)
         if not self.path.is_file():
-            raise StoreError(f"there is no store at '{self.path}'")
+            raise StoreError(f"there is no store at '{self.path}'; `molformer data import` makes one")
         try:
             with safe_open(self.path, framework="np") as file:
                 text = (file.metadata() or {}).get(_MANIFEST)

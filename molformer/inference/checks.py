@@ -42,7 +42,13 @@ _STEP = 1e-5  # Å
 
 @dataclass(frozen=True)
 class Check:
-    """Result of a check: the largest change, relative to the target's scale."""
+    """Result of a check.
+
+    Args:
+        name: a key of `LIMITS`.
+        target: name of the target.
+        measured: largest change, relative to the target's scale.
+    """
 
     name: str
     target: str
@@ -62,7 +68,9 @@ class Check:
 def check_model(model: PropertyModel, structures: Sequence[Structure] = ()) -> list[Check]:
     """Measure equivariance, permutation, batches, precision, smoothness and forces of a model.
 
-    Copies of it are evaluated on the CPU; on a few small molecules of its elements if no structures are given.
+    Args:
+        model: is not changed; copies are evaluated on the CPU.
+        structures: to evaluate; a few small molecules of the model's elements if empty.
     """
     model = deepcopy(model).cpu().eval()
     inputs, domain = 3 * model.config.input_vectors + model.config.input_scalars, model.domain

@@ -13,6 +13,9 @@ SHIPPED = Path(__file__).parent.parent / "pretrained"
 DEFAULT = "qm9"
 """Name of the shipped model used by default."""
 
+FALLBACK = "base"
+"""Name of the shipped model used where the default one does not know elements or charge of a molecule."""
+
 CONFIG = "config.json"
 MEMBER = "member-*"
 """Model folders inside the folder of an ensemble."""

@@ -25,7 +25,12 @@ class PropertyPipeline:
         self.options = dict(options)
 
     def __call__(self, inputs: Any, **options: Any) -> list[dict[str, Any]]:
-        """A dictionary for each molecule: `input`, `formula`, `status`, `message`, and a column of a table each."""
+        """A dictionary for each molecule: `input`, `formula`, `status`, `message`, and a column of a table each.
+
+        Args:
+            inputs: as in `Predictor.predict`.
+            options: of that, beside those of the pipeline.
+        """
         return self.predictor.predict(inputs, **{**self.options, **options}).to_dicts()
 
 

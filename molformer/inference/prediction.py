@@ -67,6 +67,7 @@ class Prediction:
         values: by target name.
         percentile: of the molecule's distance to the training set, in the model's feature space, among the distances of
             the validation molecules, in %; None for models without a calibration.
+        model: name of the model, where several may answer.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Prediction:
     structure: Structure | None = None
     values: dict[str, Value] = field(default_factory=dict)
     percentile: float | None = None
+    model: str = ""
 
     def __getitem__(self, target: str) -> Value:
         if target in self.values:

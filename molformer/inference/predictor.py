@@ -29,6 +29,7 @@ from molformer.inference.sources import listed, policy_of, processes_for, read_i
 from molformer.inference.table import Layout, Predictions
 from molformer.models.forward import threads
 from molformer.models.property import PropertyModel, load_model
+from molformer.targets import Label
 from molformer.uncertainty.calibration import Calibration
 
 if TYPE_CHECKING:
@@ -114,6 +115,11 @@ class Predictor:
     def model(self) -> PropertyModel:
         """The model, or the first member of an ensemble."""
         return self.models[0]
+
+    @property
+    def targets(self) -> tuple[Label, ...]:
+        """What it predicts."""
+        return self.model.targets
 
     def predict(
         self,

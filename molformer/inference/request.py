@@ -48,6 +48,11 @@ class PredictionRequest:
         factors = tuple(units.factor(old.unit, new.unit) for old, new in zip(targets, shown, strict=True))
         return cls(targets, shown, factors)
 
+    def only(self, known: Sequence[Label]) -> "PredictionRequest":
+        """The part of the request that these targets answer."""
+        rows = [row for row in zip(self.targets, self.shown, self.factors, strict=True) if row[0] in known]
+        return PredictionRequest(*(tuple(row[place] for row in rows) for place in range(3)))  # type: ignore[arg-type]
+
 
 def _units(targets: Sequence[Label], unit: str | Mapping[str, str] | None) -> Mapping[str, str]:
     if not isinstance(unit, str):

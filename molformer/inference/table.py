@@ -36,6 +36,7 @@ class Layout:
         ensemble: whether there are standard deviations over models.
         intervals: names of the targets with intervals.
         percentile: whether there are percentiles of the distance to the training set.
+        models: whether rows say which model answered.
     """
 
     targets: tuple[Label, ...]
@@ -43,6 +44,7 @@ class Layout:
     ensemble: bool = False
     intervals: frozenset[str] = frozenset()
     percentile: bool = False
+    models: bool = False
 
     @classmethod
     def of(cls, rows: Iterable[Prediction], targets: Sequence[Label]) -> "Layout":
@@ -55,13 +57,14 @@ class Layout:
             any(value.ensemble_std is not None for _, value in values),
             frozenset(name for name, value in values if value.interval is not None),
             any(row.percentile is not None for row in rows),
+            any(row.model for row in rows),
         )
 
     @property
     def headings(self) -> list[str]:
         """Names of the columns, with units in parentheses."""
         of_targets = [heading for target in self.targets for heading in self._headings(target)]
-        return [*FACTS, *of_targets, *([PERCENTILE] if self.percentile else [])]
+        return [*FACTS, *["model"] * self.models, *of_targets, *[PERCENTILE] * self.percentile]
 
     @property
     def types(self) -> list[str]:
@@ -70,13 +73,14 @@ class Layout:
         for target in self.targets:
             first = "list" if target.per_node else "text" if target.classes else "number"
             of_targets += [first, *["number"] * (len(self._headings(target)) - 1)]
-        return [*["text"] * len(FACTS), *of_targets, *(["number"] if self.percentile else [])]
+        return [*["text"] * (len(FACTS) + self.models), *of_targets, *["number"] * self.percentile]
 
     def cells(self, row: Prediction) -> list[Cell]:
         """Cells of a row in the order of `headings`; None where there is no value."""
         formula = row.structure.formula if row.structure else ""
         of_targets = [cell for target in self.targets for cell in self._cells(target, row.values.get(target.name))]
-        return [row.name, formula, row.status, row.message, *of_targets, *([row.percentile] if self.percentile else [])]
+        facts = [row.name, formula, row.status, row.message, *[row.model] * self.models]
+        return [*facts, *of_targets, *[row.percentile] * self.percentile]
 
     def _uncertainties(self, target: Label) -> list[str]:
         """Columns of the uncertainties of a scalar; empty for other targets."""

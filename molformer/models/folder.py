@@ -29,6 +29,11 @@ LARGEST = 1024
 def write_folder(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     """Write a model folder; each file appears whole or not at all.
 
+    Args:
+        folder: made if it is not there.
+        config: plain values, to which the format is added.
+        weights: by name.
+
     Raises:
         ModelError: the folder cannot be written.
     """

@@ -1,6 +1,6 @@
 """Kinds of targets: shape, symmetry, readout, loss, metrics and tables.
 
-`register` adds a kind; docs/extending_targets.md shows how.
+`register` adds a kind; docs/extending/targets.md shows how.
 """
 
 from molformer.targets.kind import HeadOptions, TargetKind

@@ -18,6 +18,7 @@ from docstring_parser import parse
 from jsonargparse import ArgumentParser, Namespace
 
 from molformer.errors import ConfigError
+from molformer.examples import FOLDER, find_config
 from molformer.models.config import SE3TransformerConfig, preset
 from molformer.models.renamed import current_name, current_names
 from molformer.training.config import TrainingConfig
@@ -48,14 +49,17 @@ def read_configs(
     """Configs of a run.
 
     Args:
-        path: YAML file with some of `KEYS`, or None for the defaults.
+        path: YAML file with some of `KEYS`, the name of a config of the package, or None for the defaults.
         overrides: `--key value` or `--key=value`, in the order of a command line.
         defaults: values of keys that neither names, such as `PRETRAINING`; `WITHOUT_CONFIG` if there is no file.
 
     Raises:
         ConfigError: an unknown key (with a suggestion), a wrong type, or a value out of range.
     """
-    values = current_names(_read_yaml(path)) if path else {}
+    values = current_names(_read_yaml(str(find_config(path)))) if path else {}
+    data = values.get("data")
+    if isinstance(data, str) and not Path(data).exists() and (FOLDER / data).is_file():  # the embedded data set
+        values["data"] = str(FOLDER / data)
     defaults = defaults or ({} if path else WITHOUT_CONFIG)
     return _configs({**defaults, **values}, path, _current_overrides(overrides))
 
@@ -154,8 +158,6 @@ def plain_overrides(arguments: Sequence[str]) -> list[str]:
 def _read_yaml(path: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no config file '{path}'") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config file '{path}': {error}") from None
     except yaml.YAMLError as error:

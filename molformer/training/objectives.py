@@ -4,7 +4,8 @@ An objective may corrupt the input, and reads from the features of the corrupted
 
 - `denoising`: the noise ε on the positions r + σ ε (Godwin et al. 2021, arXiv 2106.07971; Zaidi et al. 2022, arXiv
   2206.00133); |v_i - ε_i|² of a vector v_i read from degree 1.
-- `masking`: the element of an atom whose atomic number was hidden (Hu et al. 2020, arXiv 1905.12265); cross-entropy.
+- `masking`: the elements of hidden atoms, and the orders of their bonds (Hu et al. 2020, arXiv 1905.12265);
+  cross-entropy.
 - `descriptors`: RDKit's descriptors (Burns et al. 2025, arXiv 2506.15792), in units of their spread; Huber loss.
 
 Their weights are `objectives` of a `TrainingConfig`. Letters: N nodes, B graphs, M components, C channels, K
@@ -22,12 +23,16 @@ from torch.nn import functional
 
 from molformer.elements import MAX_NUMBER
 from molformer.graph import GraphBatch
+from molformer.molecular_graph import UNKNOWN
 from molformer.nn.readout import AtomVectorHead, PooledHead
 from molformer.targets.losses import masked_loss_sum
 from molformer.targets.statistics import robust_statistics
 
 HIDDEN = 0
 """Atomic number of an atom whose element is hidden: that of a site that is no atom."""
+
+ORDERS = 5
+"""Orders of a bond, see `molecular_graph.BOND_FEATURES`."""
 
 WHOLE = 0.5
 """Share of the molecules in which no atom is hidden, so that an encoder also sees what it will be used for."""
@@ -84,7 +89,7 @@ class Denoising(Objective):
 
 
 class Masking(Objective):
-    """Reads the elements of hidden atoms other than hydrogen.
+    """Reads the elements of hidden atoms other than hydrogen, and the orders of their bonds.
 
     Args:
         channels: C.
@@ -95,19 +100,33 @@ class Masking(Objective):
         super().__init__()
         self.share = share
         self.head = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, MAX_NUMBER + 1))
+        self.bonds = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, ORDERS))
 
     def corrupt(self, graph: GraphBatch) -> GraphBatch:
-        """Atomic numbers of some atoms replaced by `HIDDEN`."""
+        """Atomic numbers of some atoms replaced by `HIDDEN`, without their chemistry and bonds."""
         whole = torch.rand(graph.num_graphs, device=graph.pos.device) < WHOLE
         hidden = torch.rand(len(graph.numbers), device=graph.pos.device) < self.share
         hidden = hidden & ~whole[graph.batch] & (graph.numbers > 1)
-        return replace(graph, numbers=graph.numbers.masked_fill(hidden, HIDDEN))
+        corrupted = replace(graph, numbers=graph.numbers.masked_fill(hidden, HIDDEN))
+        if graph.atom_features is None or graph.bonds is None or graph.bond_features is None:
+            return corrupted
+        kept = ~hidden[graph.bonds].any(1)
+        features = graph.atom_features.masked_fill(hidden[:, None], UNKNOWN)
+        return replace(
+            corrupted, atom_features=features, bonds=graph.bonds[kept], bond_features=graph.bond_features[kept]
+        )
 
     def forward(self, x: Tensor, corrupted: GraphBatch, graph: GraphBatch) -> tuple[Tensor, Tensor]:
         """See `Objective.forward`."""
         hidden = corrupted.numbers != graph.numbers
         losses = functional.cross_entropy(self.head(x[:, 0]), graph.numbers, reduction="none")
-        return torch.where(hidden, losses, 0.0).sum(), hidden.sum()
+        total, count = torch.where(hidden, losses, 0.0).sum(), hidden.sum()
+        if graph.bonds is None or graph.bond_features is None:
+            return total, count
+        lost = hidden[graph.bonds].any(1)
+        ends = x[:, 0][graph.bonds].sum(1)
+        losses = functional.cross_entropy(self.bonds(ends), graph.bond_features[:, 0], reduction="none")
+        return total + torch.where(lost, losses, 0.0).sum(), count + lost.sum()
 
 
 class Descriptors(Objective):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
+from torch import nn
 
 from molformer.data.cloud_datamodule import PointCloudDataModule
 from molformer.data.datamodule import MoleculeDataModule, StoreDataModule
@@ -27,7 +28,6 @@ from molformer.data.statistics import atom_rows
 from molformer.data.store import StructureStore, store_path
 from molformer.errors import ConfigError, ModelError, TrainingError
 from molformer.inference.models import MEMBER, find_models
-from molformer.inference.predictor import Predictor
 from molformer.kernels import use_kernels
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.equivariance import equivariance_error
@@ -132,6 +132,8 @@ def _train_ensemble(
     resume: bool,
 ) -> TrainingResult:
     """Train the members in run folders of their own, write them into one model folder, and evaluate their mean."""
+    from molformer.inference.predictor import Predictor  # needs RDKit, which training from a store does not
+
     _open_folder(folder, encoder, training, data, resume)
     alone = replace(
         training, ensemble=1, baselines=False, folds=0, split_by="file", split_file=str(folder / "split.json")
@@ -334,6 +336,9 @@ def new_task(
     task.model.set_statistics(statistics)
     if process is not None and task.model.descriptors is not None:
         task.model.descriptors.load_state_dict(process.state_dict())
+        for name in task.model.descriptors.sizes:  # the network begins with nothing to add
+            nn.init.zeros_(task.model.head(name).net[-1].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(task.model.head(name).net[-1].bias)  # type: ignore[arg-type]
     elif data.inputs is not None and task.model.descriptors is not None:
         task.model.descriptors.set_statistics(data.inputs[_sample(training, data)])
     for objective in task.objectives.values():

@@ -4,6 +4,7 @@ Logged are the columns of `metrics.csv` and, at the end, the plots, a table of t
 and the model folder as an artifact. Without a key it logs offline; its id is stored in the run folder.
 """
 
+import importlib.util
 import logging
 import netrc
 import os
@@ -16,6 +17,7 @@ from urllib.parse import urlparse
 import numpy as np
 
 from molformer.data.store import StructureStore
+from molformer.errors import ConfigError
 from molformer.training.config import WandbMode
 from molformer.training.target_errors import Predicted, TargetErrors
 
@@ -30,8 +32,22 @@ WORST = 20
 
 
 def wandb_logger(folder: Path, mode: WandbMode, settings: dict[str, Any]) -> "WandbLogger | None":
-    """A logger of the run that belongs to a run folder, or None if there is to be none."""
+    """A logger of the run that belongs to a run folder, or None if there is to be none.
+
+    Args:
+        folder: the run folder; the run's id is read from it, or written to it.
+        mode: `auto` is online with a key and offline without; `off` is None.
+        settings: config shown by W&B.
+
+    Raises:
+        ConfigError: the mode asks for W&B and it is not installed.
+    """
     if mode == "off":
+        return None
+    if importlib.util.find_spec("wandb") is None:
+        if mode != "auto":
+            raise ConfigError(f"wandb is '{mode}': it needs the package, pip install 'molformer[wandb]', or --no-wandb")
+        logger.info("Nothing is logged to W&B, which needs: pip install 'molformer[wandb]'")
         return None
     if mode == "auto":
         mode = "online" if _has_key() else "offline"

@@ -84,6 +84,14 @@ def tune(
 ) -> "optuna.Study":
     """Search for the lowest validation loss.
 
+    Args:
+        config: YAML file of the fixed settings, or None.
+        overrides: further settings, `--key value`.
+        ranges: search space.
+        trials: total number of runs, including those of earlier calls.
+        folder: of the search.
+        report: called with a line for each trial.
+
     Raises:
         ConfigError: Optuna is not installed, the search space is empty, or a setting is invalid.
     """

@@ -42,7 +42,12 @@ class Coverage:
 
 
 def coverage(calibration: Calibration, values: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Coverage]:
-    """Empirical coverage of the intervals by target name, for targets that have them."""
+    """Empirical coverage of the intervals by target name, for targets that have them.
+
+    Args:
+        calibration: of the model.
+        values: by target name: predictions and labels, in the unit of the target, NaN where a label is missing.
+    """
     measured = {}
     for name, width in calibration.half_widths.items():
         if name not in values:

@@ -64,6 +64,13 @@ def test_the_command_line_takes_it_where_no_model_is_named():
     assert "CCO" in done.stdout
 
 
+def test_its_card_has_metadata_that_the_hub_reads():
+    hub = pytest.importorskip("huggingface_hub")
+    data = hub.ModelCard.load(SHIPPED / "qm9" / "README.md").data
+    assert data.library_name == "molformer"
+    assert "chemistry" in data.tags
+
+
 def test_it_is_small_and_says_where_it_comes_from():
     folder = SHIPPED / "qm9"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 10e6

@@ -1,4 +1,4 @@
-"""A kind of one's own, the one of docs/extending_targets.md, from files to a table of predictions."""
+"""A kind of one's own, the one of docs/extending/targets.md, from files to a table of predictions."""
 
 import csv
 import re
@@ -17,7 +17,7 @@ from molformer.targets import Label, registry
 from tests.helpers import small_model
 from tests.test_cli import molformer
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending_targets.md"
+PAGE = Path(__file__).parents[2] / "docs" / "extending" / "targets.md"
 MODULE, EXAMPLE = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 ENTRY_POINT = "[molformer.targets]\nquadrupole = quadrupole\n"
 

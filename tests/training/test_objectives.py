@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from molformer.data.conformers import embed_smiles
 from molformer.data.datamodule import MoleculeDataModule
+from molformer.elements import MAX_NUMBER
 from molformer.graph import GraphBatch
+from molformer.molecular_graph import UNKNOWN
 from molformer.training.objectives import CLIP, Denoising, Descriptors, Masking, robust_statistics
 from tests.helpers import random_graph, random_structure
 from tests.training.test_task import task
@@ -64,6 +68,29 @@ def test_only_hidden_atoms_count():
     assert torch.equal(x.grad.flatten(1).abs().sum(1) > 0, hidden)
     nothing, none = objective(x, graph, graph)
     assert nothing.item() == none.item() == 0
+
+
+def test_hidden_atoms_lose_their_chemistry_and_bonds_whose_orders_are_read():
+    molecules = [embed_smiles(smiles) for smiles in ("CC(=O)NC#N", "c1ccncc1O") * 20]
+    graph, objective = GraphBatch.from_structures(molecules), Masking(CHANNELS, 0.5)
+    corrupted = objective.corrupt(graph)
+    hidden = corrupted.numbers != graph.numbers
+    assert (corrupted.atom_features[hidden] == UNKNOWN).all()
+    assert torch.equal(corrupted.atom_features[~hidden], graph.atom_features[~hidden])
+    assert not hidden[corrupted.bonds].any()
+    lost = hidden[graph.bonds].any(1)
+    assert len(corrupted.bonds) == len(graph.bonds) - lost.sum()
+    # A head that always says "single" is wrong where a lost bond is another one.
+    nn.init.zeros_(objective.bonds[-1].weight)
+    nn.init.zeros_(objective.bonds[-1].bias)
+    objective.bonds[-1].bias.data[1] = 50.0
+    objective.head = nn.Identity()
+    certain = torch.zeros(len(graph.pos), 4, MAX_NUMBER + 1)
+    certain[torch.arange(len(graph.pos)), 0, graph.numbers] = 50.0
+    objective.bonds[0] = nn.Linear(MAX_NUMBER + 1, CHANNELS)
+    total, count = objective(certain, corrupted, graph)
+    assert count == hidden.sum() + lost.sum()
+    assert total.item() == pytest.approx(50.0 * (graph.bond_features[lost, 0] != 1).sum().item(), rel=1e-4)
 
 
 def test_statistics_withstand_outliers_and_missing_values():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from molformer.data.structure import Label
+from molformer.errors import ConfigError
 from molformer.training import tracking
 from molformer.training.arguments import read_run
 from molformer.training.run import train
@@ -41,8 +42,15 @@ def test_a_resumed_run_is_the_same_run_and_everything_is_logged(store, tmp_path,
     assert any(name.endswith(".table.json") for name in files)
 
 
-def test_off_is_off(tmp_path):
+def test_off_is_off_and_a_missing_package_is_said(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "molformer")
     assert tracking.wandb_logger(tmp_path, "off", {}) is None
+    assert caplog.messages == []
+    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
+    assert tracking.wandb_logger(tmp_path, "auto", {}) is None
+    assert "pip install 'molformer[wandb]'" in caplog.text
+    with pytest.raises(ConfigError, match=r"pip install 'molformer\[wandb\]', or --no-wandb"):
+        tracking.wandb_logger(tmp_path, "online", {})
 
 
 def test_the_worst_molecules_come_first():
