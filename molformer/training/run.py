@@ -51,6 +51,8 @@ from molformer.uncertainty.calibration import joint
 from molformer.uncertainty.conformal import coverage
 from molformer.uncertainty.fit import calibrate_run
 
+__all__ = ["TrainingResult", "data_module", "new_task", "train"]
+
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN = 60  # messages about the data that are made

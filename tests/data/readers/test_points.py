@@ -375,7 +375,8 @@ def test_without_the_package_the_command_is_named(tmp_path, monkeypatch, module)
     write(tmp_path / "a.ply", ply())
     monkeypatch.setitem(sys.modules, module, None)
     message = error(tmp_path / ("a.ply" if module == "trimesh" else "a.h5"))
-    assert f"needs {module}: pip install 'molformer[points]'" in message
+    extra = "points" if module == "trimesh" else "hdf5"
+    assert f"needs {module}: pip install 'molformer[{extra}]'" in message
 
 
 @settings(max_examples=100, deadline=None)
