@@ -7,21 +7,13 @@ and exits with status 2. Any other exception is a defect of this package.
 import struct
 import zipfile
 import zlib
+from dataclasses import fields
 from tokenize import TokenError
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 DAMAGE = (
-    *(
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        SyntaxError,
-        TokenError,
-        OverflowError,
-        struct.error,
-    ),
-    *(OSError, EOFError, RuntimeError, MemoryError, SystemError, zipfile.BadZipFile, zlib.error),
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError, SyntaxError, TokenError, OverflowError),
+    *(OSError, EOFError, RuntimeError, MemoryError, SystemError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 """Exceptions raised by libraries for damaged files."""
 
@@ -99,3 +91,16 @@ class TrainingError(MolformerError):
 def one_line(error: BaseException) -> str:
     """Message of an exception in one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def check_choices(config: Any, kind: type[MolformerError] = ConfigError, of: str = "") -> None:
+    """Check the fields of a dataclass whose type is a `Literal`.
+
+    Raises:
+        MolformerError: of that kind, if a value is none of the choices; the message names the field, and what it is of.
+    """
+    hints = get_type_hints(type(config))
+    for name in (field.name for field in fields(config) if get_origin(hints[field.name]) is Literal):
+        value, choices = getattr(config, name), get_args(hints[name])
+        if value not in choices:
+            raise kind(f"{of}{name} '{value}' is not one of {', '.join(choices)}")

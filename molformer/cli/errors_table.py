@@ -17,12 +17,7 @@ LEGEND = (
 
 
 def errors_table(errors: Sequence[TargetErrors], title: str) -> Table:
-    """Table with a row for each target; empty columns are omitted.
-
-    Args:
-        errors: of the targets.
-        title: of the table.
-    """
+    """Table with a row for each target; empty columns are omitted."""
     columns = {
         "target": [row.target.name for row in errors],
         "unit": ["wrong" if row.target.is_class else row.target.unit for row in errors],

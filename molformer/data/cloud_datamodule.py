@@ -1,17 +1,67 @@
-"""PointCloudDataModule: training, validation and test batches of a store of point clouds."""
+"""PointCloudDataModule: training, validation and test batches of a store of point clouds.
+
+Random choices for a cloud (points, augmentation) depend only on seed, epoch and index in the store, so that resumed
+training is reproducible.
+Letters: p points of a cloud.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from molformer.data.batching import EpochBatches
-from molformer.data.cloud_dataset import CloudOptions, PointCloudDataset
-from molformer.data.datamodule import StoreDataModule
+from molformer.data.cloud_dataset import CloudOptions
+from molformer.data.datamodule import StoreDataModule, StoreDataset
+from molformer.data.sampling import farthest_point_sampling, normalise, random_subsample
 from molformer.data.splits import SplitMethod, SplitPolicy
 from molformer.data.store import StructureStore
+from molformer.graph import GraphBatch
+from molformer.targets import Label
 
 __all__ = ["CloudOptions", "PointCloudDataModule"]
+
+
+class PointCloudDataset(StoreDataset):
+    """Point clouds of a store, indexed by batch.
+
+    Args:
+        store: the clouds.
+        indices: which of them, in order.
+        targets: labels to load.
+        options: points and normalisation; the augmentation is applied if there is one.
+        seed: of sampling and augmentation.
+    """
+
+    def __init__(
+        self, store: StructureStore, indices: np.ndarray, targets: Sequence[Label], options: CloudOptions, seed: int
+    ) -> None:
+        super().__init__(store, indices, targets, seed)
+        self.options = options
+
+    def __getitem__(self, chosen: Sequence[tuple[int, int]]) -> GraphBatch:
+        """Batch of clouds, given by pairs of epoch and position in this part."""
+        indices = self.indices[[place for _, place in chosen]]
+        rows, pos = [], []
+        for (epoch, _), index in zip(chosen, indices.tolist(), strict=True):
+            selected, moved = self._cloud(index, np.random.default_rng([self.seed, epoch, index]))
+            rows.append(selected)
+            pos.append(moved)
+        return self.batch(indices, np.concatenate(rows), np.concatenate(pos), [len(selected) for selected in rows])
+
+    def _cloud(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the store that are the points of a cloud (p,), and their positions (p, 3)."""
+        options = self.options
+        rows = self.store.rows(index)
+        pos = self.store.column("pos")[rows].astype(np.float64)
+        selected = np.arange(len(pos))
+        if options.sampling != "all":
+            choose = random_subsample if options.sampling == "random" else farthest_point_sampling
+            selected = choose(pos, options.points, seed=int(rng.integers(2**63)))
+        pos = normalise(pos[selected]) if options.normalise else pos[selected]
+        if options.augmentation is not None:
+            stay = options.augmentation.choose(len(selected), rng)
+            selected, pos = selected[stay], options.augmentation.move(pos[stay], rng)
+        return rows.start + selected, pos
 
 
 class PointCloudDataModule(StoreDataModule):
@@ -56,15 +106,6 @@ class PointCloudDataModule(StoreDataModule):
         options = self.options if training else replace(self.options, augmentation=None)
         return PointCloudDataset(self.store, indices, self.targets, options, self.seed)
 
-    def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
-        """Batch sampler of positions in `indices`."""
-        return EpochBatches(
-            len(indices),
-            self.batch_size,
-            training,
-            self.seed,
-            epoch_size=self.epoch_size,
-            rank=rank,
-            world=world,
-            with_epoch=True,
-        )
+    def draws(self, training: bool) -> bool:
+        """Points are drawn in evaluation too."""
+        return True

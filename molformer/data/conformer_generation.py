@@ -68,14 +68,7 @@ def with_geometry(
 def computed(
     jobs: Iterable[Job], function: Callable[[Any], Any], processes: int, limit: float
 ) -> Generator[tuple[Job, Any], None, None]:
-    """Jobs with their outcomes, in order; None where there was nothing to do.
-
-    Args:
-        jobs: read as they are needed.
-        function: as a `WorkerPool` takes it.
-        processes: worker processes; 0 computes in this one.
-        limit: seconds for one, after which a worker gives it up.
-    """
+    """Jobs with their outcomes, in order; None where there was nothing to do. A worker gives one up after `limit` s."""
     if not processes:
         for job in jobs:
             yield job, None if job[1] is None else function(job[1])

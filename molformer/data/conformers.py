@@ -11,14 +11,14 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors
 
 from molformer.data.bonds import graph_of
-from molformer.errors import ConfigError, ConformerError, InputError
+from molformer.errors import ConfigError, ConformerError, InputError, check_choices
 from molformer.molecular_graph import MolecularGraph
 from molformer.structure import Salts, Structure
 
@@ -66,10 +66,7 @@ class ConformerPolicy:
     salts: Salts = field(default="refuse", repr=False)  # the representation is the key of caches
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(GeometryMethod):
-            raise ConfigError(f"conformer method '{self.method}' is not one of {', '.join(get_args(GeometryMethod))}")
-        if self.salts not in get_args(Salts):
-            raise ConfigError(f"salts '{self.salts}' is not one of {', '.join(get_args(Salts))}")
+        check_choices(self, of="conformer ")
         for name in ("num_conformers", "timeout", "max_iterations"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} of the conformers is {getattr(self, name)}: it must be 1 or more")
@@ -189,12 +186,9 @@ def embed_smiles(smiles: str, policy: ConformerPolicy | None = None, name: str =
 
 
 def embed_smiles_all(smiles: str, policy: ConformerPolicy | None = None, name: str = "") -> list[Structure]:
-    """All conformers of a SMILES, by increasing force-field energy.
+    """All conformers of a SMILES, by increasing force-field energy; there may be fewer than `num_conformers`.
 
-    Args:
-        smiles: one molecule.
-        policy: of conformer generation. There may be fewer than its `num_conformers`.
-        name: its title or row, for messages.
+    The arguments are those of `embed_smiles`.
 
     Raises:
         InputError: it is not a valid SMILES.

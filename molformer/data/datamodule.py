@@ -49,37 +49,51 @@ class StoreDataset(Dataset[GraphBatch]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, chosen: Sequence[int]) -> GraphBatch:
+    def __getitem__(self, chosen: Sequence[Any]) -> GraphBatch:
         """Batch of the structures at some positions of this part."""
         indices = self.indices[list(chosen)]
         rows = atom_rows(self.store, indices)
-        sizes = self.store.sizes[indices]
+        graph = self.store.molecular_graph(indices)
+        more = {"spin": self.store.column("spin")[indices].astype(np.int64)}
+        more |= {} if self.inputs is None else {"descriptors": self.inputs[indices]}
+        more |= {} if graph is None else vars(graph)
+        if "cell" in self.store.columns:  # zeros if not periodic
+            more["cell"] = np.nan_to_num(self.store.column("cell")[indices]).astype(np.float32)
+            more["pbc"] = self.store.column("pbc")[indices] == 1
+        return self.batch(indices, rows, self.store.column("pos")[rows], self.store.sizes[indices], **more)
+
+    def batch(
+        self,
+        indices: np.ndarray,
+        rows: np.ndarray,
+        pos: np.ndarray,
+        sizes: Sequence[int] | np.ndarray,
+        **more: np.ndarray,
+    ) -> GraphBatch:
+        """Batch of B structures of the store.
+
+        Args:
+            indices: which of them (B,).
+            rows: of the store, those of their N atoms or points.
+            pos: their positions (N, 3).
+            sizes: of the structures (B,).
+            more: further attributes.
+        """
+        if "features" in self.store.columns:
+            more["features"] = self.store.column("features")[rows].astype(np.float32)
         labels = {
             target.name: torch.from_numpy(self.store.column(target.name)[rows if target.per_node else indices])
             for target in self.targets
         }
-        features = self.store.column("features")[rows] if "features" in self.store.columns else None
-        graph = self.store.molecular_graph(indices)
         return GraphBatch(
             numbers=torch.from_numpy(self.store.column("numbers")[rows].astype(np.int64)),
-            pos=torch.from_numpy(self.store.column("pos")[rows].astype(np.float32)),
+            pos=torch.from_numpy(pos.astype(np.float32)),
             ptr=torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])),
             batch=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
             charge=torch.from_numpy(self.store.column("charge")[indices].astype(np.float32)),
             labels=labels,
-            features=None if features is None else torch.from_numpy(features.astype(np.float32)),
-            spin=torch.from_numpy(self.store.column("spin")[indices].astype(np.int64)),
-            descriptors=None if self.inputs is None else torch.from_numpy(self.inputs[indices]),
-            **self._cells(indices),
-            **({} if graph is None else {name: torch.from_numpy(value) for name, value in vars(graph).items()}),
+            **{name: torch.from_numpy(value) for name, value in more.items()},
         )
-
-    def _cells(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        """Cells of the structures, zeros if not periodic; empty if the store has none."""
-        if "cell" not in self.store.columns:
-            return {}
-        cells = np.nan_to_num(self.store.column("cell")[indices]).astype(np.float32)
-        return {"cell": torch.from_numpy(cells), "pbc": torch.from_numpy(self.store.column("pbc")[indices] == 1)}
 
 
 class _DrawnConformers(StoreDataset):
@@ -95,15 +109,6 @@ class StoreDataModule(LightningDataModule, ABC):
 
     In distributed training, training and validation batches are divided among the processes; each process has all test
     batches, of which `predict_batches` distributes the predictions.
-
-    Args:
-        store: a `StructureStore` or its path.
-        targets: names of the labels to predict.
-        split: policy of the split.
-        batch_size: graphs per batch, over all processes.
-        epoch_size: graphs of an epoch, 0 for the whole training part.
-        seed: of the order of the batches.
-        workers: number of data-loading processes; 0 for none, which is fast enough for molecules.
     """
 
     def __init__(
@@ -137,7 +142,7 @@ class StoreDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader[GraphBatch]:
         """Shuffled batches of the training part, without the last, smaller one."""
-        return self._loader(self.repeated(self.split.train), training=True, shared=True)
+        return self.loader(self.repeated(self.split.train), training=True, shared=True)
 
     def repeated(self, indices: np.ndarray) -> np.ndarray:
         """Indices of the structures with repetitions for training."""
@@ -145,25 +150,40 @@ class StoreDataModule(LightningDataModule, ABC):
 
     def val_dataloader(self) -> DataLoader[GraphBatch]:
         """Batches of the validation part, or of the training part if there is none, identical in every epoch."""
-        return self._loader(self.split.val if len(self.split.val) else self.split.train, shared=True)
+        return self.loader(self.split.val if len(self.split.val) else self.split.train, shared=True)
 
     def test_dataloader(self) -> DataLoader[GraphBatch]:
         """Batches of the test part, all of them in every process."""
         return self.loader(self.split.test)
-
-    def loader(self, indices: np.ndarray) -> DataLoader[GraphBatch]:
-        """Batches of some structures in order, all of them in every process."""
-        return self._loader(indices)
 
     @abstractmethod
     def dataset(self, indices: np.ndarray, training: bool) -> Dataset[GraphBatch]:
         """Dataset indexed by lists of positions in `indices`."""
 
     @abstractmethod
+    def draws(self, training: bool) -> bool:
+        """Whether the dataset makes random choices, so that it is indexed by pairs of epoch and position."""
+
+    def costs(self, indices: np.ndarray) -> tuple[np.ndarray | None, int]:
+        """Costs of structures, and the limit of their sum in a batch of one process; None for no limit."""
+        return None, 0
+
     def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
         """Batch sampler of positions in `indices`."""
+        return EpochBatches(
+            len(indices),
+            self.batch_size,
+            training,
+            self.seed,
+            *self.costs(indices),
+            self.epoch_size,
+            rank,
+            world,
+            with_epoch=self.draws(training),
+        )
 
-    def _loader(self, indices: np.ndarray, training: bool = False, shared: bool = False) -> DataLoader[GraphBatch]:
+    def loader(self, indices: np.ndarray, training: bool = False, shared: bool = False) -> DataLoader[GraphBatch]:
+        """Batches of some structures in order, all of them in every process unless they are shared."""
         trainer = self.trainer if shared else None
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         sampler = self.batches(indices, training, rank, world)
@@ -236,25 +256,18 @@ class MoleculeDataModule(StoreDataModule):
 
     def dataset(self, indices: np.ndarray, training: bool) -> StoreDataset:
         """Dataset indexed by lists of positions in `indices`, with the epoch where training draws conformers."""
-        kind = _DrawnConformers if training and self.conformers else StoreDataset
+        kind = _DrawnConformers if self.draws(training) else StoreDataset
         return kind(self.store, indices, [*self.targets, *self.also, *self.conformers], self.seed, self.inputs)
 
-    def batches(self, indices: np.ndarray, training: bool, rank: int = 0, world: int = 1) -> EpochBatches:
-        """Batch sampler of positions in `indices`."""
+    def draws(self, training: bool) -> bool:
+        """Training draws one of several conformers."""
+        return training and bool(self.conformers)
+
+    def costs(self, indices: np.ndarray) -> tuple[np.ndarray | None, int]:
+        """Atoms or edges, and their limit."""
         sizes = self.store.sizes[indices]
         costs = sizes if self.batch_atoms else sizes * (sizes - 1) if self.batch_edges else None
-        return EpochBatches(
-            len(indices),
-            self.batch_size,
-            training,
-            self.seed,
-            costs,
-            self.batch_atoms or self.batch_edges,
-            self.epoch_size,
-            rank,
-            world,
-            with_epoch=training and bool(self.conformers),
-        )
+        return costs, self.batch_atoms or self.batch_edges
 
 
 def _as_it_is(batch: Any) -> Any:

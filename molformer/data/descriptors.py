@@ -87,12 +87,7 @@ def described(structure: Structure) -> Structure:
 
 
 def with_descriptors(entries: Iterable[Entry], processes: int = 0) -> Generator[Entry, None, None]:
-    """The same entries; structures with their descriptors, and those with an error as they are.
-
-    Args:
-        entries: with a structure or an error.
-        processes: worker processes; 0 computes in this one.
-    """
+    """The same entries; structures with their descriptors, and those with an error as they are."""
     jobs = ((entry, entry.structure) for entry in entries)
     with contextlib.closing(computed(jobs, described, processes, SECONDS)) as results:
         for (entry, _), found in results:

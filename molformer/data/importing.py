@@ -97,17 +97,10 @@ def import_dataset(
 ) -> ImportResult:
     """Import a data set by its name; its files are downloaded once, to `cache_folder()`, or it is made.
 
-    Args:
-        name: see `molformer.data.datasets.names`.
-        output: the store.
-        file: the first file of the data set, where it is there already; nothing is then downloaded.
-        policy: how molecules without coordinates get them.
-        processes: worker processes that make geometries.
-        progress: called after every row.
-        cache: folder of cached geometries.
-        downloaded: called with the bytes that are there and those of the whole file, None if that is not known.
-        count: structures of a data set that is made here; 0 for its own number.
-        seed: of a data set that is made here.
+    `name` is one of `molformer.data.datasets.names`; `file` its first file, where it is there already: nothing is then
+    downloaded, else `downloaded` is called with the bytes that are there and those of the whole file, None if that is
+    not known. `count` and `seed` are of a data set that is made here, 0 for its own number; all else is as for
+    `import_inputs`.
 
     Raises:
         InputError: there is no such data set, its files cannot be had or are damaged, or it has none and one is given.
@@ -122,7 +115,7 @@ def import_dataset(
         raise InputError(f"--count is for a data set that is made here, and '{name}' is published")
     else:
         entries = datasets.read(name, datasets.fetch(name, cache_folder() / "datasets" / name, file, downloaded))
-    return import_entries(entries, output, datasets.labels(name), policy, processes, source, progress, cache)
+    return import_entries(entries, output, dataset.labels, policy, processes, source, progress, cache)
 
 
 def cache_folder() -> Path:
@@ -304,11 +297,7 @@ def _labels_of(inputs: Sequence[str | Path], options: ReadOptions) -> dict[str |
 
 
 def _missing(inputs: Sequence[str | Path], options: ReadOptions) -> set[str]:
-    """Targets that no input has, as far as inputs list their labels.
-
-    Raises:
-        InputError: there are some, and `options` do not allow it, or all are missing.
-    """
+    """Targets that no input has, as far as inputs list their labels."""
     missing, seen = {target.name for target in options.targets}, set[str]()
     for path in (Path(name) for name in inputs if is_file(name)):
         names = format_of(path).names

@@ -16,9 +16,6 @@ from molformer.errors import ConfigError, InputError
 from molformer.graph import GraphBatch
 from molformer.structure import Structure
 
-_PERIODIC = ("cell", "pbc", "shift")
-_OWN = ("z", "pos", "x", "edge_index", "batch", "ptr", "charge", "spin", *_PERIODIC)
-
 
 def to_pyg(graph: GraphBatch | Structure) -> Any:
     """A batch of graphs, or one structure, as PyG `Data`; a batch has `batch` and `ptr`, as PyG's own `Batch` has.
@@ -35,23 +32,19 @@ def to_pyg(graph: GraphBatch | Structure) -> Any:
         >>> to_pyg(water)  # doctest: +SKIP
         Data(pos=[3, 3], z=[3], charge=[1])
     """
-    data_class = _data_class()
+    try:
+        from torch_geometric.data import Data
+    except ImportError:
+        raise ConfigError("PyTorch Geometric is not installed: pip install 'molformer[pyg]'") from None
     single = isinstance(graph, Structure)
     batch = GraphBatch.from_structures([graph]) if isinstance(graph, Structure) else graph
-    values: dict[str, Tensor] = {"z": batch.numbers, "pos": batch.pos, "charge": batch.charge}
-    if batch.spin is not None:
-        values["spin"] = batch.spin
-    if batch.features is not None:
-        values["x"] = batch.features
-    if batch.src is not None and batch.dst is not None:
-        values["edge_index"] = torch.stack([batch.src, batch.dst])
-    values |= {name: getattr(batch, name) for name in _PERIODIC if getattr(batch, name) is not None}
-    if not single:
-        values |= {"batch": batch.batch, "ptr": batch.ptr}
-    taken = sorted(set(batch.labels) & set(_OWN))
-    if taken:
+    edges = None if batch.src is None or batch.dst is None else torch.stack([batch.src, batch.dst])
+    values = {"z": batch.numbers, "x": batch.features, "edge_index": edges}
+    values |= {name: getattr(batch, name) for name in ("pos", "charge", "spin", "cell", "pbc", "shift")}
+    values |= {} if single else {"batch": batch.batch, "ptr": batch.ptr}
+    if taken := sorted(set(batch.labels) & {*values, "batch", "ptr"}):
         raise InputError(f"a label of the name '{taken[0]}' conflicts with the attribute of that name: rename it")
-    return data_class(**values, **batch.labels)
+    return Data(**{name: value for name, value in values.items() if value is not None}, **batch.labels)
 
 
 def from_pyg(data: Any, labels: Iterable[str] | None = None) -> GraphBatch:
@@ -141,11 +134,3 @@ def _sorted_edges(
 
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
-
-
-def _data_class() -> Any:
-    try:
-        from torch_geometric.data import Data
-    except ImportError:
-        raise ConfigError("PyTorch Geometric is not installed: pip install 'molformer[pyg]'") from None
-    return Data

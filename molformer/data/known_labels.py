@@ -99,15 +99,10 @@ def label_of_shape(name: str, shape: tuple[int, ...], per_atom: bool, unit: str 
         'vector'
     """
     known = known_label(name, unit)
-    if known is not None and known.per_node == per_atom and fits(known, shape):
+    if known is not None and known.per_node == per_atom and known.target_kind.fits(shape):
         return known
     kind = kind_of_shape(shape, per_atom)
     return None if kind is None else Label(name, unit, kind.name)
-
-
-def fits(label: Label, shape: tuple[int, ...]) -> bool:
-    """Whether a value of this shape, of one structure or one atom, is one of the label's, see `shaped`."""
-    return label.target_kind.fits(shape)
 
 
 def shaped(label: Label, values: np.ndarray, rows: tuple[int, ...] = ()) -> np.ndarray:
@@ -115,7 +110,7 @@ def shaped(label: Label, values: np.ndarray, rows: tuple[int, ...] = ()) -> np.n
 
     Args:
         label: what they are values of.
-        values: (*rows, …), each value of a shape that `fits`: a matrix may lie flat, and a stress may be the six
+        values: (*rows, …), each of a shape that its kind `fits`: a matrix may lie flat, and a stress may be the six
             numbers xx, yy, zz, yz, xz, xy (Voigt).
         rows: shape in front of that of one value.
 

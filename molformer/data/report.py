@@ -21,13 +21,7 @@ def record_path(store: Path) -> Path:
 
 
 def report_dropped(store: StructureStore, targets: Sequence[Label] = (), folder: Path | None = None) -> None:
-    """Log how many rows were dropped, and where the list of them is, and how many have no value of any target.
-
-    Args:
-        store: as it was imported.
-        targets: of a run.
-        folder: of the run, into which the list is copied.
-    """
+    """Log how many rows were dropped, and where the list of them is, and how many have no value of any target."""
     record = record_path(store.path)
     if record.is_file():
         with open(record, encoding="utf-8", newline="") as file:

@@ -81,10 +81,6 @@ def random_subsample(pos: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
 
     Returns:
         Indices (min(count, n),), ascending.
-
-    Example:
-        >>> len(random_subsample(np.zeros((10, 3)), 4))
-        4
     """
     _check(pos, count)
     if count >= len(pos):

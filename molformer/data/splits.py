@@ -12,13 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from molformer.data.drafts import writing
 from molformer.data.store import StructureStore
-from molformer.errors import ConfigError, InputError
+from molformer.errors import ConfigError, InputError, check_choices
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +78,7 @@ class SplitPolicy:
                 "split must be three fractions that add up to 1, such as [0.8, 0.1, 0.1], or three numbers of "
                 f"structures, such as [1000, 100, 100]; got {list(fractions)}"
             )
-        if self.method not in get_args(SplitMethod):
-            raise ConfigError(f"split method '{self.method}' is not one of {', '.join(get_args(SplitMethod))}")
+        check_choices(self, of="split ")
         for method, needed in (("stratified", self.label), ("file", self.file)):
             if self.method == method and not needed:
                 raise ConfigError(f"a split by '{method}' needs {'a label' if method == 'stratified' else 'a file'}")

@@ -46,11 +46,7 @@ def baseline_values(
 ) -> np.ndarray | float:
     """Predictions of the composition baseline for `labelled_values`; 0 if there is no baseline.
 
-    Args:
-        store: the structures.
-        indices: which of them.
-        label: see `TargetKind.baseline`.
-        references: coefficient of each element (Z,).
+    The coefficients of the elements are `references` (Z,).
     """
     kind = label.target_kind
     if kind.baseline is None:

@@ -97,11 +97,7 @@ class StructureStore(Sequence[Structure]):
             raise StoreError(f"'{self.path}' is damaged or not a store: {one_line(error)}") from None
 
     def _check(self) -> None:
-        """Check the consistency of counts, columns and offsets, so that no structure is truncated or missing.
-
-        Raises:
-            ValueError: they are inconsistent; or another of `DAMAGE`.
-        """
+        """Check the consistency of counts, columns and offsets, so that no structure is truncated or missing."""
         if unknown := set(self.manifest) - _MANIFEST_KEYS:
             raise ValueError(f"its manifest has an unknown entry '{min(unknown)}'")
         count, atoms = (self.manifest[key] for key in ("structures", "atoms"))

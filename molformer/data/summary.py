@@ -14,17 +14,7 @@ _SAMPLE = 200_000  # largest number of values of a per-atom label
 
 
 def describe(store: StructureStore) -> list[tuple[str, str]]:
-    """Properties of a store as pairs of a heading and a text.
-
-    Example:
-        >>> import tempfile
-        >>> from molformer.data.store import write_store
-        >>> from molformer.data.structure import Structure
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     store = write_store(f"{folder}/h", [Structure([1, 1], [[0, 0, 0], [0, 0, 0.74]])])
-        ...     dict(describe(store))["structures"]
-        '1, with 2 atoms: 2 to 2, mean 2.0'
-    """
+    """Properties of a store as pairs of a heading and a text."""
     sizes = store.sizes
     spread = f"{sizes.min()} to {sizes.max()}, mean {sizes.mean():.1f}"
     groups = len(np.unique(store.groups))

@@ -1,14 +1,20 @@
-"""BatchRunner: batches of entries that fit into memory, and the outputs of all models for them."""
+"""BatchRunner: batches of entries that fit into memory, and the outputs of all models for them.
+
+The memory that a prediction needs is approximately proportional to the number of edges.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+from scipy.spatial import cKDTree
+
 from molformer.data.hydrogens import heavy_atoms
 from molformer.data.readers import Entry
 from molformer.errors import InputError, MolformerError, TooLargeError
+from molformer.graph.periodic import count_periodic
 from molformer.inference.allocator import keep_freed_memory
-from molformer.inference.sizes import count_edges, edge_bytes
 from molformer.models.forward import Output, run
 from molformer.models.property import PropertyModel
 from molformer.structure import Structure
@@ -17,6 +23,13 @@ from molformer.uncertainty.applicability import lacks_inputs, unsupported
 
 MOST_WAITING = 512
 """Largest number of jobs in a batch, including failed ones, which do not count towards `batch_size`."""
+
+
+_FEW = 32
+"""Number of atoms up to which all pairs are counted."""
+
+_TENSORS = 6
+"""Number of simultaneously allocated tensors of edge features; of each layer, if there are gradients."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +50,7 @@ class Job:
 
 
 class BatchRunner:
-    """Runs models on batches of structures.
-
-    Args:
-        models: the members of an ensemble, or a single one.
-        batch_size: largest number of geometries in a batch.
-        memory: limit of a batch, GiB.
-    """
+    """Runs models on batches of at most `batch_size` geometries, of which each takes at most `memory` GiB."""
 
     def __init__(self, models: Sequence[PropertyModel], batch_size: int, memory: float) -> None:
         self.models = tuple(models)
@@ -131,3 +138,30 @@ def _cuts(costs: Sequence[int], limit: int, most: int) -> list[int]:
             total = 0
         total += cost
     return [*cuts, len(costs)] if costs else [0]
+
+
+def edge_bytes(model: PropertyModel) -> int:
+    """Upper estimate of the peak memory of a prediction per edge, bytes."""
+    config = model.config
+    components = (config.lmax + 1) ** 2
+    bytes_per_number = next(model.parameters()).element_size()
+    frames = 3 * components**2 + 4 * config.edge_features
+    features = _TENSORS * components * config.channels * (config.num_layers if model.derived else 1)
+    if config.architecture == "paper":
+        features += 4 * config.radial * config.channels
+    return bytes_per_number * (frames + features)
+
+
+def count_edges(structure: Structure, cutoff: float) -> int:
+    """Upper bound of the number of edges: all pairs of a small structure, else pairs within the cutoff (Å).
+
+    Raises:
+        TooLargeError: a periodic structure has far too many images within the cutoff.
+    """
+    atoms = len(structure)
+    if structure.cell is not None:
+        return count_periodic(structure.pos, structure.cell, np.array(structure.pbc), cutoff)
+    if atoms <= _FEW:
+        return atoms * (atoms - 1)
+    tree = cKDTree(structure.pos)
+    return int(tree.count_neighbors(tree, cutoff)) - atoms

@@ -31,16 +31,8 @@ _work: BatchRunner | None = None  # of this process, where it is one of a device
 def device_names(device: str, count: int) -> tuple[str, ...]:
     """Names of some devices of a kind.
 
-    Args:
-        device: `auto`, `cpu` or `cuda`.
-        count: number of devices; of `cpu`, of processes.
-
     Raises:
         ConfigError: there are fewer devices.
-
-    Example:
-        >>> device_names("cpu", 2)
-        ('cpu', 'cpu')
     """
     check_device(device)
     if device == "auto":
@@ -52,14 +44,7 @@ def device_names(device: str, count: int) -> tuple[str, ...]:
 
 
 class Devices:
-    """Context manager of worker processes, one for each device.
-
-    Args:
-        folders: of the models, the members of an ensemble or a single one.
-        names: of the devices.
-        batch_size: largest number of geometries in a batch.
-        memory: limit of a batch on each device, GiB.
-    """
+    """Context manager of worker processes, one for each device."""
 
     def __init__(self, folders: Sequence[Path], names: Sequence[str], batch_size: int, memory: float) -> None:
         context = get_context("spawn")  # a forked process cannot use CUDA

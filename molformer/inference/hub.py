@@ -14,13 +14,7 @@ FILES = ("config.json", "model.safetensors", "reference.safetensors", "README.md
 
 
 def download(repo_id: str, revision: str | None = None, token: str | None = None, **options: Any) -> Path:
-    """The local copy of a model on the hub; fetched once.
-
-    Args:
-        repo_id: `owner/name`.
-        revision: branch, tag or commit.
-        token: of a private model; the one of `hf auth login` if None.
-        options: further ones of `huggingface_hub.snapshot_download`, such as `cache_dir` and `local_files_only`.
+    """The local copy of a model on the hub; fetched once, with options of `huggingface_hub.snapshot_download`.
 
     Raises:
         ModelError: there is no such model, or it cannot be reached.
@@ -43,14 +37,7 @@ def upload(
     token: str | None = None,
     message: str = "Model",
 ) -> str:
-    """Put a model folder on the hub.
-
-    Args:
-        folder: what to upload.
-        repo_id: `owner/name`; made if it is not there.
-        private: whether others can see it, where it is made.
-        token: the one of `hf auth login` if None.
-        message: of the commit.
+    """Put a model folder on the hub, see `Predictor.push_to_hub`.
 
     Returns:
         The address of the commit.

@@ -15,9 +15,7 @@ FEW = 200
 def molblock(structure: Structure | None, title: str = "") -> str:
     """MOL block of a structure, V3000 where it is too large for V2000; without atoms for None.
 
-    Args:
-        structure: a generated geometry has the bonds of its SMILES, a given one bonds inferred from distances.
-        title: first line of the block.
+    A generated geometry has the bonds of its SMILES, a given one bonds inferred from distances.
     """
     mol = Chem.Mol() if structure is None else _from_smiles(structure) or _from_distances(structure)
     mol.SetProp("_Name", title)

@@ -1,6 +1,7 @@
 """Predictor: predictions with units and uncertainties from SMILES, files or structures, one row for each input."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from molformer.data.conformers import ConformerPolicy
+from molformer.data.drafts import writing
 from molformer.data.readers import Entry
 from molformer.errors import ModelError
 from molformer.inference.attention_weights import Attention, attention
@@ -21,7 +23,6 @@ from molformer.inference.embeddings import embed
 from molformer.inference.hub import download, upload
 from molformer.inference.models import find_models
 from molformer.inference.prediction import Prediction
-from molformer.inference.pretrained import save_pretrained
 from molformer.inference.request import PredictionRequest
 from molformer.inference.rows import row_of
 from molformer.inference.sources import listed, policy_of, processes_for, read_inputs, with_geometries
@@ -33,6 +34,9 @@ from molformer.uncertainty.calibration import Calibration
 
 if TYPE_CHECKING:
     from molformer.inference.ase import MolformerCalculator
+
+CARD = "README.md"
+"""Name of the model card in a model folder, which is copied with a model."""
 
 
 class Predictor:
@@ -173,7 +177,10 @@ class Predictor:
         policy = policy_of(self.model.domain, conformers, policy)
         batches = self.runner.batches(with_geometries(entries, policy, processes, conformers))
         with ExitStack() as stack:
-            runner = stack.enter_context(self._devices()) if self.devices else self.runner
+            runner: BatchRunner | Devices = self.runner
+            if self.devices:
+                devices = Devices(self.folders, self.devices, self.runner.batch_size, self.runner.memory)
+                runner = stack.enter_context(devices)
             for batch, outputs in runner.computed(batches, request.targets):
                 for job in batch:
                     if strict and job.error is not None:
@@ -182,9 +189,6 @@ class Predictor:
                     with threads(max(1, torch.get_num_threads() - processes)):
                         found = [next(outputs) for _ in job.structures]
                     yield row_of(job, found, request, self.model, self.calibrations)
-
-    def _devices(self) -> Devices:
-        return Devices(self.folders, self.devices, self.runner.batch_size, self.runner.memory)
 
     def layout(self, request: PredictionRequest, conformers: int | None = None) -> Layout:
         """The columns of a table of predictions for a request."""
@@ -253,7 +257,16 @@ class Predictor:
         Raises:
             ModelError: it cannot be written.
         """
-        save_pretrained(folder, self.models, self.calibrations, self.folders)
+        folder = Path(folder)
+        for number, (model, calibration) in enumerate(zip(self.models, self.calibrations, strict=True), start=1):
+            inside = folder if len(self.models) == 1 else folder / f"member-{number}"
+            model.save(inside)
+            if calibration is not None:
+                calibration.save(inside)
+            card = self.folders[number - 1] / CARD if self.folders else inside
+            if card.is_file() and card.resolve() != (inside / CARD).resolve():
+                with writing(inside / CARD, ModelError):
+                    shutil.copyfile(card, inside / CARD)
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], device: str = "auto", **options: Any) -> Self:

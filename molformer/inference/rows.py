@@ -1,16 +1,19 @@
-"""Predictions from the outputs of the models: values, uncertainties, and the applicability domain."""
+"""Predictions from the outputs of the models: values, uncertainties, and the applicability domain.
+
+Letters: K models, L conformers.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from molformer.errors import NotFiniteError
-from molformer.inference.aggregation import aggregated
 from molformer.inference.batches import Job
-from molformer.inference.prediction import Prediction
+from molformer.inference.prediction import Prediction, Value
 from molformer.inference.request import PredictionRequest
 from molformer.models.forward import Output
 from molformer.models.property import PropertyModel
+from molformer.targets import Label
 from molformer.uncertainty.applicability import outside, same_geometry_family
 from molformer.uncertainty.calibration import Calibration
 
@@ -22,15 +25,7 @@ def row_of(
     model: PropertyModel,
     calibrations: Sequence[Calibration | None],
 ) -> Prediction:
-    """The prediction for a job.
-
-    Args:
-        job: the input, or its error.
-        outputs: of each model for each geometry.
-        request: targets and units.
-        model: the first model of an ensemble, of which the domain is used.
-        calibrations: of all models.
-    """
+    """The prediction for a job."""
     name = job.entry.name
     if job.error is not None:
         return Prediction(name, job.error.status, str(job.error))  # type: ignore[arg-type]
@@ -58,3 +53,29 @@ def row_of(
         message = f"{name}: {'; '.join(reasons)}"
         return Prediction(name, "out_of_domain", message, job.entry.structure, values, percentile)
     return Prediction(name, "ok", structure=job.entry.structure, values=values, percentile=percentile)
+
+
+def aggregated(target: Label, values: np.ndarray, half_width: float | None = None) -> Value:
+    """Mean and standard deviations of the values of K models for L conformers of a molecule.
+
+    Scalars are averaged over models and conformers. Vectors and tensors are averaged over the models for the first
+    conformer, that of lowest energy: the orientations of conformers are arbitrary.
+
+    Args:
+        target: with the unit of the values.
+        values: (K, L, …).
+        half_width: of the interval, in the same unit; None for none.
+    """
+    models, conformers = values.shape[:2]
+    directed = bool(target.shape)
+    value = values[:, 0].mean(0) if directed else values.mean((0, 1))
+    conformer_std = ensemble_std = None
+    if conformers > 1:
+        by_conformer = values.mean(0)
+        if directed:
+            by_conformer = np.sqrt(np.square(by_conformer).sum(tuple(range(-len(target.shape), 0))))
+        conformer_std = by_conformer.std(0, ddof=1)
+    if models > 1:
+        ensemble_std = (values[:, 0] if directed else values.mean(1)).std(0, ddof=1)
+    interval = None if half_width is None else (value - half_width, value + half_width)
+    return Value(value, target.unit, conformer_std, ensemble_std, interval)

@@ -18,11 +18,7 @@ from molformer.so3.components import num_components
 
 
 class Encoder(nn.Module, ABC):
-    """Equivariant features of every node; `SE3Transformer` and `PaperTransformer` are such.
-
-    Args:
-        config: sizes.
-    """
+    """Equivariant features of every node; `SE3Transformer` and `PaperTransformer` are such."""
 
     blocks: nn.ModuleList
     out_lmax: int

@@ -2,9 +2,9 @@
 
 from dataclasses import asdict, dataclass
 from functools import wraps
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
-from molformer.errors import ConfigError
+from molformer.errors import ConfigError, check_choices
 from molformer.nn.so2 import Group
 from molformer.so3.components import MAX_LMAX
 
@@ -15,17 +15,6 @@ SelfInteraction = Literal["linear", "attentive"]
 Norms = Literal["both", "radial", "features", "none"]
 Hydrogens = Literal["explicit", "implicit"]
 Config = TypeVar("Config")
-
-
-_CHOICES: dict[str, Any] = {
-    "convolution": ConvolutionName,
-    "group": Group,
-    "symmetry_axis": Axis,
-    "architecture": Architecture,
-    "self_interaction": SelfInteraction,
-    "norms": Norms,
-    "hydrogens": Hydrogens,
-}
 
 
 def _accept_renamed(config: type[Config]) -> type[Config]:
@@ -169,9 +158,7 @@ class SE3TransformerConfig:
             raise ConfigError(f"drop_graph is {self.drop_graph}; use a probability, with molecular_graph, or 0")
         if self.hydrogens == "implicit" and not self.molecular_graph:
             raise ConfigError("hydrogens 'implicit' needs molecular_graph, which counts those of each atom")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in get_args(choices):
-                raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(get_args(choices))}")
+        check_choices(self)
 
     @property
     def all_vectors(self) -> int:

@@ -76,11 +76,7 @@ def read_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
 
 
 def _check_sizes(encoder: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
-    """Check types and sizes of the config against the shapes of the weights, before the network is built.
-
-    Raises:
-        ValueError: they do not fit.
-    """
+    """Check types and sizes of the config against the shapes of the weights, before the network is built."""
     defaults = asdict(SE3TransformerConfig())
     sizes = {**defaults, **encoder}
     largest = max(LARGEST, *(size for shape in shapes.values() for size in shape))

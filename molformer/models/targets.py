@@ -56,11 +56,6 @@ def derivative_factor(potential: Label, target: Label) -> float:
 def check_targets(targets: Sequence[Label], config: SE3TransformerConfig, forces: ForcesFrom) -> None:
     """Check that the targets of a model are consistent.
 
-    Args:
-        targets: of one model.
-        config: of its encoder.
-        forces: where its forces come from.
-
     Raises:
         ConfigError: there are none, two of one name, two of a kind of which there is one, `lmax` is too low, or one
             of each atom or a derivative is to be had where hydrogens are no atoms.

@@ -1,7 +1,4 @@
-"""Figures of predictions and models (matplotlib figures, not shown), and interactive views of molecules.
-
-matplotlib is imported when a figure is asked for.
-"""
+"""Figures of predictions and models (matplotlib figures, not shown), and interactive views of molecules."""
 
 from molformer.plots.inside import attention_matrix, block_matrix
 from molformer.plots.molecule import molecule

@@ -3,16 +3,15 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from molformer.elements import SYMBOLS
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from molformer.inference.attention_weights import Attention
 
 
-def attention_matrix(attention: "Attention", layer: int, head: int | None = None) -> "Figure":
+def attention_matrix(attention: "Attention", layer: int, head: int | None = None) -> Figure:
     """Attention matrix: targets as rows, sources as columns.
 
     Args:
@@ -20,8 +19,6 @@ def attention_matrix(attention: "Attention", layer: int, head: int | None = None
         layer: from 0; negative ones count from the end.
         head: from 0; None for the mean of all.
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(4.8, 4.2), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     picture = axes.imshow(attention.matrix(layer, head), cmap="Purples", vmin=0)
@@ -34,7 +31,7 @@ def attention_matrix(attention: "Attention", layer: int, head: int | None = None
     return figure
 
 
-def block_matrix(matrix: np.ndarray, title: str = "") -> "Figure":
+def block_matrix(matrix: np.ndarray, title: str = "") -> Figure:
     """A matrix (M, M) between the components of features, with lines between the degrees.
 
     Args:
@@ -45,8 +42,6 @@ def block_matrix(matrix: np.ndarray, title: str = "") -> "Figure":
         >>> block_matrix(np.eye(9), "D(R)").axes[0].get_title()
         'D(R)'
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(3.9, 3.4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     most = max(float(np.abs(matrix).max()), 1e-12)

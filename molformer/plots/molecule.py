@@ -4,16 +4,16 @@ Parallel projection along the shortest principal axis, painted from back to fron
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 
 from molformer.elements import SYMBOLS
 from molformer.structure import Structure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _RADII = {0: 0.3, 1: 0.31, 5: 0.84, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57, 15: 1.07, 16: 1.05, 17: 1.02}  # covalent, Å
 _COLOURS = {1: "#ececec", 6: "#6a6a6a", 7: "#4a6fe0", 8: "#dc4030", 9: "#7cc456", 16: "#dcbc30", 17: "#48b848"}
@@ -27,7 +27,7 @@ def molecule(
     unit: str = "",
     edges: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     numbered: bool = False,
-) -> "Figure":
+) -> Figure:
     """Ball-and-stick figure of a molecule.
 
     Args:
@@ -44,10 +44,6 @@ def molecule(
         >>> len(molecule(water, [-0.6, 0.3, 0.3], "charge", "e").axes)
         2
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize, to_hex, to_rgb
-    from matplotlib.figure import Figure
-
     pos = flattened(structure.pos)
     wide, high = np.ptp(pos[:, :2], axis=0) + 1.5
     figure = Figure(figsize=(5.2, float(np.clip(4.4 * high / wide, 1.8, 4.4))), dpi=150, layout="constrained")
@@ -110,7 +106,7 @@ def bonds(numbers: np.ndarray, pos: np.ndarray) -> np.ndarray:
     return np.argwhere(near)
 
 
-def _paint_sticks(axes: "Axes", numbers: np.ndarray, pos: np.ndarray, radii: np.ndarray) -> None:
+def _paint_sticks(axes: Axes, numbers: np.ndarray, pos: np.ndarray, radii: np.ndarray) -> None:
     for first, second in bonds(numbers, pos):
         arm = pos[second] - pos[first]
         length = np.linalg.norm(arm)
@@ -119,7 +115,7 @@ def _paint_sticks(axes: "Axes", numbers: np.ndarray, pos: np.ndarray, radii: np.
         axes.plot(ends[:, 0], ends[:, 1], color="0.6", linewidth=5, solid_capstyle="butt", zorder=depth)
 
 
-def _paint_links(axes: "Axes", pos: np.ndarray, src: np.ndarray, dst: np.ndarray, weight: np.ndarray) -> None:
+def _paint_links(axes: Axes, pos: np.ndarray, src: np.ndarray, dst: np.ndarray, weight: np.ndarray) -> None:
     most = float(weight.max()) if len(weight) else 1.0
     for one, other, size in zip(src, dst, weight / most, strict=True):
         if size > 0.1:
@@ -127,11 +123,8 @@ def _paint_links(axes: "Axes", pos: np.ndarray, src: np.ndarray, dst: np.ndarray
             axes.plot(ends[:, 0], ends[:, 1], color="tab:purple", linewidth=3.5 * size, alpha=0.55 * size, zorder=3)
 
 
-def _paint_balls(axes: "Axes", pos: np.ndarray, radii: np.ndarray, colours: Sequence[str]) -> None:
+def _paint_balls(axes: Axes, pos: np.ndarray, radii: np.ndarray, colours: Sequence[str]) -> None:
     """Shaded balls: rings of increasing brightness towards the highlight."""
-    from matplotlib.colors import to_rgb
-    from matplotlib.patches import Circle
-
     for (x, y, z), radius, colour in zip(pos, radii, colours, strict=True):
         base = np.array(to_rgb(colour))
         depth = 2.0 + z / 1000

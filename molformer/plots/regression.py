@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from molformer.errors import InputError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from molformer.inference.prediction import Prediction
 
 _MOST_POINTS = 20_000  # more overlap and are slow to draw
@@ -22,7 +21,7 @@ def parity(
     unit: str = "",
     error: float | None = None,
     half_width: float | None = None,
-) -> "Figure":
+) -> Figure:
     """Parity plot of predictions against labels.
 
     Args:
@@ -37,8 +36,6 @@ def parity(
         >>> parity(np.array([1.0, 2.0]), np.array([1.1, 1.9]), "gap", "eV").axes[0].get_xlabel()
         'gap [eV]'
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(4.2, 4.2), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     x, y = label.ravel(), prediction.ravel()
@@ -64,7 +61,7 @@ def parity(
     return figure
 
 
-def learning_curve(rows: Sequence[Mapping[str, float]]) -> "Figure":
+def learning_curve(rows: Sequence[Mapping[str, float]]) -> Figure:
     """Losses of the training and validation part by epoch.
 
     Args:
@@ -74,8 +71,6 @@ def learning_curve(rows: Sequence[Mapping[str, float]]) -> "Figure":
         >>> learning_curve([{"epoch": 0, "train/loss": 1.0, "val/loss": 1.2}]).axes[0].get_ylabel()
         'loss'
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(5.2, 3.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for key, text in (("train/loss", "training"), ("val/loss", "validation, averaged weights")):
@@ -89,7 +84,7 @@ def learning_curve(rows: Sequence[Mapping[str, float]]) -> "Figure":
     return figure
 
 
-def intervals(rows: "Sequence[Prediction]", target: str) -> "Figure":
+def intervals(rows: "Sequence[Prediction]", target: str) -> Figure:
     """Predicted values of a target with prediction intervals, a line for each molecule.
 
     Args:
@@ -99,8 +94,6 @@ def intervals(rows: "Sequence[Prediction]", target: str) -> "Figure":
     Raises:
         InputError: no row has a value.
     """
-    from matplotlib.figure import Figure
-
     there = [row for row in rows if row.values]
     if not there:
         raise InputError("no row has a value: there is nothing to draw")

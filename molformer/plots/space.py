@@ -1,11 +1,7 @@
 """Maps of chemical space: projections of molecular features to a plane. Letters: B molecules, F features."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from matplotlib.figure import Figure
 
 
 def plane(features: np.ndarray, count: int = 2) -> np.ndarray:
@@ -23,7 +19,7 @@ def plane(features: np.ndarray, count: int = 2) -> np.ndarray:
     return left[:, :count] * size[:count]
 
 
-def feature_map(points: np.ndarray, values: np.ndarray, name: str, unit: str = "") -> "Figure":
+def feature_map(points: np.ndarray, values: np.ndarray, name: str, unit: str = "") -> Figure:
     """Scatter plot of points (B, 2) coloured by values, clipped to the 2nd and 98th percentile.
 
     Args:
@@ -36,8 +32,6 @@ def feature_map(points: np.ndarray, values: np.ndarray, name: str, unit: str = "
         >>> feature_map(np.zeros((3, 2)), np.arange(3.0), "gap", "eV").axes[1].get_ylabel()
         'gap [eV]'
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(5.2, 4.2), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     known = np.isfinite(values)

@@ -34,12 +34,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(service: Service, hosts: Container[str] | None = None) -> FastAPI:
-    """The application that answers for a service, which it closes at its end.
-
-    Args:
-        service: what is served.
-        hosts: names under which it may be addressed, see `Guard`.
-    """
+    """The application that answers for a service, which it closes at its end."""
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:

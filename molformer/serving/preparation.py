@@ -84,12 +84,7 @@ def run_task(policy: ConformerPolicy, limits: Limits, task: Embed | Read) -> Any
 
 
 class Lane:
-    """Workers for tasks of a kind, whose turn comes in fair order.
-
-    Args:
-        pool: the workers.
-        processes: how many they are.
-    """
+    """Workers for tasks of a kind, whose turn comes in fair order."""
 
     def __init__(self, pool: WorkerPool, processes: int) -> None:
         self.pool = pool
@@ -167,11 +162,6 @@ class Preparation:
 
     async def entries_of_file(self, content: bytes, name: str, client: Client) -> list[Entry]:
         """Entries of an uploaded file, one more than allowed if it has too many.
-
-        Args:
-            content: of the file.
-            name: as the request has it; its ending says what the file is.
-            client: who asks.
 
         Raises:
             InputError: files of this kind cannot be read here.

@@ -30,14 +30,7 @@ class Busy(MolformerError):
 
 
 class Service:
-    """Predictions for requests that come at the same time.
-
-    Args:
-        predictor: the model.
-        name: how it is called.
-        limits: of a request and of all.
-        processes: that make geometries; all cores if None.
-    """
+    """Predictions for requests that come at the same time."""
 
     def __init__(
         self, predictor: Predictor, name: str, limits: Limits | None = None, processes: int | None = None
@@ -55,15 +48,6 @@ class Service:
         self._waiting = 0
         self._in_progress: Counter[str] = Counter()  # requests by host
 
-    def check_number(self, count: int) -> None:
-        """Refuse a request with too many molecules.
-
-        Raises:
-            TooMuch: there are.
-        """
-        if count > self.limits.molecules:
-            raise TooMuch(f"a request may hold {self.limits.molecules} molecules: send the rest in another one")
-
     async def predict(
         self,
         molecules: Sequence[str | Entry],
@@ -71,13 +55,9 @@ class Service:
         conformers: int | None,
         address: tuple[str, int],
     ) -> list[Prediction]:
-        """A row for every molecule, in their order.
+        """A row for every molecule, a text or an entry of a file, in their order.
 
-        Args:
-            molecules: texts, or entries of a file.
-            request: targets and units.
-            conformers: of each molecule without coordinates; None for as many as in training.
-            address: of the client.
+        Without a number of conformers it is that of the training.
 
         Raises:
             TooMuch: there are too many.
@@ -153,7 +133,8 @@ class Service:
 
     @contextmanager
     def _admitted(self, count: int, address: tuple[str, int]) -> Iterator[Client]:
-        self.check_number(count)
+        if count > self.limits.molecules:
+            raise TooMuch(f"a request may hold {self.limits.molecules} molecules: send the rest in another one")
         if self._waiting + count > self.limits.waiting:
             raise Busy(f"{self._waiting} molecules are waiting: try again later")
         host = address[0]

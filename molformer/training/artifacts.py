@@ -4,8 +4,6 @@ Files are written atomically.
 """
 
 import csv
-import importlib.util
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,20 +18,11 @@ from molformer.targets import Label
 from molformer.training.monitor import read_metrics
 from molformer.training.target_errors import Predicted, TargetErrors
 
-logger = logging.getLogger(__name__)
-
 
 def write_predictions(
     folder: Path, predicted: Predicted, targets: Sequence[Label], store: StructureStore, indices: np.ndarray
 ) -> None:
     """Write `test_predictions.csv`, a row for each structure, and `test_predictions.npz` for per-atom targets.
-
-    Args:
-        folder: for the output.
-        predicted: of the structures `indices`, in order.
-        targets: predicted targets.
-        store: the structures.
-        indices: rows of the store.
 
     Raises:
         TrainingError: the folder cannot be written.
@@ -83,20 +72,11 @@ def _write_table(
 def write_plots(
     folder: Path, predicted: Predicted, errors: Sequence[TargetErrors], metrics: Path | None = None
 ) -> list[Path]:
-    """Write `plots/parity_TARGET.png` and `plots/learning_curve.png`; without matplotlib, nothing.
-
-    Args:
-        folder: parent of the folder `plots`.
-        predicted: predictions and labels.
-        errors: of the targets; classes have no parity plot.
-        metrics: `metrics.csv` of a run, or None for no learning curve.
+    """Write `plots/parity_TARGET.png` and `plots/learning_curve.png` (from `metrics.csv`); classes have no parity.
 
     Returns:
         The written files.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        logger.info("no plots: matplotlib is not installed")
-        return []
     from molformer.plots import learning_curve, parity
 
     figures = {}

@@ -38,7 +38,9 @@ def ratio_interval(
     if len(sums) < 2:
         return NO_INTERVAL
     random = np.random.default_rng(seed)
-    drawn = np.stack([_counts(random, len(sums)) @ sums for _ in range(resamples)])
+    size = len(sums)
+    counts = (np.bincount(random.integers(0, size, size), minlength=size) for _ in range(resamples))
+    drawn = np.stack([count.astype(np.float64) @ sums for count in counts])
     with np.errstate(divide="ignore", invalid="ignore"):
         return _middle(figure(drawn))
 
@@ -61,11 +63,6 @@ def sample_interval(
         return NO_INTERVAL
     random = np.random.default_rng(seed)
     return _middle(np.array([figure(random.integers(0, size, size)) for _ in range(resamples)]))
-
-
-def _counts(random: np.random.Generator, size: int) -> np.ndarray:
-    """Number of draws of each structure (n,)."""
-    return np.bincount(random.integers(0, size, size), minlength=size).astype(np.float64)
 
 
 def _middle(figures: np.ndarray) -> Interval:

@@ -23,9 +23,6 @@ class BestModel(Callback):
     """Saves the model folder whenever the validation loss is the best so far.
 
     It must precede the callback that averages weights, so that it saves the validated, averaged weights.
-
-    Args:
-        folder: the model folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,11 +63,7 @@ class EarlyStopping(lightning_early_stopping.EarlyStopping):
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves the state of the run after every epoch in `last.ckpt`, which is replaced atomically.
-
-    Args:
-        folder: the run folder.
-    """
+    """Saves the state of the run after every epoch in `last.ckpt`, which is replaced atomically."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -127,11 +120,7 @@ class MovingAverage(WeightAveraging):
 
 
 class StepSeed(Callback):
-    """Seeds torch's generator before every batch, so that a resumed run is reproducible.
-
-    Args:
-        seed: of the run.
-    """
+    """Seeds torch's generator before every batch, so that a resumed run is reproducible."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

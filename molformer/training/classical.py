@@ -4,7 +4,6 @@ The forest (Breiman 2001, doi 10.1023/A:1010933404324) reads counts of circular 
 10.1021/ci100050t), the boosted trees RDKit's descriptors of graph and geometry. Letters: n molecules.
 """
 
-import importlib.util
 import logging
 import os
 import time
@@ -51,9 +50,6 @@ def compare(data: StoreDataModule, targets: Sequence[Label]) -> list[Classical]:
     indices = np.concatenate([data.split.train, data.split.test])
     typed = "given" not in data.store.manifest["geometries"] and len(data.store.column("smiles.utf8"))
     if not targets or not typed or not len(data.split.test) or len(indices) > LARGEST:
-        return []
-    if importlib.util.find_spec("sklearn") is None:
-        logger.info("pip install scikit-learn to see a random forest and gradient boosting beside the network")
         return []
     logger.info("fitting a random forest and gradient boosting, for comparison")
     methods = []

@@ -1,14 +1,14 @@
 """Settings of a training run, the flat keys of a YAML file."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from molformer.data.augmentation import PointAugmentation
 from molformer.data.cloud_dataset import CloudOptions, Sampling
 from molformer.data.labels import split_target
 from molformer.data.readers.entry import Censored
 from molformer.data.splits import SplitMethod, SplitPolicy
-from molformer.errors import ConfigError
+from molformer.errors import ConfigError, check_choices
 from molformer.kernels import Kernels
 from molformer.models.descriptors import DescriptorChoice, DescriptorReadoutName
 from molformer.models.targets import ForcesFrom
@@ -18,6 +18,7 @@ from molformer.targets.losses import LossName
 
 Precision = Literal["32", "64", "tf32", "bf16-mixed"]
 WandbMode = Literal["auto", "online", "offline", "off"]
+Device = Literal["auto", "cpu", "cuda"]
 
 OBJECTIVES = ("denoising", "masking", "descriptors")
 """Losses that need no labels, see `molformer.training.objectives`."""
@@ -28,21 +29,6 @@ _SMALLEST = {
 }
 
 _SHARES = ["learning_rate", "warmup", "cooldown", "ema_decay", "weight_decay", "encoder_rate", "layer_decay", "mask"]
-
-_CHOICES = {
-    "loss": get_args(LossName),
-    "salts": get_args(Salts),
-    "censored": get_args(Censored),
-    "forces": get_args(ForcesFrom),
-    "precision": get_args(Precision),
-    "wandb": get_args(WandbMode),
-    "pooling": get_args(Pooling),
-    "descriptors": get_args(DescriptorChoice),
-    "descriptor_readout": get_args(DescriptorReadoutName),
-    "device": ("auto", "cpu", "cuda"),
-    "sampling": get_args(Sampling),
-    "kernels": get_args(Kernels),
-}
 
 
 @dataclass(frozen=True)
@@ -183,7 +169,7 @@ class TrainingConfig:
     compile: bool = False
     kernels: Kernels = "auto"
     cuda_graphs: bool = False
-    device: str = "auto"
+    device: Device = "auto"
     devices: int = 1
     nodes: int = 1
     workers: int = 0
@@ -203,9 +189,7 @@ class TrainingConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if not self.gradient_clip > 0:
             raise ConfigError(f"gradient_clip is {self.gradient_clip}; it must be positive")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}")
+        check_choices(self)
         if unknown := set(self.target_weights) - set(self.target_names):
             raise ConfigError(f"target_weights names '{min(unknown)}', which is not among the targets")
         for name, count in self.geometry_repeats.items():

@@ -132,7 +132,6 @@ def evaluate_model(
     indices = _known_elements(network, store, _part(store, split_file, part))
     labels = [label for _, label in pairs]
     further = [label for label in conformer_labels(conformers) if label.name in store.labels]
-    dataset = StoreDataset(store, indices, [*labels, *further])
     inputs = descriptor_table(store, network.descriptor_set)
     dataset = StoreDataset(store, indices, [*labels, *further], inputs=inputs)
     loader: DataLoader[GraphBatch] = DataLoader(

@@ -1,7 +1,8 @@
-"""Model card, the README.md of a model folder: architecture, data, errors and training."""
+"""Result of a run, and model card, the README.md of a model folder: architecture, data, errors and training."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,24 +13,42 @@ from molformer.models.property import PropertyModel
 from molformer.training.bootstrap import Interval
 from molformer.training.classical import Classical
 from molformer.training.config import TrainingConfig
+from molformer.training.run_folder import started_by
 from molformer.training.target_errors import TargetErrors
 from molformer.uncertainty.conformal import Coverage
 from molformer.version import __version__
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Result of a run.
+
+    Args:
+        folder: the run folder.
+        model: the model folder inside it.
+        errors: of each target on the test part.
+        epochs: number of trained epochs, including resumed parts; of an ensemble, the sum, as of the seconds.
+        seconds: of training.
+        machine: hardware.
+        classical: errors of classical methods on the same split, where there are any.
+    """
+
+    folder: Path
+    model: Path
+    errors: list[TargetErrors]
+    epochs: int
+    seconds: float
+    machine: str = ""
+    classical: list[Classical] = field(default_factory=list)
 
 
 def write_model_card(
     model: PropertyModel,
     data: StoreDataModule,
     training: TrainingConfig,
-    errors: Sequence[TargetErrors],
-    classical: Sequence[Classical],
+    result: TrainingResult,
     covered: Mapping[str, Coverage],
     equivariance: Mapping[str, Mapping[str, float]],
-    epochs: int,
-    seconds: float,
-    machine: str,
-    command: str,
-    folder: Path,
 ) -> None:
     """Write the model card of a trained model into its folder.
 
@@ -37,26 +56,20 @@ def write_model_card(
         model: the trained model.
         data: training and test data.
         training: the settings.
-        errors: on the test part.
-        classical: those of classical methods.
-        covered: empirical coverage of the intervals there, by target name.
+        result: of the run.
+        covered: empirical coverage of the intervals on the test part, by target name.
         equivariance: by floating-point type, the equivariance error of each target relative to its scale; empty for an
             ensemble, of which each member has a card of its own.
-        epochs: number of trained epochs.
-        seconds: of training.
-        machine: hardware.
-        command: that the run was started with.
-        folder: the model folder.
     """
     text = [
-        *_heading(model, folder, training.ensemble),
+        *_heading(model, result.model, training.ensemble),
         *_data(model, data, training),
-        *_errors(errors, classical),
+        *_errors(result.errors, result.classical),
         *_intervals(model, covered),
         *_equivariance(model, equivariance),
-        *_training(training, epochs, seconds, machine, command),
+        *_training(training, result),
     ]
-    (folder / "README.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    (result.model / "README.md").write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
 def _heading(model: PropertyModel, folder: Path, members: int) -> list[str]:
@@ -177,15 +190,15 @@ def _equivariance(model: PropertyModel, measured: Mapping[str, Mapping[str, floa
     return [*lines, ""]
 
 
-def _training(training: TrainingConfig, epochs: int, seconds: float, machine: str, command: str) -> list[str]:
+def _training(training: TrainingConfig, result: TrainingResult) -> list[str]:
     return [
         "## Training",
         "",
-        f"{epochs} epochs in {seconds:.0f} s on {machine}, {training.devices * training.nodes} "
+        f"{result.epochs} epochs in {result.seconds:.0f} s on {result.machine}, {training.devices * training.nodes} "
         f"process(es); molformer {__version__}. All settings are in `config.yaml` of the run folder.",
         "",
         "```sh",
-        command,
+        started_by(result.folder),
         "```",
     ]
 

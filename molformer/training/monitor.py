@@ -28,18 +28,17 @@ class Monitor(Callback):
 
     A resumed run continues the same file; rows of repeated epochs are removed first.
 
-    Args:
-        path: of `metrics.csv`.
-
     Attributes:
         seconds: of training so far, including resumed parts.
         machine: hardware and version of torch.
+        speed: molecules a second of the last epoch, without validation.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.seconds = 0.0
         self.machine = ""
+        self.speed = 0.0
         self._molecules = 0
         self._norms: list[torch.Tensor] = []
         self._start = self._epoch_start = 0.0
@@ -71,7 +70,7 @@ class Monitor(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the timer of the epoch."""
         now = time.perf_counter()
-        self._speed = self._molecules / max(1e-9, now - self._epoch_start)
+        self.speed = self._molecules / max(1e-9, now - self._epoch_start)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the row, after validation."""
@@ -80,7 +79,7 @@ class Monitor(Callback):
         measured = {
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "gradient_norm": float(torch.stack(self._norms).mean()) if self._norms else float("nan"),
-            "molecules_per_second": self._speed,
+            "molecules_per_second": self.speed,
             "seconds": self.seconds,
             "memory_gb": peak_memory(pl_module.device),
         }

@@ -46,9 +46,6 @@ def rate_of_step(step: int, steps: int, warmup: float, cooldown: float = 0.0) ->
 def decayed_parameters(module: nn.Module) -> set[str]:
     """Names of the parameters with weight decay.
 
-    Args:
-        module: any network; parameters are selected by the type of their layer.
-
     Example:
         >>> sorted(decayed_parameters(nn.Sequential(nn.Linear(2, 2), EquivariantRMSNorm(1, 2), nn.Embedding(3, 2))))
         ['0.weight']
@@ -106,12 +103,7 @@ def layer_rates(
 
 
 def freeze(module: nn.Module, rates: Mapping[str, float]) -> None:
-    """Set `requires_grad` to False for parameters with factor 0, and to True for all others.
-
-    Args:
-        module: argument of `layer_rates`.
-        rates: its result.
-    """
+    """Set `requires_grad` to False for parameters with factor 0, and to True for all others."""
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(rates[name] > 0)
 

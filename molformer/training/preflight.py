@@ -54,13 +54,7 @@ class Preflight:
 def preflight(
     task: PropertyTask, data: StoreDataModule, context: AbstractContextManager[object], device: torch.device
 ) -> Preflight:
-    """Measure a few training steps.
-
-    Args:
-        task: is moved to the device; its weights and torch's random state are not changed.
-        data: its first training batches are used.
-        context: of the forward pass, for precision.
-        device: that of the run.
+    """Measure a few training steps with the forward pass in a context; weights and torch's random state do not change.
 
     Raises:
         TrainingError: out of memory.

@@ -1,11 +1,12 @@
 """RunProgress: progress bar of a run, with losses, speed and remaining time."""
 
-import time
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from molformer.training.monitor import Monitor
 
 
 class RunProgress(Callback):
@@ -19,8 +20,6 @@ class RunProgress(Callback):
         self.console = console
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._molecules = 0
-        self._start = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
@@ -40,26 +39,21 @@ class RunProgress(Callback):
             self._task = self._bar.add_task("epoch 1", total=steps, completed=trainer.global_step)
             self._bar.start()
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reset the counter."""
-        self._molecules, self._start = 0, time.perf_counter()
-
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Advance the bar."""
-        self._molecules += batch.num_graphs * trainer.world_size
         if self._bar is not None:
             self._bar.update(self._task, completed=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the epoch, after validation."""
         metrics = trainer.callback_metrics
-        speed = self._molecules / (time.perf_counter() - self._start)
         text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         for name in ("train/loss", "val/loss"):
             if name in metrics:
                 text += f"  {name} {float(metrics[name]):.4f}"
+        speed = next(each.speed for each in trainer.callbacks if isinstance(each, Monitor))  # type: ignore[attr-defined]
         text += f"  {speed:.0f} molecules/s"
         if self._bar is not None:
             self._bar.update(self._task, description=text)

@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,11 @@ from molformer.training.classical import Classical, compare
 from molformer.training.config import TrainingConfig
 from molformer.training.distributed import writes_files
 from molformer.training.gaussian_process import fit_gaussian_process
-from molformer.training.model_card import write_model_card
+from molformer.training.model_card import TrainingResult, write_model_card
 from molformer.training.monitor import Monitor
 from molformer.training.objectives import Descriptors
 from molformer.training.preflight import out_of_memory_advice, preflight
-from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder, started_by
+from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder
 from molformer.training.target_errors import Predicted, TargetErrors, evaluate, predict_batches
 from molformer.training.task import PropertyTask
 from molformer.training.tracking import log_report
@@ -51,34 +51,13 @@ from molformer.uncertainty.calibration import joint
 from molformer.uncertainty.conformal import coverage
 from molformer.uncertainty.fit import calibrate_run
 
+__all__ = ["TrainingResult", "data_module", "new_task", "train"]
+
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN = 60  # messages about the data that are made
 _SEEDS = 1000  # between the seeds of the members of an ensemble
 _SAMPLE = 50_000  # molecules from which the spread of the descriptors is taken
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """Result of a run.
-
-    Args:
-        folder: the run folder.
-        model: the model folder inside it.
-        errors: of each target on the test part.
-        epochs: number of trained epochs, including resumed parts; of an ensemble, the sum, as of the seconds.
-        seconds: of training.
-        machine: hardware.
-        classical: errors of classical methods on the same split, where there are any.
-    """
-
-    folder: Path
-    model: Path
-    errors: list[TargetErrors]
-    epochs: int
-    seconds: float
-    machine: str = ""
-    classical: list[Classical] = field(default_factory=list)
 
 
 def train(
@@ -181,10 +160,10 @@ def _train_ensemble(
     write_plots(folder, predicted, errors)
     calibration = joint(members.calibrations)
     covered = coverage(calibration, predicted.values) if calibration else {}
-    epochs, seconds = sum(result.epochs for result in results), sum(result.seconds for result in results)
-    about = (epochs, seconds, results[-1].machine, started_by(folder))
-    write_model_card(members.model, data, training, errors, classical, covered, {}, *about, model)
-    return TrainingResult(folder, model, errors, epochs, seconds, results[-1].machine, classical)
+    spent = sum(each.epochs for each in results), sum(each.seconds for each in results), results[-1].machine
+    result = TrainingResult(folder, model, errors, *spent, classical)
+    write_model_card(members.model, data, training, result, covered, {})
+    return result
 
 
 def _run(
@@ -238,6 +217,8 @@ def _finish(
     """Evaluate the best model and write the results of the run."""
     model = PropertyModel.load(folder / "model").to(task.device)
     predicted, errors, classical = _evaluated(folder, model, data, training)
+    spent = (trainer.current_epoch, monitor.seconds, monitor.machine)
+    result = TrainingResult(folder, folder / "model", errors, *spent, classical)
     if writes_files():
         plots = write_plots(folder, predicted, errors, folder / "metrics.csv")
         known = data.split.test if len(data.split.test) else data.split.train
@@ -249,14 +230,11 @@ def _finish(
         calibration = calibrate_run(model, data)
         calibration.save(folder / "model")
         covered = coverage(calibration, predicted.values)
-        done, command = trainer.current_epoch, started_by(folder)
-        about = (done, monitor.seconds, monitor.machine, command)
-        write_model_card(model, data, training, errors, classical, covered, symmetry, *about, folder / "model")
+        write_model_card(model, data, training, result, covered, symmetry)
         for log in trainer.loggers:
             if isinstance(log, WandbLogger):
                 log_report(log, folder / "model", plots, errors, predicted, data.store, data.split.test)
-    spent = (trainer.current_epoch, monitor.seconds, monitor.machine)
-    return TrainingResult(folder, folder / "model", errors, *spent, classical)
+    return result
 
 
 def _evaluated(

@@ -122,14 +122,12 @@ def worst_molecules(
 
 
 def _picture(smiles: str) -> Any:
-    """A drawing of a molecule, or None where there is no SMILES or no RDKit."""
-    if not smiles or importlib.util.find_spec("rdkit") is None:
-        return None
+    """A drawing of a molecule, or None where there is no SMILES."""
     from rdkit import Chem
     from rdkit.Chem import Draw
 
     mol = Chem.MolFromSmiles(smiles)
-    return None if mol is None else Draw.MolToImage(mol, size=(200, 160))
+    return None if not smiles or mol is None else Draw.MolToImage(mol, size=(200, 160))
 
 
 def _has_key() -> bool:

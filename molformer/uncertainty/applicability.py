@@ -44,13 +44,7 @@ def lacks_inputs(config: SE3TransformerConfig, structure: Structure, name: str) 
 
 
 def outside(domain: Domain, calibration: Calibration | None, structure: Structure) -> list[str]:
-    """Reasons why a structure is out of domain, apart from elements and distance, each the end of a sentence.
-
-    Args:
-        domain: of the model.
-        calibration: of the model; without it, charge and multiplicity are not tested.
-        structure: the input.
-    """
+    """Reasons why a structure is out of domain, apart from elements and distance, each the end of a sentence."""
     found = []
     if structure.descriptors is not None and np.isnan(structure.descriptors).all():
         found.append("it has no SMILES, of which the model takes descriptors")

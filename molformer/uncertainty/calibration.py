@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -62,19 +61,10 @@ class Calibration:
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """Distance (B,) of molecules with features (B, F) to the nearest reference."""
-        standard = (features - self.mean) / self.scale
-        references, squares = self._single
+        standard = torch.from_numpy((features - self.mean) / self.scale)
         # Thread synchronisation would take longer than the model for a single molecule.
         with threads(1 if len(features) == 1 else torch.get_num_threads()):
-            rows = torch.from_numpy(standard.astype(np.float32))
-            nearest = torch.addmm(squares, rows, references.T, alpha=-2).argmin(1).numpy()
-        return np.linalg.norm(standard - self.references[nearest], axis=1)
-
-    @cached_property
-    def _single(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The references and their squared norms in single precision, for the nearest-neighbor search."""
-        references = torch.from_numpy(self.references.astype(np.float32))
-        return references, references.square().sum(1)
+            return torch.cdist(standard, torch.from_numpy(self.references)).amin(1).numpy()
 
     def percentile(self, distance: float) -> float | None:
         """Percentage of validation molecules at this distance or less; None if there are fewer than `FEWEST`."""

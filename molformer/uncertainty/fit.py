@@ -8,6 +8,7 @@ invariant features.
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,12 +35,7 @@ MOST = 10_000
 
 
 def calibrate_run(model: PropertyModel, data: StoreDataModule) -> Calibration:
-    """Calibration of a trained model on the training and validation parts of its data set.
-
-    Args:
-        model: the trained model.
-        data: its data set; the sample of molecules is determined by its seed.
-    """
+    """Calibration of a trained model on the training and validation parts of its data set."""
     generator = np.random.default_rng(data.seed)
     train = _sample(data.split.train, POOL, generator, _formula_counts(data))
     val = _sample(data.split.val, MOST, generator)
@@ -49,9 +45,9 @@ def calibrate_run(model: PropertyModel, data: StoreDataModule) -> Calibration:
         data.loader(train),
         data.loader(val) if len(val) else [],
         references=REFERENCES,
-        charges=np.unique(data.store.column("charge")[data.split.train]).tolist(),
-        spins=sorted({data.store[index].spin for index in data.split.train.tolist()}),
-        geometries=[origins[index] for index in np.unique(data.store.column("geometry")[data.split.val])],
+        charges=tuple(np.unique(data.store.column("charge")[data.split.train]).tolist()),
+        spins=tuple(np.unique(data.store.column("spin")[data.split.train]).tolist()),
+        geometries=tuple(origins[index] for index in np.unique(data.store.column("geometry")[data.split.val])),
     )
 
 
@@ -61,9 +57,7 @@ def calibrate(
     val: Iterable[GraphBatch],
     level: float = 0.9,
     references: int = 512,
-    charges: Iterable[int] = (),
-    spins: Iterable[int] = (),
-    geometries: Iterable[str] = (),
+    **origin: Any,
 ) -> Calibration:
     """Calibrate a trained model on its validation set.
 
@@ -73,23 +67,14 @@ def calibrate(
         val: batches of the validation set, with labels; without any there are no intervals and no percentiles.
         level: of the intervals.
         references: number of reference molecules, chosen among the training molecules by farthest-point sampling.
-        charges: total charges of the whole training set; by default those of `train`.
-        spins: its multiplicities; by default 1 and, if a molecule has an odd number of electrons, 2.
-        geometries: origins of the validation geometries; by default those of the model's domain.
+        origin: charges, spins and geometries of the `Calibration`.
     """
     model.eval()
     device = next(model.parameters()).device
-    found_charges, found_spins = set(charges), set(spins)
-    count_charges, count_spins = not found_charges, not found_spins
     features = []
     for graph in train:
         graph = graph.to(device)
         features.append(_molecule_features(graph, run_graph(model, graph, [])[1]))
-        if count_charges:
-            found_charges |= {round(charge) for charge in graph.charge.tolist()}
-        if count_spins:
-            electrons = graph.sum_over_graphs(graph.numbers) - graph.charge.round().long()
-            found_spins |= {1} | ({2} if (electrons % 2).any() else set())
     train_features = np.concatenate(features)
     mean, scale = train_features.mean(0), train_features.std(0)
     scale = np.maximum(scale, 0.01 * max(float(scale.max()), 1e-6))  # limits the weight of nearly constant features
@@ -97,17 +82,7 @@ def calibrate(
     if len(standard) > references:
         standard = standard[farthest(standard.astype(np.float32), references, int(np.square(standard).sum(1).argmin()))]
     rounded = standard.astype(np.float16).astype(np.float64)
-    part = Calibration(
-        {},
-        level,
-        rounded,
-        mean,
-        scale,
-        np.zeros(0),
-        tuple(sorted(found_charges)),
-        tuple(sorted(found_spins)),
-        tuple(geometries) or model.domain.geometries,
-    )
+    part = Calibration({}, level, rounded, mean, scale, np.zeros(0), **origin)
     numbers = [target for target in model.targets if not target.is_class]
     distances, errors = [np.zeros(0)], {target.name: [np.zeros(0)] for target in numbers}
     for graph in val:

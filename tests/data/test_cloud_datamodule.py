@@ -113,7 +113,7 @@ def test_lightning_gives_every_epoch_its_own_draw_and_a_resumed_one_the_same(sto
 
 
 def test_only_training_is_augmented_and_shuffled(store):
-    options = CloudOptions(sampling="all", normalise=False, augmentation=PointAugmentation(dropout=0.9, scale=(5, 5)))
+    options = CloudOptions(sampling="all", normalise=False, augmentation=PointAugmentation(jitter=5, dropout=0.9))
     data = PointCloudDataModule(store, options=options, batch_size=2)
     for loader, part in ((data.val_dataloader(), data.split.val), (data.test_dataloader(), data.split.test)):
         batches = list(loader)

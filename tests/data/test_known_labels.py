@@ -3,7 +3,7 @@ import pytest
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from molformer import units
-from molformer.data.known_labels import _KNOWN, fits, known_label, label_of_shape, shaped
+from molformer.data.known_labels import _KNOWN, known_label, label_of_shape, shaped
 from molformer.data.structure import Label
 from molformer.errors import UnitError
 
@@ -84,8 +84,8 @@ def test_the_shape_decides_where_it_is_not_that_of_the_name(name, shape, per_ato
 
 
 def test_a_tensor_may_lie_flat_and_nothing_else_may():
-    assert fits(Label("t", "", "tensor"), (9,))
-    assert not fits(Label("v", "", "vector"), (9,))
+    assert Label("t", "", "tensor").target_kind.fits((9,))
+    assert not Label("v", "", "vector").target_kind.fits((9,))
 
 
 def test_a_stress_may_be_six_numbers_as_in_ase():

@@ -81,7 +81,7 @@ def test_too_few_features_are_an_error():
         small_config(lmax=0, input_vectors=1)
     with pytest.raises(ConfigError, match="input_scalars is -1"):
         small_config(input_scalars=-1)
-    with pytest.raises(ConfigError, match="symmetry_axis is 'w'; choose one of none, x, y, z"):
+    with pytest.raises(ConfigError, match="symmetry_axis 'w' is not one of none, x, y, z"):
         small_config(symmetry_axis="w")
 
 

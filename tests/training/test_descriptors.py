@@ -99,7 +99,7 @@ def test_the_calculator_of_ase_refuses(run):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"descriptors": "ecfp4"}, "descriptors is 'ecfp4'; choose one of none, rdkit, ecfp, both"),
+        ({"descriptors": "ecfp4"}, "descriptors 'ecfp4' is not one of none, rdkit, ecfp, both"),
         ({"descriptors": "ecfp", "points": 8}, "descriptors: ecfp is not for point clouds or cuda_graphs"),
         ({"descriptors": "rdkit", "cuda_graphs": True}, "descriptors: rdkit is not for point clouds or cuda_graphs"),
     ],

@@ -1,7 +1,6 @@
 """From a table as it comes, with salts, repeated molecules, bounds and names of classes, to a model."""
 
 import csv
-import logging
 
 import numpy as np
 import pytest
@@ -114,12 +113,6 @@ def test_classical_methods_are_for_molecules_given_as_smiles(run, table, store, 
     monkeypatch.setattr("molformer.training.classical.LARGEST", 39)
     assert compare(data, data.targets) == []
     monkeypatch.undo()
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with caplog.at_level(logging.INFO):
-        assert compare(data, data.targets) == []
-    assert caplog.messages == [
-        "pip install scikit-learn to see a random forest and gradient boosting beside the network"
-    ]
     other = data_module(training(store, "unused", targets=["gap"]))
     assert compare(other, other.targets) == []
 

@@ -14,11 +14,10 @@ from molformer.data.datasets.moleculenet import MOLECULENET
 from molformer.data.datasets.nbody import NBODY
 from molformer.data.datasets.quantum import QUANTUM
 from molformer.data.datasets.shapes import SHAPES
-from molformer.data.readers import Entry
+from molformer.data.readers import Entry, Format, ReadOptions
 from molformer.errors import InputError
-from molformer.targets import Label
 
-__all__ = ["DataSet", "RemoteFile", "fetch", "generate", "info", "labels", "names", "read"]
+__all__ = ["DataSet", "RemoteFile", "fetch", "generate", "info", "names", "read"]
 
 _ALL = {dataset.name: dataset for dataset in (*QUANTUM, *MOLECULENET, *CLOUDS, *NBODY, *SHAPES)}
 
@@ -88,9 +87,10 @@ def read(name: str, path: str | Path) -> Iterator[Entry]:
         InputError: there is no such data set, or it has no file.
     """
     dataset = info(name)
-    if dataset.reader is None:
+    reader = dataset.reader
+    if reader is None:
         raise InputError(f"'{name}' is made, not read: it has no file")
-    return dataset.reader(Path(path), dataset)
+    return Format(lambda file, _: reader(file, dataset)).read(Path(path), ReadOptions())
 
 
 def generate(name: str, count: int = 0, seed: int = 0) -> Iterator[Entry]:
@@ -112,16 +112,3 @@ def generate(name: str, count: int = 0, seed: int = 0) -> Iterator[Entry]:
     if dataset.generate is None:
         raise InputError(f"'{name}' is published, not made: it can be downloaded")
     return dataset.generate(count or dataset.count, seed)
-
-
-def labels(name: str) -> list[Label]:
-    """Labels of a data set, with their units and kinds.
-
-    Raises:
-        InputError: there is no such data set.
-
-    Example:
-        >>> [label.name for label in labels("md17/aspirin")]
-        ['energy', 'forces']
-    """
-    return list(info(name).labels)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from molformer.data.datasets.dataset import DataSet, RemoteFile
-from molformer.data.readers import Entry, ReadOptions
+from molformer.data.datasets.dataset import DataSet, RemoteFile, read_by_suffix
+from molformer.data.readers import Entry
 from molformer.errors import InputError
 from molformer.structure import Structure
 from molformer.targets import Label
@@ -35,15 +35,10 @@ _SCANOBJECTNN = (
 
 def _read_meshes(path: Path, dataset: DataSet) -> Iterator[Entry]:
     """Points on the meshes of ModelNet10, which is unpacked beside its archive once."""
-    from molformer.data.readers.points import FORMAT
-
     root = path if path.is_dir() else path.with_name("ModelNet10")
-    try:
-        if not path.is_dir() and not root.is_dir():
-            _unpack(path, root)
-        yield from FORMAT.read(root, ReadOptions(targets=dataset.labels))
-    except InputError as error:
-        yield Entry(str(path), where=str(path), error=error)
+    if not path.is_dir() and not root.is_dir():
+        _unpack(path, root)
+    yield from read_by_suffix(root, dataset)
 
 
 def _unpack(path: Path, root: Path) -> None:
@@ -62,9 +57,7 @@ def _read_arrays(path: Path, dataset: DataSet) -> Iterator[Entry]:
     try:
         import h5py
     except ImportError:
-        error = InputError(f"'{path}' needs h5py: pip install 'molformer[hdf5]'")
-        yield Entry(str(path), where=str(path), error=error)
-        return
+        raise InputError(f"'{path}' needs h5py: pip install 'molformer[hdf5]'") from None
     try:
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if _part(name)]
@@ -73,10 +66,9 @@ def _read_arrays(path: Path, dataset: DataSet) -> Iterator[Entry]:
             for member in members:
                 with h5py.File(io.BytesIO(archive.read(member)), "r") as file:
                     yield from _clouds(file, dataset, f"{path}, {member}", _part(member))
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, InputError) as error:
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        message = str(error) if isinstance(error, InputError) else f"'{path}' is not a whole archive: {reason}"
-        yield Entry(str(path), where=str(path), error=InputError(message))
+        raise InputError(f"'{path}' is not a whole archive: {reason}") from None
 
 
 def _part(member: str) -> str:

@@ -17,21 +17,12 @@ class RemoteFile:
         urls: where it is, the first that answers is taken.
         size: bytes, None where the publisher does not say.
         md5: published checksum, empty where there is none.
-        sha256: the same.
     """
 
     filename: str
     urls: tuple[str, ...]
     size: int | None = None
     md5: str = ""
-    sha256: str = ""
-
-    @property
-    def checksum(self) -> tuple[str, str] | None:
-        """Algorithm and published value of the best checksum, None where nothing was published."""
-        if self.sha256:
-            return "sha256", self.sha256
-        return ("md5", self.md5) if self.md5 else None
 
 
 @dataclass(frozen=True)
@@ -60,13 +51,7 @@ class DataSet:
     generate: Callable[[int, int], Iterator[Entry]] | None = None
     count: int = 0
 
-    @property
-    def size(self) -> int | None:
-        """Bytes to download, None where a publisher does not say."""
-        sizes = [file.size for file in self.files]
-        return None if None in sizes else sum(size for size in sizes if size is not None)
 
-
-def read_by_suffix(path: Path, dataset: DataSet) -> Iterator[Entry]:
+def read_by_suffix(path: Path, dataset: DataSet, smiles_column: str = "") -> Iterator[Entry]:
     """Entries of a file whose format its name tells, with the labels of the data set."""
-    yield from read_file(path, ReadOptions(targets=dataset.labels))
+    yield from read_file(path, ReadOptions(targets=dataset.labels, smiles_column=smiles_column))

@@ -169,7 +169,7 @@ def _keep(part: Path, target: Path, remote: RemoteFile) -> None:
 
 def _write_record(target: Path, digest: str, remote: RemoteFile) -> None:
     _record(target).write_text(f"{digest}  {target.name}\n")
-    if remote.checksum is None:
+    if not remote.md5:
         logger.warning("no checksum of '%s' was published; its SHA-256 is %s", target, digest)
 
 
@@ -181,17 +181,15 @@ def _check(path: Path, remote: RemoteFile) -> str:
             for digest in digests.values():
                 digest.update(block)
     size = path.stat().st_size
-    if remote.checksum is None and remote.size not in (None, size):
+    if not remote.md5 and remote.size not in (None, size):
         raise InputError(
             f"'{path}' has {size} bytes, the published '{remote.filename}' has {remote.size}; fetch it again"
         )
-    if remote.checksum is not None:
-        name, expected = remote.checksum
-        if digests[name].hexdigest() != expected:
-            raise InputError(
-                f"'{path}' is not the published '{remote.filename}': its {name} is {digests[name].hexdigest()}, "
-                f"expected {expected}; fetch it again"
-            )
+    if remote.md5 and digests["md5"].hexdigest() != remote.md5:
+        raise InputError(
+            f"'{path}' is not the published '{remote.filename}': its md5 is {digests['md5'].hexdigest()}, expected "
+            f"{remote.md5}; fetch it again"
+        )
     return digests["sha256"].hexdigest()
 
 

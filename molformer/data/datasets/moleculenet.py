@@ -3,11 +3,9 @@
 Labels are the columns, by their own names.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
-from molformer.data.datasets.dataset import DataSet, RemoteFile
-from molformer.data.readers import Entry, ReadOptions, read_file
+from molformer.data.datasets.dataset import DataSet, RemoteFile, read_by_suffix
 from molformer.targets import Label
 
 _URL = "https://deepchemdata.s3-us-west-1.amazonaws.com/datasets/"
@@ -17,12 +15,6 @@ _TOX21 = (
     "SR-HSE", "SR-MMP", "SR-p53",
 )
 # fmt: on
-_SMILES_COLUMN = {"moleculenet/bace": "mol"}
-
-
-def _read(path: Path, dataset: DataSet) -> Iterator[Entry]:
-    column = _SMILES_COLUMN.get(dataset.name, "smiles")
-    yield from read_file(path, ReadOptions(targets=dataset.labels, smiles_column=column))
 
 
 def _set(name: str, title: str, filename: str, labels: tuple[Label, ...], citation: str) -> DataSet:
@@ -33,7 +25,7 @@ def _set(name: str, title: str, filename: str, labels: tuple[Label, ...], citati
         labels=labels,
         licence="not stated by the publisher",
         citation=f"{citation}; Wu et al. 2018, doi 10.1039/C7SC02664A",
-        reader=_read,
+        reader=partial(read_by_suffix, smiles_column="mol" if name == "bace" else "smiles"),
     )
 
 

@@ -45,27 +45,9 @@ class Particles:
     pos: np.ndarray
     velocity: np.ndarray
 
-    def energy(self) -> np.ndarray:
-        """Kinetic and Coulomb energy of each system (n,).
-
-        Example:
-            >>> pair = Particles(np.array([[1.0, -1.0]]), np.array([[[0, 0, 0], [2.0, 0, 0]]]), np.ones((1, 2, 3)))
-            >>> pair.energy()
-            array([2.5])
-        """
-        first, second = np.triu_indices(self.pos.shape[1], 1)
-        distance = np.linalg.norm(self.pos[:, first] - self.pos[:, second], axis=-1)
-        potential = (self.charges[:, first] * self.charges[:, second] / distance).sum(-1)
-        return 0.5 * np.square(self.velocity).sum((1, 2)) + potential
-
 
 def random_particles(count: int, generator: np.random.Generator) -> Particles:
-    """Initial states: normally distributed positions, random directions of motion and charges.
-
-    Example:
-        >>> random_particles(3, np.random.default_rng(0)).pos.shape
-        (3, 5, 3)
-    """
+    """Initial states: normally distributed positions, random directions of motion and charges."""
     pos = SPREAD * generator.standard_normal((count, PARTICLES, 3))
     velocity = generator.standard_normal((count, PARTICLES, 3))
     velocity *= SPEED / np.linalg.norm(velocity, axis=-1, keepdims=True)

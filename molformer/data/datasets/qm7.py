@@ -30,13 +30,11 @@ def read_qm7(path: Path, dataset: DataSet) -> Iterator[Entry]:
         energy = arrays["T"].astype(np.float64).reshape(-1)
         if pos.shape != (*numbers.shape, 3) or energy.shape != numbers.shape[:1]:
             raise ValueError(f"shapes Z {numbers.shape}, R {pos.shape} and T {energy.shape} do not fit")
-    except InputError as error:
-        yield Entry(str(path), where=str(path), error=error)
-        return
+    except InputError:
+        raise
     except Exception as error:  # scipy raises whatever its parser stumbles over
         reason = f"there is no array {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        yield Entry(str(path), where=str(path), error=InputError(f"'{path}' is not the file of QM7: {reason}"))
-        return
+        raise InputError(f"'{path}' is not the file of QM7: {reason}") from None
     (label,) = dataset.labels
     for row in range(len(numbers)):
         where = f"{path}, molecule {row + 1}"

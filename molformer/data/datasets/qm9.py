@@ -14,56 +14,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from molformer.data.datasets.dataset import DataSet
+from molformer.data.known_labels import known_label
 from molformer.data.readers import Entry
 from molformer.data.readers.xyz_frames import parse, raw_frames
 from molformer.errors import InputError
 from molformer.structure import Structure
-from molformer.targets import Label
 
 UNCHARACTERIZED = "uncharacterized.txt"
 
-_PROPERTIES = (
-    Label("A", "GHz", "intensive"),
-    Label("B", "GHz", "intensive"),
-    Label("C", "GHz", "intensive"),
-    Label("mu", "D", "intensive"),
-    Label("alpha", "a0^3", "extensive"),
-    Label("homo", "Ha", "intensive"),
-    Label("lumo", "Ha", "intensive"),
-    Label("gap", "Ha", "intensive"),
-    Label("r2", "a0^2", "extensive"),
-    Label("zpve", "Ha", "extensive"),
-    Label("u0", "Ha", "extensive"),
-    Label("u298", "Ha", "extensive"),
-    Label("h298", "Ha", "extensive"),
-    Label("g298", "Ha", "extensive"),
-    Label("cv", "cal/mol/K", "extensive"),
-)
-"""In the order of the line of properties, after `gdb` and the index."""
+_PROPERTIES = "A B C mu alpha homo lumo gap r2 zpve u0 u298 h298 g298 cv"
+"""Names of the numbers in the line of properties, after `gdb` and the index."""
 
-LABELS = (*_PROPERTIES, Label("charges", "e", "charges"))
+LABELS = tuple(label for name in (*_PROPERTIES.split(), "charges") if (label := known_label(name)) is not None)
 
 logger = logging.getLogger(__name__)
 
 
 def read_qm9(path: Path, dataset: DataSet) -> Iterator[Entry]:
     """Molecules of the tar; those on the list beside it are entries with an error that says so."""
+    excluded = _uncharacterized(path.with_name(UNCHARACTERIZED))
+    found = False
     try:
-        excluded = _uncharacterized(path.with_name(UNCHARACTERIZED))
         with tarfile.open(path, "r|*") as archive:
-            found = False
             for member in archive:
                 if member.name.endswith(".xyz") and (file := archive.extractfile(member)) is not None:
                     found = True
                     where = f"{path}, {Path(member.name).name}"
                     yield _entry(file.read().decode(errors="replace"), where, excluded)
-        if not found:
-            raise InputError(f"'{path}' holds no molecule of QM9: it has no file that ends in .xyz")
-    except InputError as error:
-        yield Entry(str(path), where=str(path), error=error)
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        yield Entry(str(path), where=str(path), error=InputError(f"'{path}' is not a whole tar of QM9: {reason}"))
+        raise InputError(f"'{path}' is not a whole tar of QM9: {reason}") from None
+    if not found:
+        raise InputError(f"'{path}' holds no molecule of QM9: it has no file that ends in .xyz")
 
 
 def _uncharacterized(path: Path) -> frozenset[int]:

@@ -148,6 +148,5 @@ def read_file(path: Path, options: ReadOptions | None = None) -> Iterator[Entry]
     try:
         chosen = format_of(path)
     except InputError as error:
-        yield Entry(str(path), where=str(path), error=error)
-    else:
-        yield from chosen.read(path, options or ReadOptions())
+        return iter([Entry(str(path), where=str(path), error=error)])
+    return chosen.read(path, options or ReadOptions())

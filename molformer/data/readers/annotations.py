@@ -14,11 +14,6 @@ SPIN = ("spin", "multiplicity", "spin_multiplicity", "mult", "spinmultiplicity")
 def whole_number(values: Mapping[str, Any], names: tuple[str, ...], default: float) -> int:
     """The integer that a mapping has under one of several names.
 
-    Args:
-        values: by name.
-        names: in lower case, without hyphens or blanks.
-        default: where there is none.
-
     Raises:
         InputError: it is not a whole number, or is there twice with different values.
 

@@ -15,12 +15,7 @@ from molformer.errors import DAMAGE, InputError, one_line
 
 @dataclass(frozen=True)
 class Archive:
-    """The arrays of an NPZ file, which are read when they are asked for.
-
-    Args:
-        path: the file, for messages.
-        members: the archive; each array is a member in numpy's NPY format.
-    """
+    """The arrays of an NPZ file, which are read when they are asked for."""
 
     path: Path
     members: zipfile.ZipFile
@@ -112,7 +107,7 @@ def open_archive(path: Path, max_bytes: int) -> Iterator[Archive]:
             # Not by numpy.load, which leaves the file open where it is not an archive.
             members = zipfile.ZipFile(io.BytesIO(stream.read()) if packed else path)
         except DAMAGE as error:
-            raise InputError(f"'{path}' is not a whole archive of arrays (NPZ): {one_line(error)}") from None
+            raise InputError(f"'{path}' is not a complete archive of arrays (NPZ): {one_line(error)}") from None
     with members:
         if sum(member.file_size for member in members.infolist()) > max_bytes:
             raise InputError(f"'{path}' is larger than allowed: raise max_bytes if it is meant to be so large")

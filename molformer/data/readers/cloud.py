@@ -56,11 +56,6 @@ def table_cloud(table: np.ndarray) -> Cloud:
 def cloud_structure(cloud: Cloud, where: str, wanted: Sequence[Label]) -> Structure:
     """A cloud as a structure of points without an element.
 
-    Args:
-        cloud: the points.
-        where: file and row, for messages.
-        wanted: labels to read, if the cloud has them.
-
     Raises:
         InputError: there is no point, a number is not finite, or a class is unknown.
     """

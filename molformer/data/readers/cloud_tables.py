@@ -1,7 +1,6 @@
 """Clouds that are one table of numbers (n, 3+F): NPY files and plain text, the position first."""
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,7 @@ def load_npy(path: Path, options: ReadOptions) -> Cloud:
     with open_bytes(path, options.max_bytes) as file:
         content = io.BytesIO(file.read())
     try:
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of files that Python 2 wrote
-            table = read_npy(content, len(content.getbuffer()))
+        table = read_npy(content, len(content.getbuffer()))
     except DAMAGE as error:
         raise InputError(f"'{path}' is not a complete NPY file: {one_line(error)}") from None
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from molformer import units
-from molformer.data.known_labels import fits, known_label, label_of_shape, shaped
+from molformer.data.known_labels import known_label, label_of_shape, shaped
 from molformer.errors import InputError, UnitError
 from molformer.targets import Label
 
@@ -72,7 +72,7 @@ def _as_target(path: Path, columns: dict[str, Column], target: Label) -> LabelCo
     if target.name not in columns:
         raise InputError(f"'{path}' has no label '{target.name}'; its labels: {', '.join(columns) or 'none'}")
     column = columns[target.name]
-    if target.per_node != column.per_atom or not fits(target, column.shape):
+    if target.per_node != column.per_atom or not target.target_kind.fits(column.shape):
         owner = "atom" if column.per_atom else "molecule"
         raise InputError(
             f"'{path}': '{target.name}' has a value of shape {column.shape} for each {owner}, which kind "

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
+from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_text, suffix_of
 from molformer.data.readers.objects import from_ase
 from molformer.errors import InputError, one_line
@@ -23,26 +23,23 @@ MAX_BYTES = 64 * 2**20
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Structures of a file, in its order; see `Format.read`."""
+    """Structures of a file, in its order."""
     kind = "CIF" if suffix_of(path) == ".cif" else "POSCAR"
+    with open_text(path, min(options.max_bytes, MAX_BYTES)) as file:
+        text = file.read()
     try:
-        with open_text(path, min(options.max_bytes, MAX_BYTES)) as file:
-            text = file.read()
-        try:
-            with warnings.catch_warnings(action="ignore"):  # of ASE, of symmetry that is given twice
-                structures = _cif(text) if kind == "CIF" else [_poscar(text)]
-            for atoms in structures:
-                _refuse_disorder(atoms)
-        except Exception as error:  # ASE raises whatever its parsers stumble over
-            raise InputError(f"'{path}' cannot be read as {kind}: {one_line(error)}") from None
-        if not structures:
-            raise InputError(f"'{path}' has no atoms with a cell")
-        for count, atoms in enumerate(structures, start=1):
-            name = str(path) if len(structures) == 1 else f"{path}, structure {count}"
-            atoms.info = {"name": name}
-            yield from_ase(atoms)
-    except InputError as error:
-        yield Entry(str(path), where=str(path), error=error)
+        with warnings.catch_warnings(action="ignore"):  # of ASE, of symmetry that is given twice
+            structures = _cif(text) if kind == "CIF" else [_poscar(text)]
+        for atoms in structures:
+            _refuse_disorder(atoms)
+    except Exception as error:  # ASE raises whatever its parsers stumble over
+        raise InputError(f"'{path}' cannot be read as {kind}: {one_line(error)}") from None
+    if not structures:
+        raise InputError(f"'{path}' has no atoms with a cell")
+    for count, atoms in enumerate(structures, start=1):
+        name = str(path) if len(structures) == 1 else f"{path}, structure {count}"
+        atoms.info = {"name": name}
+        yield from_ase(atoms)
 
 
 def _refuse_disorder(atoms: "Atoms") -> None:
@@ -71,4 +68,4 @@ def _poscar(text: str) -> "Atoms":
     return read_vasp(io.StringIO(text))
 
 
-FORMAT = Format("crystal", (".cif", ".vasp", ".poscar"), read, chosen_labels, no_names)
+FORMAT = Format(read)

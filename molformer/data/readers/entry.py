@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-from molformer.errors import InputError, MolformerError, encodable
+from molformer.errors import InputError, MolformerError, check_choices, encodable
 from molformer.structure import Structure
 from molformer.targets import Label
 
@@ -72,9 +72,13 @@ class ReadOptions:
     allow_missing: bool = False
 
     def __post_init__(self) -> None:
-        for name, choices in (("bonds", ("given", "perceive")), ("censored", get_args(Censored))):
-            if getattr(self, name) not in choices:
-                raise InputError(f"{name} '{getattr(self, name)}' is not one of {', '.join(choices)}")
+        check_choices(self, InputError)
+        if self.bonds not in ("given", "perceive"):
+            raise InputError(f"bonds '{self.bonds}' is not one of given, perceive")
+
+
+def _none(path: Path, options: ReadOptions) -> list[Any]:
+    return []
 
 
 @dataclass(frozen=True)
@@ -82,27 +86,29 @@ class Format:
     """A kind of file.
 
     Args:
-        name: for messages.
-        suffixes: endings of its files, in lower case, with the dot; `.gz` after it is unpacked on the way.
-        read: entries of a file, one after another. It never raises a `MolformerError`: what is wrong with one row is
-            the error of that row's entry, what is wrong with the whole file is an entry of its own.
-        labels: the labels that the entries of a file will have: `options.targets`, or what the file itself tells.
-        names: names that a label of a file can have, perhaps more than once, as they are found; None where `read`
-            itself refuses a target that is not there.
+        entries: of a file, one after another. What is wrong with one row is the error of that row's entry, what is
+            wrong with the whole file is raised.
+        own_labels: labels that the file itself tells of; none by default.
+        names: names that a label of a file can have, perhaps more than once, as they are found, none by default; None
+            where `entries` itself refuses a target that is not there.
     """
 
-    name: str
-    suffixes: tuple[str, ...]
-    read: Callable[[Path, ReadOptions], Iterator[Entry]]
-    labels: Callable[[Path, ReadOptions], list[Label]]
-    names: Callable[[Path, ReadOptions], Iterable[str]] | None = None
+    entries: Callable[[Path, ReadOptions], Iterator[Entry]]
+    own_labels: Callable[[Path, ReadOptions], list[Label]] = _none
+    names: Callable[[Path, ReadOptions], Iterable[str]] | None = _none
 
+    def read(self, path: Path, options: ReadOptions) -> Iterator[Entry]:
+        """Entries of a file, one after another; what is wrong with the whole file is an entry of its own."""
+        try:
+            yield from self.entries(path, options)
+        except MolformerError as error:
+            yield Entry(str(path), where=str(path), error=error)
 
-def chosen_labels(path: Path, options: ReadOptions) -> list[Label]:
-    """`Format.labels` of a kind of file that says nothing of its labels: those that were asked for."""
-    return list(options.targets)
-
-
-def no_names(path: Path, options: ReadOptions) -> Iterable[str]:
-    """`Format.names` of a kind of file that has no labels."""
-    return ()
+    def labels(self, path: Path, options: ReadOptions) -> list[Label]:
+        """The labels that the entries of a file will have: `options.targets`, or what the file itself tells."""
+        if options.targets:
+            return list(options.targets)
+        try:
+            return self.own_labels(path, options)
+        except MolformerError:
+            return []  # `read` says what is wrong with the file

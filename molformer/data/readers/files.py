@@ -4,6 +4,7 @@ import codecs
 import gzip
 import io
 import math
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,10 +25,6 @@ _MOST_PACKED = 1100
 def check_declared(declared: int, there: int) -> None:
     """Refuse an array that is said to be larger than what a file has of it, before memory is taken for it.
 
-    Args:
-        declared: bytes, by its shape and type.
-        there: bytes of the file, packed or not.
-
     Raises:
         ValueError: they cannot hold it.
     """
@@ -43,16 +40,13 @@ def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     """
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of files that Python 2 wrote
+        shape, _, dtype = read(file)
     return shape, dtype
 
 
 def read_npy(file: IO[bytes], there: int) -> np.ndarray:
-    """An array in NPY format, which is never unpickled.
-
-    Args:
-        file: can be read twice.
-        there: bytes that it has.
+    """An array in NPY format, which is never unpickled, of a file that can be read twice and has `there` bytes.
 
     Raises:
         ValueError: it is none, or larger than what is there; or another of `DAMAGE`.
@@ -60,7 +54,8 @@ def read_npy(file: IO[bytes], there: int) -> np.ndarray:
     shape, dtype = npy_header(file)
     check_declared(math.prod(shape) * dtype.itemsize, there)
     file.seek(0)
-    return np.lib.format.read_array(file, allow_pickle=False)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 @contextmanager

@@ -9,9 +9,7 @@ one group.
 SPICE: Eastman et al. 2023, doi 10.1038/s41597-022-01882-6. Letters: k conformations, a atoms.
 """
 
-import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,8 @@ import numpy as np
 from molformer import units
 from molformer.data.readers.annotations import refuse_placeholders
 from molformer.data.readers.entry import Entry, Format, ReadOptions
-from molformer.data.readers.files import open_bytes
-from molformer.data.readers.hdf5_members import member
+from molformer.data.readers.hdf5_members import member, open_hdf5
+from molformer.data.readers.points import FORMAT as POINTS
 from molformer.errors import DAMAGE, InputError, UnitError, one_line
 from molformer.structure import Structure
 from molformer.targets import Label
@@ -37,32 +35,24 @@ _LABELS = {
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Conformations of a file, molecule by molecule; see `Format.read`. Without targets, all labels are read."""
-    try:
-        with _open(path, options.max_bytes) as file:
-            first = next(_molecules(file), None)
-            if first is not None:
-                wanted = options.targets or _labels_of(first)
-                for group, molecule in enumerate(_molecules(file)):
-                    yield from _entries(path, group, molecule, wanted)
-        if first is None:
-            yield from _points(path).read(path, options)
-    except (InputError, UnitError) as error:
-        yield Entry(str(path), where=str(path), error=error)
+    """Conformations of a file, molecule by molecule. Without targets, all labels are read."""
+    with open_hdf5(path, options.max_bytes) as file:
+        first = next(_molecules(file), None)
+        if first is not None:
+            wanted = options.targets or _labels_of(first)
+            for group, molecule in enumerate(_molecules(file)):
+                yield from _entries(path, group, molecule, wanted)
+    if first is None:
+        yield from POINTS.read(path, options)
 
 
 def labels(path: Path, options: ReadOptions) -> list[Label]:
-    """The targets or, without any, the labels of the first molecule; see `Format.labels`."""
-    if options.targets:
-        return list(options.targets)
-    try:
-        with _open(path, options.max_bytes) as file:
-            first = next(_molecules(file), None)
-            if first is not None:
-                return list(_labels_of(first))
-        return _points(path).labels(path, options)
-    except (InputError, UnitError):
-        return []  # `read` says what is wrong with the file
+    """The labels of the first molecule."""
+    with open_hdf5(path, options.max_bytes) as file:
+        first = next(_molecules(file), None)
+        if first is not None:
+            return list(_labels_of(first))
+    return POINTS.labels(path, options)
 
 
 def _molecules(file: Any) -> Iterator[Any]:
@@ -145,29 +135,4 @@ def _charge(smiles: str) -> int:
     return Chem.GetFormalCharge(molecule) if molecule is not None else 0
 
 
-def _points(path: Path) -> Format:
-    try:
-        from molformer.data.readers.points import FORMAT as POINTS
-    except ImportError:
-        raise InputError(
-            f"'{path}' has no group with 'atomic_numbers' and 'conformations', which are a molecule's"
-        ) from None
-    return POINTS
-
-
-@contextmanager
-def _open(path: Path, max_bytes: int) -> Iterator[Any]:
-    try:
-        import h5py
-    except ImportError:
-        raise InputError(f"'{path}' needs h5py: pip install 'molformer[hdf5]'") from None
-    with open_bytes(path, max_bytes) as stream:
-        packed = path.suffix.lower() == ".gz"
-        try:
-            with h5py.File(io.BytesIO(stream.read()) if packed else path, "r") as file:
-                yield file
-        except DAMAGE as error:
-            raise InputError(f"'{path}' is not a whole HDF5 file: {one_line(error)}") from None
-
-
-FORMAT = Format("HDF5", (".h5", ".hdf5"), read, labels)
+FORMAT = Format(read, labels, None)

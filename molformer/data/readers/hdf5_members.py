@@ -1,8 +1,33 @@
 """Members of an HDF5 file that are in this file: it can refer to others of the machine, which are never opened."""
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from molformer.data.readers.files import check_declared
+from molformer.data.readers.files import check_declared, open_bytes
+from molformer.errors import DAMAGE, InputError, one_line
+
+
+@contextmanager
+def open_hdf5(path: Path, max_bytes: int) -> Iterator[Any]:
+    """An HDF5 file, unpacked first if its name ends in `.gz`.
+
+    Raises:
+        InputError: h5py is not installed, or the file is missing, empty, damaged or too large.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise InputError(f"'{path}' needs h5py: pip install 'molformer[hdf5]'") from None
+    with open_bytes(path, max_bytes) as stream:
+        packed = path.suffix.lower() == ".gz"
+        try:
+            with h5py.File(io.BytesIO(stream.read()) if packed else path, "r") as file:
+                yield file
+        except DAMAGE as error:
+            raise InputError(f"'{path}' is not a complete HDF5 file: {one_line(error)}") from None
 
 
 def member(group: Any, name: str) -> Any:

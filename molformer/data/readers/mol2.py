@@ -5,21 +5,16 @@ charges follow from the atom types; where a record has partial charges too, thei
 """
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from functools import partial
 
-from rdkit import Chem, rdBase
+from rdkit import Chem
 
-from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
-from molformer.data.readers.molfile import entry_of, read_records
+from molformer.data.readers.entry import Entry, Format, ReadOptions
+from molformer.data.readers.molfile import entry_of, parsed, read_records
 from molformer.errors import InputError
 
 _MOLECULE = "@<TRIPOS>MOLECULE"
 _CHARGE_DIFFERENCE = 0.5  # e; partial charges are rounded and rarely sum to a whole number
-
-
-def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Entries of a MOL2 file, in its order; see `Format.read`."""
-    return read_records(path, options, split, parse)
 
 
 def split(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -47,14 +42,7 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
     if not lines[0].startswith(_MOLECULE):
         raise InputError(f"{where} is no MOL2 record: it must begin with {_MOLECULE}")
     _check_counts(lines, where)
-    block = "\n".join(lines) + "\n"
-    with rdBase.BlockLogs():
-        try:
-            mol = Chem.MolFromMol2Block(block, removeHs=False)
-            if mol is None:
-                mol = Chem.MolFromMol2Block(block, removeHs=False, sanitize=False)
-        except (RuntimeError, ValueError):
-            mol = None
+    mol = parsed(Chem.MolFromMol2Block, lines)
     if mol is None:
         raise InputError(f"{where} is no MOL2 record: a line of its atoms or bonds cannot be read")
     for atom in mol.GetAtoms():  # the format has no radicals: open valences are hydrogens that are not there
@@ -77,11 +65,7 @@ def _section(lines: list[str], name: str) -> list[str]:
 
 
 def _check_counts(lines: list[str], where: str) -> None:
-    """Compare the counts with the lines; RDKit would read as many as the counts say.
-
-    Raises:
-        InputError: they do not fit.
-    """
+    """Compare the counts with the lines; RDKit would read as many as the counts say."""
     words = lines[2].split() if len(lines) > 2 else []
     try:
         atoms, bonds = int(words[0]), int(words[1]) if len(words) > 1 else 0
@@ -96,11 +80,7 @@ def _check_counts(lines: list[str], where: str) -> None:
 
 
 def _check_charge(mol: Chem.Mol, lines: list[str], where: str) -> None:
-    """Compare the formal charge with the sum of the partial charges.
-
-    Raises:
-        InputError: they do not fit.
-    """
+    """Compare the formal charge with the sum of the partial charges."""
     if len(lines) > 4 and lines[4].strip() == "NO_CHARGES":
         return
     fields = [line.split() for line in _section(lines, "ATOM")]
@@ -116,4 +96,4 @@ def _check_charge(mol: Chem.Mol, lines: list[str], where: str) -> None:
         )
 
 
-FORMAT = Format("MOL2", (".mol2",), read, chosen_labels, no_names)
+FORMAT = Format(partial(read_records, split=split, parse=parse))

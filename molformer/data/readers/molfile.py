@@ -26,32 +26,22 @@ Parse = Callable[[list[str], str, ReadOptions], Entry]
 
 
 def read_records(path: Path, options: ReadOptions, split: Split, parse: Parse) -> Iterator[Entry]:
-    """Entries of a file of records, one after another; see `Format.read`.
-
-    Args:
-        path: the file.
-        options: how it is read.
-        split: cuts lines into records.
-        parse: the entry of a record from its lines and its place; an `InputError` becomes the entry's error.
-    """
+    """Entries of a file of records, one after another."""
     count = 0
-    try:
-        with open_bytes(path, options.max_bytes) as file:
-            lines = _Lines(file, path)
-            for count, record in enumerate(split(lines), start=1):
-                lines.bytes = 0
-                where = f"{path}, record {count}"
-                try:
-                    entry = parse(_decoded(record, first=count == 1), where, options)
-                except InputError as error:
-                    entry = Entry(where, where=where, error=error)
-                except DAMAGE as error:  # RDKit raises more than it says
-                    entry = Entry(where, where=where, error=InputError(f"{where} cannot be read: {one_line(error)}"))
-                yield entry
-        if count == 0:
-            raise InputError(f"'{path}' has no records")
-    except InputError as error:
-        yield Entry(str(path), where=str(path), error=error)
+    with open_bytes(path, options.max_bytes) as file:
+        lines = _Lines(file, path)
+        for count, record in enumerate(split(lines), start=1):
+            lines.bytes = 0
+            where = f"{path}, record {count}"
+            try:
+                entry = parse(_decoded(record, first=count == 1), where, options)
+            except InputError as error:
+                entry = Entry(where, where=where, error=error)
+            except DAMAGE as error:  # RDKit raises more than it says
+                entry = Entry(where, where=where, error=InputError(f"{where} cannot be read: {one_line(error)}"))
+            yield entry
+    if count == 0:
+        raise InputError(f"'{path}' has no records")
 
 
 def entry_of(
@@ -102,6 +92,17 @@ def entry_of(
         raise lacks_hydrogens(where, f"{missing} of its hydrogens")
     structure = replace(structure_of(mol, smiles, where or name), labels=values)
     return Entry(name or where or smiles, where=where, structure=structure)
+
+
+def parsed(parse: Callable[..., Chem.Mol | None], lines: list[str]) -> Chem.Mol | None:
+    """The molecule of a block, perhaps an impossible one, for which `entry_of` finds the reason; None if it is none."""
+    block = "\n".join(lines) + "\n"
+    with rdBase.BlockLogs():
+        try:
+            mol = parse(block, removeHs=False)
+            return parse(block, removeHs=False, sanitize=False) if mol is None else mol
+        except (RuntimeError, ValueError):
+            return None
 
 
 def lacks_hydrogens(where: str, missing: str) -> InputError:

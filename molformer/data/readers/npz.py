@@ -26,6 +26,7 @@ from molformer.data.readers.annotations import refuse_placeholders
 from molformer.data.readers.archive import Archive, open_archive
 from molformer.data.readers.columns import Column, choose, may_be_label
 from molformer.data.readers.entry import Entry, Format, ReadOptions
+from molformer.data.readers.points import FORMAT as POINTS
 from molformer.errors import InputError, UnitError
 from molformer.structure import Structure
 from molformer.targets import Label
@@ -38,46 +39,27 @@ _NOT_LABELS = {*_RAGGED, *_PER_ROW, "smiles", "targets", "target_names", "target
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Molecules of a file, in its order; see `Format.read`. Without targets, all labels are read."""
-    try:
-        with open_archive(path, options.max_bytes) as archive:
-            layout = _layout(archive)
-            if layout is not None:
-                empty = True
-                for entry in layout.entries(options.targets):
-                    empty = False
-                    yield entry
-                if empty:
-                    raise InputError(f"'{path}' holds no molecule")
-        if layout is None:
-            yield from _points(path).read(path, options)
-    except (InputError, UnitError) as error:
-        yield Entry(str(path), where=str(path), error=error)
+    """Molecules of a file, in its order. Without targets, all labels are read."""
+    with open_archive(path, options.max_bytes) as archive:
+        layout = _layout(archive)
+        if layout is not None:
+            empty = True
+            for entry in layout.entries(options.targets):
+                empty = False
+                yield entry
+            if empty:
+                raise InputError(f"'{path}' holds no molecule")
+    if layout is None:
+        yield from POINTS.read(path, options)
 
 
 def labels(path: Path, options: ReadOptions) -> list[Label]:
-    """The targets or, without any, all labels of the file; see `Format.labels`."""
-    if options.targets:
-        return list(options.targets)
-    try:
-        with open_archive(path, options.max_bytes) as archive:
-            layout = _layout(archive)
-            if layout is not None:
-                return [chosen.label for chosen in choose(path, layout.columns(()), ())]
-        return _points(path).labels(path, options)
-    except (InputError, UnitError):
-        return []  # `read` says what is wrong with the file
-
-
-def is_molecular(path: Path) -> bool:
-    """Whether the arrays of a file have the names of one of the layouts of this module.
-
-    Raises:
-        InputError: the file cannot be read as an archive of arrays.
-    """
-    with open_archive(path, ReadOptions().max_bytes) as archive:
-        names = set(archive.names)
-    return any(names >= layout for layout in (_SGDML, _RMD17, _RAGGED))
+    """All labels of the file."""
+    with open_archive(path, options.max_bytes) as archive:
+        layout = _layout(archive)
+        if layout is not None:
+            return [chosen.label for chosen in choose(path, layout.columns(()), ())]
+    return POINTS.labels(path, options)
 
 
 class _Layout(Protocol):
@@ -93,19 +75,6 @@ def _layout(archive: Archive) -> _Layout | None:
     if names >= _RMD17:
         return _Trajectory(archive, ("coords", "nuclear_charges", "energies", "forces"), "kcal/mol", "Å")
     return _Ragged(archive) if names >= _RAGGED else None
-
-
-def _points(path: Path) -> Format:
-    """The format of an archive that is none of molecules."""
-    try:
-        from molformer.data.readers.points import FORMAT as POINTS
-    except ImportError:
-        with open_archive(path, ReadOptions().max_bytes) as archive:
-            raise InputError(
-                f"'{path}' has the arrays {', '.join(archive.names) or 'none'}; known layouts: R z E F, "
-                "coords nuclear_charges energies forces, positions numbers offsets targets target_names"
-            ) from None
-    return POINTS
 
 
 @dataclass(frozen=True)
@@ -257,4 +226,4 @@ def _entry(name: str, where: str, **kwargs: Any) -> Entry:
         return Entry(name, where=where, error=InputError(f"{where}: {str(error).removeprefix(f'{where}: ')}"))
 
 
-FORMAT = Format("NPZ", (".npz",), read, labels)
+FORMAT = Format(read, labels, None)

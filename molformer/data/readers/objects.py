@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molformer.data.known_labels import fits, known_label, shaped
+from molformer.data.known_labels import known_label, shaped
 from molformer.data.readers.annotations import CHARGE, SPIN, refuse_placeholders, whole_number
 from molformer.data.readers.entry import Entry
 from molformer.errors import InputError
@@ -113,6 +113,6 @@ def _labels(atoms: "Atoms") -> dict[str, np.ndarray]:
             continue
         rows = (len(atoms),) if label.per_node else ()
         array = np.asarray(value, dtype=np.float64)
-        if array.shape[: len(rows)] == rows and fits(label, array.shape[len(rows) :]):
+        if array.shape[: len(rows)] == rows and label.target_kind.fits(array.shape[len(rows) :]):
             labels[name] = shaped(label, array, rows)
     return labels

@@ -6,14 +6,14 @@ The format has no bond orders, so whether hydrogens are missing is judged by the
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 from rdkit import Chem, rdBase
 
 from molformer.data.bonds import with_orders
 from molformer.data.conformers import structure_of
-from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels, no_names
+from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.molfile import has_coordinates, lacks_hydrogens, read_records
 from molformer.errors import InputError
 from molformer.molecular_graph import MolecularGraph
@@ -25,11 +25,6 @@ _RESIDUES = frozenset(
 _PLANAR = 342.0  # degrees; the angles at a carbon with three neighbors sum to 328 for sp³ and to 360 for sp²
 _LINEAR = 150.0  # degrees; the angle at a carbon with two neighbors is 110 to 120 for sp³ and sp², 180 for sp
 _TRIPLE = 1.25  # Å; carbon monoxide 1.13, isocyanides 1.17
-
-
-def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Entries of a PDB file, one for each model; see `Format.read`."""
-    return read_records(path, options, split, parse)
 
 
 def split(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -92,11 +87,7 @@ def _graph(mol: Chem.Mol, rows: list[str], lines: list[str]) -> MolecularGraph |
 
 
 def _with_hydrogens(mol: Chem.Mol, where: str) -> Chem.Mol:
-    """The molecule with hydrogens; only for residues with bond orders known to RDKit.
-
-    Raises:
-        InputError: there are others, or the molecule is not a possible one.
-    """
+    """The molecule with hydrogens; only for residues with bond orders known to RDKit."""
     names = {atom.GetPDBResidueInfo().GetResidueName().strip() for atom in mol.GetAtoms()}
     if unknown := names - _RESIDUES:
         raise InputError(f"{where}: hydrogens cannot be added to '{min(unknown)}': PDB has no bond orders; use SDF")
@@ -138,11 +129,7 @@ def _angles(bonds: np.ndarray) -> float:
 
 
 def _check_rows(rows: list[str], where: str) -> None:
-    """Check that every coordinate is a finite number in its columns; RDKit takes part of what is written there.
-
-    Raises:
-        InputError: one is not.
-    """
+    """Check that every coordinate is a finite number in its columns; RDKit takes part of what is written there."""
     for number, row in enumerate(rows, start=1):
         try:
             coordinates = [float(row[start : start + 8]) for start in (30, 38, 46)]
@@ -152,4 +139,4 @@ def _check_rows(rows: list[str], where: str) -> None:
             raise InputError(f"{where}: atom {number} has no coordinates in columns 31-54: '{row[:60].rstrip()}'")
 
 
-FORMAT = Format("PDB", (".pdb", ".ent"), read, chosen_labels, no_names)
+FORMAT = Format(partial(read_records, split=split, parse=parse))

@@ -28,25 +28,20 @@ _ARRAYS = (".npz", ".h5", ".hdf5")
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Clouds of a file or of a tree of files, one after another; see `Format.read`."""
-    try:
-        wanted = labels(path, options)
-        if path.is_dir():
-            yield from _read_tree(path, wanted, options)
-        elif suffix_of(path) in _ARRAYS:
-            for row, cloud in enumerate(cloud_arrays.load(path, options), start=1):
-                where = f"{path}, cloud {row}"
-                yield _entry(cloud, where, where, wanted)
-        else:
-            yield _read_one(path, str(path), "", wanted, options)
-    except InputError as error:
-        yield Entry(str(path), where=str(path), error=error)
+    """Clouds of a file or of a tree of files, one after another."""
+    wanted = list(options.targets) or labels(path, options)
+    if path.is_dir():
+        yield from _read_tree(path, wanted, options)
+    elif suffix_of(path) in _ARRAYS:
+        for row, cloud in enumerate(cloud_arrays.load(path, options), start=1):
+            where = f"{path}, cloud {row}"
+            yield _entry(cloud, where, where, wanted)
+    else:
+        yield _read_one(path, str(path), "", wanted, options)
 
 
 def labels(path: Path, options: ReadOptions) -> list[Label]:
-    """The labels asked for, or the class, where the file or the tree says what its clouds show."""
-    if options.targets:
-        return list(options.targets)
+    """The class, where the file or the tree says what its clouds show."""
     names: tuple[str, ...] = ()
     if path.is_dir():
         names = tuple(sorted({file.relative_to(path).parts[0] for file in _files(path) if file.parent != path}))
@@ -99,4 +94,4 @@ def _entry(cloud: Cloud, name: str, where: str, wanted: list[Label]) -> Entry:
         return Entry(name, where=where, error=error)
 
 
-FORMAT = Format("points", (*_LOADERS, *_ARRAYS), read, labels, names)
+FORMAT = Format(read, labels, names)

@@ -6,22 +6,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rdkit import Chem, rdBase
+from rdkit import Chem
 
-from molformer.data.readers.entry import Entry, Format, ReadOptions, chosen_labels
+from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_bytes
-from molformer.data.readers.molfile import MAX_RECORD, entry_of, read_records
+from molformer.data.readers.molfile import MAX_RECORD, entry_of, parsed, read_records
 from molformer.data.readers.table import label_value, label_values
 from molformer.errors import InputError
 
 _COUNTS = 3  # index of the line with the numbers of atoms and bonds
 _PROPERTY = re.compile(r">[^<]*<(.*)>[^>]*")
 _AFTER_BONDS = ("M  ", "A  ", "V  ", "G  ", "S  ")
-
-
-def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Entries of a MOL or SDF file, in its order; see `Format.read`."""
-    return read_records(path, options, split, parse)
 
 
 def split(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -47,14 +42,7 @@ def parse(lines: list[str], where: str, options: ReadOptions) -> Entry:
     if end is None:
         raise InputError(f"{where} is no complete MOL block: it ends before 'M  END'")
     _check_counts(lines[:end], where)
-    with rdBase.BlockLogs():
-        try:
-            block = "\n".join(lines[: end + 1]) + "\n"
-            mol = Chem.MolFromMolBlock(block, removeHs=False)
-            if mol is None:  # perhaps only an impossible molecule, for which `entry_of` finds the reason
-                mol = Chem.MolFromMolBlock(block, removeHs=False, sanitize=False)
-        except (RuntimeError, ValueError):
-            mol = None
+    mol = parsed(Chem.MolFromMolBlock, lines[: end + 1])
     if mol is None:
         raise InputError(f"{where} is no MOL block: a line of its atoms, bonds or properties cannot be read")
     solid = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
@@ -83,7 +71,7 @@ def properties(lines: list[str]) -> list[tuple[str, str]]:
 
 
 def names(path: Path, options: ReadOptions) -> Iterator[str]:
-    """Names of the properties of the records, one after another; see `Format.names`."""
+    """Names of the properties of the records, one after another."""
     try:
         with open_bytes(path, options.max_bytes, MAX_RECORD) as file:
             for line in file:
@@ -116,11 +104,7 @@ def _labels(found: list[tuple[str, str]], options: ReadOptions, where: str, num_
 
 
 def _check_counts(lines: list[str], where: str) -> None:
-    """Compare the counts of a V2000 block with its lines; RDKit may read fewer atoms than there are.
-
-    Raises:
-        InputError: they do not fit.
-    """
+    """Compare the counts of a V2000 block with its lines; RDKit may read fewer atoms than there are."""
     counts = lines[_COUNTS] if len(lines) > _COUNTS else ""
     if "V3000" in counts:
         return
@@ -138,4 +122,4 @@ def _check_counts(lines: list[str], where: str) -> None:
         )
 
 
-FORMAT = Format("MOL/SDF", (".sdf", ".mol", ".sd"), read, chosen_labels, names)
+FORMAT = Format(partial(read_records, split=split, parse=parse), names=names)

@@ -24,7 +24,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from molformer import units
-from molformer.data.readers.entry import Censored, Entry, Format, ReadOptions, chosen_labels
+from molformer.data.readers.entry import Censored, Entry, Format, ReadOptions
 from molformer.data.readers.files import open_text, suffix_of
 from molformer.errors import InputError, MolformerError, UnitError
 from molformer.targets import Label
@@ -81,39 +81,36 @@ class _Table:
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """Entries of a table, in its order; see `Format.read`."""
+    """Entries of a table, in its order."""
     found = False
-    try:
-        with _open(path, options) as table:
-            smiles_at = smiles_column(table.columns, options.smiles_column, path)
-            columns = _indices(table.columns, [label.name for label in options.targets], path)
-            name_at = _name_column(table.columns, {smiles_at, *columns})
-            first: list[_Row] = []
-            with suppress(MolformerError), _open(path, options) as again:
-                first.extend(_first(again, columns))
-            targets = [
-                (_converter(label, table.columns[index], _texts(first, index), path, options), index)
-                for label, index in zip(options.targets, columns, strict=True)
-            ]
-            for where, fields, error in table.rows:
-                found = True
-                if error is not None:
-                    yield Entry(where, where=where, error=error)
-                    continue
-                smiles = _text(fields[smiles_at])
-                name = (_text(fields[name_at]) if name_at is not None else "") or smiles or where
-                try:
-                    if not smiles:
-                        raise InputError(f"{where}: the SMILES is empty")
-                    labels = dict(chain(*(convert(fields[index], where).items() for convert, index in targets)))
-                except InputError as problem:
-                    yield Entry(name, where=where, smiles=smiles, error=problem)
-                else:
-                    yield Entry(name, where=where, smiles=smiles, labels=labels)
-        if not found:
-            raise InputError(f"'{path}' has a header but no rows")
-    except MolformerError as error:
-        yield Entry(str(path), where=str(path), error=error)
+    with _open(path, options) as table:
+        smiles_at = smiles_column(table.columns, options.smiles_column, path)
+        columns = _indices(table.columns, [label.name for label in options.targets], path)
+        name_at = _name_column(table.columns, {smiles_at, *columns})
+        first: list[_Row] = []
+        with suppress(MolformerError), _open(path, options) as again:
+            first.extend(_first(again, columns))
+        targets = [
+            (_converter(label, table.columns[index], _texts(first, index), path, options), index)
+            for label, index in zip(options.targets, columns, strict=True)
+        ]
+        for where, fields, error in table.rows:
+            found = True
+            if error is not None:
+                yield Entry(where, where=where, error=error)
+                continue
+            smiles = _text(fields[smiles_at])
+            name = (_text(fields[name_at]) if name_at is not None else "") or smiles or where
+            try:
+                if not smiles:
+                    raise InputError(f"{where}: the SMILES is empty")
+                labels = dict(chain(*(convert(fields[index], where).items() for convert, index in targets)))
+            except InputError as problem:
+                yield Entry(name, where=where, smiles=smiles, error=problem)
+            else:
+                yield Entry(name, where=where, smiles=smiles, labels=labels)
+    if not found:
+        raise InputError(f"'{path}' has a header but no rows")
 
 
 def guess_labels(path: Path, wanted: Sequence[tuple[str, str]], options: ReadOptions | None = None) -> list[Label]:
@@ -287,11 +284,6 @@ def label_value(label: Label, raw: Any, where: str, decimal_comma: bool = False)
 def smiles_column(columns: Sequence[str], wanted: str = "", path: Path | str = "") -> int:
     """Index of the column with the SMILES.
 
-    Args:
-        columns: the headings.
-        wanted: the heading, if it is known.
-        path: for messages.
-
     Raises:
         InputError: there is none, or it is ambiguous.
 
@@ -408,11 +400,7 @@ def _binary(text: str) -> float | None:
 
 @contextmanager
 def _open(path: Path, options: ReadOptions) -> Iterator[_Table]:
-    """Open a table of any kind.
-
-    Raises:
-        InputError: it is no table, or two columns have one name; also while rows are read.
-    """
+    """Open a table of any kind."""
     if ".parquet" in path.suffixes:
         yield _checked(_open_parquet(path, options.max_bytes), path)
     else:
@@ -504,4 +492,4 @@ def _parquet_rows(file: Any, path: Path, damage: type[Exception]) -> Iterator[_R
         yield where, (), InputError(f"{where}: the file is damaged: {' '.join(str(error).split())[:200]}")
 
 
-FORMAT = Format("table", (".csv", ".tsv", ".parquet"), read, chosen_labels)
+FORMAT = Format(read, names=None)

@@ -16,7 +16,7 @@ import numpy as np
 from ase.cell import Cell
 from ase.io.extxyz import REV_PROPERTY_NAME_MAP
 
-from molformer.data.known_labels import fits, known_label, label_of_shape, shaped
+from molformer.data.known_labels import known_label, label_of_shape, shaped
 from molformer.data.readers.annotations import CHARGE, SPIN, is_state, whole_number
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import open_text
@@ -49,14 +49,11 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
             raise InputError(f"'{path}' is empty")
     except InputError as error:
         text = str(error)
-        message = text if str(path) in text else f"'{path}' is not a complete XYZ file: {text}"
-        yield Entry(str(path), where=str(path), error=InputError(message))
+        raise InputError(text if str(path) in text else f"'{path}' is not a complete XYZ file: {text}") from None
 
 
 def labels(path: Path, options: ReadOptions) -> list[Label]:
-    """The targets or, without any, the labels of all frames; see `Format.labels`. Says which only some frames have."""
-    if options.targets:
-        return list(options.targets)
+    """The labels of all frames; says which only some frames have."""
     found: dict[str, Label] = {}
     counts: Counter[str] = Counter()
     frames = 0
@@ -74,7 +71,7 @@ def labels(path: Path, options: ReadOptions) -> list[Label]:
 
 
 def names(path: Path, options: ReadOptions) -> Iterator[str]:
-    """Names that a label of a file can have, frame by frame; see `Format.names`."""
+    """Names that a label of a file can have, frame by frame."""
     for whole, columns in _described(path, options):
         yield from (*whole, *(_array_name(column) for column in columns))
 
@@ -170,7 +167,7 @@ def _cell(cell: np.ndarray) -> np.ndarray:
 def _value(value: Any, label: Label, atoms: int) -> np.ndarray:
     array = np.asarray(value)
     shape = array.shape[1:] if label.per_node else array.shape
-    if array.dtype.kind not in "fiub" or not fits(label, shape):
+    if array.dtype.kind not in "fiub" or not label.target_kind.fits(shape):
         expected = (atoms, *label.shape) if label.per_node else label.shape
         raise InputError(
             f"'{label.name}' is of type {array.dtype} and shape {array.shape}, a label of kind "
@@ -179,4 +176,4 @@ def _value(value: Any, label: Label, atoms: int) -> np.ndarray:
     return shaped(label, array, (atoms,) if label.per_node else ()).astype(np.float64)
 
 
-FORMAT = Format("XYZ", (".xyz", ".extxyz"), read, labels, names)
+FORMAT = Format(read, labels, names)

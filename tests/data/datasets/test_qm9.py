@@ -52,7 +52,7 @@ def test_a_molecule_as_it_was_published(tmp_path):
     expected = {"A": 799.58812, "mu": 1.8511, "alpha": 6.31, "homo": -0.2928, "gap": 0.3615, "r2": 19.0002}
     expected |= {"zpve": 0.021375, "u0": -76.404702, "g298": -76.422349, "cv": 6.002}
     assert {name: float(water.labels[name]) for name in expected} == expected
-    assert set(water.labels) == {label.name for label in datasets.labels("qm9")}
+    assert set(water.labels) == {label.name for label in datasets.info("qm9").labels}
     assert last.structure.pos[2, 2] == 1.3e-6
     assert last.structure.smiles == "[OH2]"
 

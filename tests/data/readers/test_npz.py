@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molformer.data.readers import ReadOptions, format_of, read_file
-from molformer.data.readers.npz import is_molecular
 from molformer.data.structure import Label
 from molformer.errors import MolformerError
 from molformer.units import BOHR, HARTREE
@@ -239,12 +238,6 @@ def test_a_file_too_large(tmp_path):
     np.savez_compressed(path, **ragged(filler=np.zeros(100_000)))
     (entry,) = read_file(path, ReadOptions(max_bytes=100_000))
     assert "larger than allowed" in str(entry.error)
-
-
-def test_detection_by_names(tmp_path):
-    assert is_molecular(save(tmp_path, ragged()))
-    assert is_molecular(save(tmp_path, trajectory()))
-    assert not is_molecular(save(tmp_path, {"points": np.ones((2, 5, 3))}))
 
 
 def test_other_arrays_are_clouds(tmp_path):
