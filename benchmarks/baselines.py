@@ -10,9 +10,10 @@ from collections.abc import Callable
 import numpy as np
 
 from molformer.data.datamodule import StoreDataModule
+from molformer.data.descriptor_table import chosen, descriptor_table
 from molformer.data.statistics import atom_rows, baseline_values, labelled_values, target_statistics
 from molformer.data.structure import Label
-from molformer.training.classical import TREES, fingerprints
+from molformer.training.classical import TREES
 from molformer.units import E_ANGSTROM, factor
 
 
@@ -43,7 +44,8 @@ def random_forest(data: StoreDataModule, target: Label) -> np.ndarray:
     """Random forest on counts of ECFP4 fragments; needs scikit-learn, `pip install "molformer[bench]"`."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-    inputs = {part: fingerprints(data, getattr(data.split, part)) for part in ("train", "test")}
+    table = np.nan_to_num(np.asarray(descriptor_table(data.store, chosen("ecfp"))))
+    inputs = {part: table[getattr(data.split, part)] for part in ("train", "test")}
     labels = np.asarray(data.store.column(target.name)[data.split.train])
     kept = np.isfinite(labels)
     if target.is_class:
