@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _COLUMNS = 5
 """Largest number of targets in a table; more are shown in further tables."""
 
+_WIDTH = 40
+"""Characters that the headings of a table may have, so that inputs and numbers fit a terminal beside each other."""
+
 
 class Failures:
     """Counter of rows without values."""
@@ -94,8 +97,12 @@ def _print_list(row: "Prediction", targets: "Sequence[Label]") -> None:
 def _print_tables(predictions: "Sequence[Prediction]", targets: "Sequence[Label]") -> None:
     from molformer.data.readers import is_file
 
-    shown = list(targets)
-    groups = [shown[start : start + _COLUMNS] for start in range(0, len(shown), _COLUMNS)] or [[]]
+    groups: list[list[Label]] = [[]]
+    for target in targets:
+        wide = sum(max(len(each.name), 7) + 3 for each in (*groups[-1], target)) > _WIDTH
+        if groups[-1] and (wide or len(groups[-1]) == _COLUMNS):
+            groups.append([])
+        groups[-1].append(target)
     for group in groups:
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for name in ("input", "formula"):

@@ -1,11 +1,13 @@
 """The model that comes with the package: what it predicts is what it predicted when it was shipped."""
 
+import csv
 import json
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import molformer
@@ -64,6 +66,27 @@ def test_the_command_line_takes_it_where_no_model_is_named():
     assert "CCO" in done.stdout
 
 
+def test_base_answers_for_elements_and_charges_that_qm9_does_not_know(tmp_path):
+    smiles = ["CCO", "O=C(O)c1ccccc1Cl", "C[NH+](C)CCS(=O)(=O)c1ccc(F)cc1", "[O-]C(=O)c1ccccc1", "CC[Na]", "C[Te]C"]
+    command = [sys.executable, "-m", "molformer", "predict", *smiles, "-o", str(tmp_path / "out.csv"), "--keep-going"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert [row["model"] for row in rows[:4]] == ["qm9", "base", "base", "base"]
+    assert [row["status"] for row in rows[:4]] == ["ok"] * 4
+    assert [row["status"] for row in rows[4:]] == ["unsupported_element"] * 2
+    homo = [float(row["gfn2_homo (eV)"]) for row in rows[1:4]]
+    assert np.allclose(homo, [-11.17, -14.48, -4.82], atol=0.35)  # tblite's for the same geometries
+    assert float(rows[1]["gfn2_homo_low (eV)"]) < homo[0] < float(rows[1]["gfn2_homo_high (eV)"])
+    assert rows[1]["homo (eV)"] == ""
+
+
+def test_base_gives_features_of_any_molecule():
+    features = molformer.load("base", device="cpu").embed(["CCBr", "C[Si](C)(C)C", "CSC"])
+    assert np.isfinite(features).all()
+    assert features.shape[0] == 3
+
+
 def test_its_card_has_metadata_that_the_hub_reads():
     hub = pytest.importorskip("huggingface_hub")
     data = hub.ModelCard.load(SHIPPED / "qm9" / "README.md").data
@@ -74,6 +97,7 @@ def test_its_card_has_metadata_that_the_hub_reads():
 def test_it_is_small_and_says_where_it_comes_from():
     folder = SHIPPED / "qm9"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 10e6
+    assert sum(path.stat().st_size for path in (SHIPPED / "base").iterdir()) < 12e6
     card = (folder / "README.md").read_text()
     for heading in ("## Errors by geometry", "## What was tried"):
         assert heading in card
