@@ -41,7 +41,7 @@ def point_charges(data: StoreDataModule, target: Label) -> np.ndarray:
 
 
 def random_forest(data: StoreDataModule, target: Label) -> np.ndarray:
-    """Random forest on counts of ECFP4 fragments; needs scikit-learn, `pip install "molformer[bench]"`."""
+    """Random forest on counts of ECFP4 fragments."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     table = np.nan_to_num(np.asarray(descriptor_table(data.store, chosen("ecfp"))))

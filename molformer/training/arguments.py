@@ -9,7 +9,7 @@ from argparse import ArgumentError
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, replace
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,9 @@ PRETRAINING: dict[str, Any] = {
 }
 """Defaults of `molformer pretrain`."""
 WITHOUT_CONFIG: dict[str, Any] = {"split_by": "auto"}
-"""Defaults of a run without a YAML file."""
+"""Defaults of a run without a YAML file; those of the config `table` come before them if the data are a table."""
+TABLE = re.compile(r"\.(csv|tsv|parquet)(\.gz)?\b", re.IGNORECASE)
+"""In the name of a table, or of several."""
 CHANGEABLE = ("epochs", "patience", "device", "devices", "nodes", "workers", "wandb")
 """Keys that may be changed on resumption."""
 
@@ -60,8 +62,22 @@ def read_configs(
     data = values.get("data")
     if isinstance(data, str) and not Path(data).exists() and (FOLDER / data).is_file():  # the embedded data set
         values["data"] = str(FOLDER / data)
-    defaults = defaults or ({} if path else WITHOUT_CONFIG)
-    return _configs({**defaults, **values}, path, _current_overrides(overrides))
+    overrides = _current_overrides(overrides)
+    if defaults is None and not path:
+        defaults = (_of_tables() if _names_table(overrides) else {}) | WITHOUT_CONFIG
+    return _configs({**(defaults or {}), **values}, path, overrides)
+
+
+def _of_tables() -> dict[str, Any]:
+    """What the config `table` says of network and training."""
+    values = _read_yaml(str(find_config("table")))
+    return {key: value for key, value in values.items() if key not in ("data", "targets", "run")}
+
+
+def _names_table(overrides: Sequence[str]) -> bool:
+    """Whether the data of a command line are a table."""
+    words = [part for word in overrides for part in word.split("=", maxsplit=word.startswith("--data="))]
+    return any(key == "--data" and TABLE.search(value) for key, value in pairwise(words))
 
 
 def _configs(

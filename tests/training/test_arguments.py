@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -48,6 +50,18 @@ def test_what_does_not_fit_is_one_line_with_the_remedy(config, arguments, messag
     with pytest.raises(ConfigError, match=message) as error:
         read_configs(config, arguments)
     assert "\n" not in str(error.value)
+
+
+def test_a_table_is_trained_on_as_its_config_says():
+    from molformer.examples import find_config
+
+    for words in (["--data", "mols.csv"], ["--data=Mols.TSV.gz"], plain_overrides(["--data", "a.csv", "b.csv"])):
+        encoder, training = read_configs(None, [*words, "--targets", "[y]"])
+        table = read_configs(str(find_config("table")), ["--targets", "[y]"])
+        assert encoder == table[0]
+        assert training == replace(table[1], data=training.data, run=training.run, split_by="auto")
+    encoder, training = read_configs(None, ["--data", "mols.sdf", "--targets", "[y]"])
+    assert (encoder, training.descriptors) == (preset("tiny"), "none")
 
 
 @pytest.mark.parametrize(
