@@ -96,23 +96,14 @@ def _epochs_in(minutes: float, name: str, row: Row, runs: Path) -> int:
 
 def evaluate(row: Row, run: Path) -> dict[str, Any]:
     """Sizes of the parts, parameters, and every measure of model and baselines on the test part."""
-    from molformer.data.cloud_datamodule import PointCloudDataModule
-    from molformer.data.datamodule import MoleculeDataModule
-    from molformer.data.splits import SplitPolicy
     from molformer.models.property import load_model
     from molformer.training.arguments import read_configs
+    from molformer.training.run import data_module
     from molformer.training.target_errors import predict_batches
 
     _, training = read_configs(str(run / "config.yaml"))
-    store, names, seed = str(training.data), training.target_names, training.seed
-    data: MoleculeDataModule | PointCloudDataModule
-    if training.points:
-        options, split = training.cloud_options(), training.split
-        data = PointCloudDataModule(store, names[0], options, split, training.batch_size, seed=seed)
-    else:
-        given = SplitPolicy("file", file=str(run / "split.json"))
-        data = MoleculeDataModule(store, names, given, training.batch_size, seed=seed)
     model = load_model(run)
+    data = data_module(training, run / "split.json", implicit=model.config.hydrogens == "implicit")
     predicted = {turned: predict_batches(model, _turned(data.test_dataloader(), turned)) for turned in _poses(row)}
     baseline = cache(lambda name, target: BASELINES[name](data, target))
     values = []

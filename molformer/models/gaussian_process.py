@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from molformer.errors import InputError
 from molformer.graph import GraphBatch
 from molformer.models.descriptors import DescriptorReadout, DescriptorSet
 from molformer.targets import Label
@@ -87,7 +88,10 @@ class GaussianProcess(DescriptorReadout):
     def columns(self, x: Tensor, graph: GraphBatch) -> Tensor:
         """See `DescriptorReadout.columns`; a batch may bring the values along, after its D descriptors."""
         if graph.descriptors is None:
-            return x.new_zeros(graph.num_graphs, self.weights.shape[1])
+            raise InputError(
+                "the model takes descriptors of each molecule, which this batch lacks: use a Predictor, or give the "
+                "structures theirs by molformer.data.descriptors.with_inputs"
+            )
         inputs, values = graph.descriptors.tensor_split([len(self.descriptors)], dim=1)
         return values if values.shape[1] else self.values(inputs)
 
