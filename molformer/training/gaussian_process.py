@@ -128,7 +128,9 @@ def _choose(process: GaussianProcess, inputs: Tensor, wanted: Tensor, folds: Ten
         lowest, index = errors.min(1)
         if float(lowest.sum()) < best[0]:
             best = (float(lowest.sum()), weights, torch.tensor(NOISE, dtype=torch.float64)[index])
-    logger.info("Gaussian process on %d molecules; kernel weights %s", len(process.support), best[1].tolist())
+    kinds = [*process.descriptors.fingerprints, "RDKit's descriptors"]
+    chosen = ", ".join(kind for kind, weight in zip(kinds, best[1].tolist(), strict=True) if weight)
+    logger.info("Gaussian process on %d molecules, with %s", len(process.support), chosen)
     process.mix = best[1]
     return best[2]
 
