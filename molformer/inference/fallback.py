@@ -55,6 +55,10 @@ class FallbackPredictor:
         count = first.model.domain.conformers if conformers is None else conformers
         made = iter(with_geometries(entries, policy_of(first.model.domain, count, policy), processes, count))
         requests = [request.only(each.model.targets) for each in self.predictors]
+        if not requests[0].targets:  # only the second can answer
+            for row in second.stream(made, requests[1], count, strict):
+                yield replace(row, model=self.names[1])
+            return
         while chunk := list(islice(made, CHUNK)):
             rows = [replace(row, model=self.names[0]) for row in first.stream(chunk, requests[0], count)]
             unknown = [place for place, row in enumerate(rows) if requests[1].targets and self._is_unknown(row)]

@@ -63,6 +63,12 @@ def test_targets_of_one_model_are_asked_of_it_alone(both):
     assert [target.name for target in request.shown] == ["dft"]
 
 
+def test_targets_of_the_second_model_are_asked_of_it_for_all(both):
+    rows, _ = rows_of(both, ["CCO", "CCCl"], names=["xtb"])
+    assert [(row.model, row.status) for row in rows] == [("second", "ok")] * 2
+    assert all("xtb" in row.values for row in rows)
+
+
 def test_strict_raises_only_if_no_model_answers(both):
     request = PredictionRequest.of(both.targets)
     assert len(list(both.stream(read_inputs(["CCCl"]), request, strict=True))) == 1
