@@ -153,8 +153,8 @@ def group_of(smiles: str) -> int:
     """The group of a molecule for splits, which all rows of that molecule share.
 
     It is a hash of the first block of the InChIKey of the largest part, that is, of formula and connectivity.
-    Spellings, stereoisomers, most tautomers, isotopes, acids and their salts are one group: they are so alike that a
-    model is not tested by one if it was trained on the other.
+    Spellings, stereoisomers, most tautomers, isotopes, acids and their salts are one group: with one of
+    them in training, another is no independent test.
 
     Example:
         >>> group_of("CC(=O)O") == group_of("[Na+].[O-]C(C)=O"), group_of("CCO") == group_of("COC")

@@ -18,7 +18,7 @@ from molformer.models.descriptors import DescriptorReadout, DescriptorSet
 from molformer.targets import Label
 
 LEVELS = 8
-"""Largest count of a substructure that is told from smaller ones."""
+"""Counts of a substructure above this are taken as this."""
 
 
 class GaussianProcess(DescriptorReadout):

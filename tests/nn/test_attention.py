@@ -67,7 +67,7 @@ def test_a_leaving_edge_of_large_logit_leaves_gradients_finite(logit, weight):
 
 @pytest.mark.parametrize("qk_norm", [False, True])
 def test_attention_is_its_equation(qk_norm):
-    """Written out for each node and head, with keys and values narrower than the features of the nodes."""
+    """Evaluated node by node and head by head, with keys and values narrower than the features of the nodes."""
     heads, graph = 3, random_graph()
     given = embedded_edges(graph, 2)
     convolution = SeparableConvolution(2, 4, 6, 16, "SE(3)", outputs=2)
