@@ -153,7 +153,7 @@ class SE3TransformerConfig:
         if not 0 <= self.stochastic_depth < 1:
             raise ConfigError(f"stochastic_depth is {self.stochastic_depth}; it is a probability, from 0 to below 1")
         if self.molecular_graph and self.architecture == "paper":
-            raise ConfigError("molecular_graph is not for architecture 'paper': its edges take `input_edge_numbers`")
+            raise ConfigError("molecular_graph is not for architecture 'paper': its edges take `input_edge_scalars`")
         if not 0 <= self.drop_graph <= 1 or (self.drop_graph and not self.molecular_graph):
             raise ConfigError(f"drop_graph is {self.drop_graph}; use a probability, with molecular_graph, or 0")
         if self.hydrogens == "implicit" and not self.molecular_graph:

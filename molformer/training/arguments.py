@@ -19,7 +19,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from molformer.errors import ConfigError
 from molformer.examples import FOLDER, find_config
-from molformer.models.config import SE3TransformerConfig, preset
+from molformer.models.config import PRESETS, SE3TransformerConfig, preset
 from molformer.models.renamed import current_name, current_names
 from molformer.training.config import TrainingConfig
 
@@ -65,7 +65,7 @@ def read_configs(
     overrides = _current_overrides(overrides)
     if defaults is None and not path:
         defaults = (_of_tables() if _names_table(overrides) else {}) | WITHOUT_CONFIG
-    return _configs({**(defaults or {}), **values}, path, overrides)
+    return _configs(values, path, overrides, defaults or {})
 
 
 def _of_tables() -> dict[str, Any]:
@@ -81,11 +81,11 @@ def _names_table(overrides: Sequence[str]) -> bool:
 
 
 def _configs(
-    values: dict[str, Any], path: str | None, overrides: Sequence[str]
+    values: dict[str, Any], path: str | None, overrides: Sequence[str], defaults: Mapping[str, Any]
 ) -> tuple[SE3TransformerConfig, TrainingConfig]:
     _check_keys(values, path)
     _check_keys(dict.fromkeys(_keys(overrides)), None)
-    namespace = _parse(values, overrides)
+    namespace = _parse(values, overrides, defaults)
     try:
         encoder = SE3TransformerConfig(**{key: namespace[key] for key in _ENCODER_KEYS})
         training = TrainingConfig(**{key: namespace[key] for key in _TRAINING_KEYS})
@@ -114,7 +114,7 @@ def read_run(folder: str, overrides: Sequence[str] = ()) -> tuple[SE3Transformer
     values = current_names(_read_yaml(str(path)), warn=False)
     if (values.get("objectives") or {}).get("descriptors"):
         values.setdefault("salts", "largest")  # of runs before there was the key
-    encoder, training = _configs(values, str(path), overrides)
+    encoder, training = _configs(values, str(path), overrides, {})
     return encoder, replace(training, run=folder)
 
 
@@ -191,7 +191,7 @@ def _check_keys(values: dict[str, Any], path: str | None) -> None:
             raise ConfigError(f"{path + ': ' if path else ''}unknown key '{key}'; {hint}")
 
 
-def _parse(values: dict[str, Any], overrides: Sequence[str]) -> Namespace:
+def _parse(values: dict[str, Any], overrides: Sequence[str], defaults: Mapping[str, Any]) -> Namespace:
     parser = ArgumentParser(exit_on_error=False, prog="molformer train")
     parser.add_argument("--preset", type=str, default=DEFAULT_PRESET)
     parser.add_class_arguments(SE3TransformerConfig)
@@ -199,10 +199,21 @@ def _parse(values: dict[str, Any], overrides: Sequence[str]) -> Namespace:
     with contextlib.redirect_stderr(io.StringIO()):
         try:
             chosen = values | parser.parse_args(list(overrides), defaults=False).as_dict()
-            parser.set_defaults(preset(chosen.get("preset", DEFAULT_PRESET)).to_dict())
-            return parser.parse_object(chosen)
+            sizes = preset(chosen.get("preset", DEFAULT_PRESET)).to_dict()
+            parser.set_defaults(sizes)
+            return parser.parse_object({**_suitable(defaults, chosen, sizes), **chosen})
         except (ArgumentError, SystemExit) as error:
             raise ConfigError(f"bad setting: {_plain(str(error))}") from None
+
+
+def _suitable(defaults: Mapping[str, Any], chosen: dict[str, Any], sizes: dict[str, Any]) -> dict[str, Any]:
+    """The defaults that fit the preset and the architecture that were chosen."""
+    others = set()
+    if "preset" in chosen:
+        others = {key for key in sizes if len({getattr(config, key) for config in PRESETS.values()}) > 1}
+    if chosen.get("architecture", sizes["architecture"]) == "paper":
+        others |= {"molecular_graph", "hydrogens"}
+    return {key: value for key, value in defaults.items() if key not in others}
 
 
 def _plain(message: str) -> str:

@@ -58,7 +58,7 @@ def test_other_attributes_and_arguments_are_still_refused():
 def test_yaml_and_command_line_accept_the_earlier_name(name, tmp_path):
     path, text = tmp_path / "config.yaml", json.dumps(VALUES[name]).strip('"')
     path.write_text(yaml.safe_dump({"data": "x.csv", "targets": ["y"], **PAPER, name: VALUES[name]}))
-    others = [f"--{key}={value}" for key, value in {"data": "x.csv", "targets": '["y"]', **PAPER}.items()]
+    others = [f"--{key}={value}" for key, value in {"data": "x", "targets": '["y"]', **PAPER}.items()]
     expected = SE3TransformerConfig(**{**PAPER, RENAMED[name]: VALUES[name]})
     for source, overrides in (
         (str(path), []),

@@ -64,6 +64,16 @@ def test_a_table_is_trained_on_as_its_config_says():
     assert (encoder, training.descriptors) == (preset("tiny"), "none")
 
 
+@pytest.mark.parametrize(("name", "graph"), [("tiny", True), ("small", True), ("paper", False)])
+def test_a_preset_comes_before_the_settings_of_tables(name, graph):
+    encoder, training = read_configs(None, ["--data=mols.csv", "--targets=[y]", f"--preset={name}"])
+    chosen = preset(name)
+    assert (encoder.lmax, encoder.channels, encoder.num_layers) == (chosen.lmax, chosen.channels, chosen.num_layers)
+    assert (encoder.architecture, encoder.molecular_graph) == (chosen.architecture, graph)
+    assert encoder.hydrogens == ("implicit" if graph else "explicit")
+    assert training.descriptors == "both"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
