@@ -49,10 +49,10 @@ OTHERS = ("mu", "alpha", "cv", "r2")
 LABELS = (
     *(Label(name, "eV", "extensive" if name in ("zpve", "eat_g4mp2") else "intensive") for name in ENERGIES),
     *(Label(f"{name}_atom", "eV", "extensive") for name in ATOMS),
-    Label("mu", "D", "intensive"),
-    Label("alpha", "a0^3", "extensive"),
+    Label("mu", "D", "vector_length"),
+    Label("alpha", "a0^3", "isotropic_tensor"),
     Label("cv", "cal/mol/K", "extensive"),
-    Label("r2", "a0^2", "extensive"),
+    Label("r2", "a0^2", "spatial_extent"),
 )
 
 TRIALS = Path(__file__).with_name("qm9_trials.md")

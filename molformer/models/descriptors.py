@@ -72,7 +72,8 @@ class DescriptorReadout(nn.Module, ABC):
 
     Args:
         descriptors: which there are.
-        targets: of the model; those of atoms, vectors, tensors and derivatives are left as they are.
+        targets: of the model; those of atoms, vectors, tensors, their lengths and other moments, and derivatives are
+            left as they are.
 
     Raises:
         ConfigError: no target is a number or class of a graph.
@@ -83,7 +84,7 @@ class DescriptorReadout(nn.Module, ABC):
 
     def __init__(self, descriptors: DescriptorSet, targets: Sequence[Label]) -> None:
         super().__init__()
-        joined = [target for target in targets if not target.per_node and not target.shape]
+        joined = [target for target in targets if not target.per_node and not target.target_kind.lmax]
         if not joined:
             raise ConfigError("descriptors are joined to numbers and classes of molecules, and no target is one: none")
         self.descriptors = descriptors

@@ -6,7 +6,7 @@ Letters: N nodes, B graphs, M components, C channels, K classes.
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Self, get_args
 
@@ -240,24 +240,29 @@ class PropertyModel(nn.Module):
     def start_from(self, other: "PropertyModel") -> None:
         """Copy the weights of the encoder and of matching heads of another model.
 
-        A head matches if its target has the same name and kind and its weights the same shapes, which depend on the
-        pooling. Statistics of the targets are not copied: they are those of the training data.
+        Statistics of the targets are not copied: they are those of the training data.
 
         Args:
             other: a model whose encoder has the same sizes.
         """
         self.encoder.load_state_dict(other.encoder.state_dict())
-        known = {(target.name, target.kind, target.classes) for target in other.targets if target not in other.derived}
-        for target in self.targets:
-            if target in self.derived or (target.name, target.kind, target.classes) not in known:
-                continue
-            ours, theirs = (dict(model.head(target.name).named_parameters()) for model in (self, other))
-            if {name: weight.shape for name, weight in ours.items()} == {
-                n: weight.shape for n, weight in theirs.items()
-            }:
-                with torch.no_grad():
-                    for name, weight in ours.items():
-                        weight.copy_(theirs[name])
+        with torch.no_grad():
+            for name in self.matching_heads(other):
+                ours, theirs = self.head(name).parameters(), other.head(name).parameters()
+                for weight, given in zip(ours, theirs, strict=True):
+                    weight.copy_(given)
+
+    def matching_heads(self, other: "PropertyModel") -> list[str]:
+        """Names of the targets of which another model has a head with the same weights.
+
+        The target has the same name and kind, and the weights the same shapes, which depend on the pooling.
+        """
+
+        def key(model: PropertyModel, name: str) -> tuple[Label, list[tuple[str, torch.Size]]]:
+            label = replace(next(target for target in model.targets if target.name == name), unit="")
+            return label, [(part, weight.shape) for part, weight in model.head(name).named_parameters()]
+
+        return [name for name in self.predicted if name in other.predicted and key(self, name) == key(other, name)]
 
     def head(self, name: str) -> Head:
         """The head of a target."""

@@ -37,7 +37,7 @@ class TrainingConfig:
 
     Args:
         data: training data: a structure store, or files of molecules (one, or a list), imported on first use.
-        targets: names of the labels to predict; for files, also NAME=KIND,UNIT.
+        targets: names of the labels to predict; also NAME=KIND, such as mu=vector_length; for files NAME=KIND,UNIT.
         smiles_column: SMILES column of a table; detected by its name if empty.
         salts: for a SMILES of several parts, `refuse` its row, use the `largest` part, or `keep` all.
         censored: values such as `>5` and `<0.1` are `bounds`, with a loss where a prediction lies on the wrong side and

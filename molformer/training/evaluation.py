@@ -154,7 +154,7 @@ def evaluate_model(
 
 def _factor(target: Label, label: Label) -> float:
     """Conversion factor from the unit of the data to that of the model; a missing unit is that of the model."""
-    if label.kind != target.kind:
+    if not label.target_kind.same_values(target.target_kind):
         raise ConfigError(f"'{label.name}' is of kind '{label.kind}' in the data and '{target.kind}' in the model")
     if label.classes != target.classes:
         raise ConfigError(

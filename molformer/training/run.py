@@ -21,6 +21,7 @@ from molformer.data.datamodule import MoleculeDataModule, StoreDataModule
 from molformer.data.descriptor_table import chosen, descriptor_table
 from molformer.data.drafts import draft_folder, writing
 from molformer.data.hydrogens import heavy_atom_store
+from molformer.data.labels import with_kinds
 from molformer.data.readers import ReadOptions
 from molformer.data.report import report_dropped, report_duplicates
 from molformer.data.splits import SplitPolicy
@@ -107,6 +108,11 @@ def train(
         _open_folder(folder, encoder, training, data, resume)
     with log_file(folder):
         if writes_files() and not resume:
+            if initial is not None:
+                ours = task.model.matching_heads(initial)
+                new = ", ".join(name for name in task.model.predicted if name not in ours) or "none"
+                taken = ", ".join(ours) or "none"
+                logger.info("from %s: the encoder and heads of: %s; new heads: %s", training.initial, taken, new)
             report_dropped(store, data.targets, folder)
             report_duplicates(store, data.targets, folder)
             parts = [len(part) for part in (data.split.train, data.split.val, data.split.test)]
@@ -260,6 +266,7 @@ def data_module(
     """Data module of a run, with hydrogens as atoms or implicit ones; a resumed run reads its split."""
     store = store or _open_store(training)
     store = heavy_atom_store(store) if implicit else store
+    store.labels = with_kinds(store.labels, training.targets)
     policy = training.split_policy()
     if split_file is not None and split_file.is_file():
         policy = SplitPolicy("file", file=str(split_file))
