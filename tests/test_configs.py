@@ -9,6 +9,7 @@ import yaml
 
 from molformer.data.conformers import embed_smiles
 from molformer.data.known_labels import DESCRIPTOR, known_label
+from molformer.data.labels import split_target
 from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
 from molformer.training.arguments import read_configs
@@ -69,7 +70,7 @@ def data(tmp_path):
 def test_a_config_trains_a_step(path, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = yaml.safe_load(path.read_text())
-    labels = [label_of(name) for name in text["targets"]]
+    labels = [label_of(split_target(name)[0]) for name in text["targets"]]
     inputs = 3 * text.get("input_vectors", 0) + text.get("input_scalars", 0)
     store = data(labels, text.get("points", 0), inputs, text.get("molecular_graph", False))
     split = ["--split", "[24, 8, 8]"] if text.get("split_by") != "scaffold" else []
