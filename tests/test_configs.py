@@ -9,7 +9,7 @@ import yaml
 
 from molformer.data.conformers import embed_smiles
 from molformer.data.known_labels import DESCRIPTOR, known_label
-from molformer.data.labels import split_target
+from molformer.data.labels import split_target, with_kinds
 from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
 from molformer.training.arguments import read_configs
@@ -85,7 +85,8 @@ def test_a_config_trains_a_step(path, data, tmp_path, monkeypatch):
         "--initial=",
     ]  # what a run starts from is not there
     result = train(*read_configs(str(path), ["--data", store, *split, *small, *batch]))
-    assert [row.target for row in result.errors] == labels
+    asked = with_kinds({label.name: label for label in labels}, text["targets"])
+    assert [row.target for row in result.errors] == list(asked.values())
     assert all(np.isfinite(row.error) for row in result.errors)
     assert result.folder == Path(text["run"])
 
