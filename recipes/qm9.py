@@ -3,8 +3,9 @@
 1. A store: QM9 with its DFT geometries, each also relaxed by MMFF94, with the displacements that lead back; for some
    molecules also a geometry of the SMILES, mostly another conformer, the kind that a prediction from a SMILES is made
    for, and one of GFN2-xTB. All geometries of a molecule are on one side of every split. `--only-data` ends here.
-2. `configs/qm9_geometries.yaml` on it, DFT geometries twice as often.
-3. Errors on the test molecules, of each kind of geometry, and the folder that ships: `OUTPUT/qm9`.
+2. `configs/qm9_geometries.yaml` on it, geometries of SMILES least often.
+3. Errors on test molecules, of each kind of geometry (`recipes.qm9_evaluation`), and the folder that ships:
+   `OUTPUT/qm9`.
 
 Steps that are finished are not done again.
 """
@@ -24,15 +25,15 @@ import typer
 from molformer import units
 from molformer.data.conformer_generation import with_geometry
 from molformer.data.conformers import ConformerPolicy
-from molformer.data.datamodule import MoleculeDataModule
 from molformer.data.readers import Entry
 from molformer.data.splits import SplitPolicy, make_split
 from molformer.data.store import StructureStore, write_store
 from molformer.data.structure import Label, Structure
+from molformer.inference.predictor import Predictor
 from molformer.models.property import load_model
 from molformer.training.arguments import read_configs
 from molformer.training.run import train
-from molformer.training.target_errors import TargetErrors, evaluate, predict_batches
+from recipes.qm9_evaluation import evaluate, scalars, table_of
 from recipes.qm9_geometries import DISPLACEMENT, counted, relaxed_geometries
 
 logger = logging.getLogger(__name__)
@@ -47,8 +48,6 @@ ATOMS = {
     "g298": {1: -0.510927, 6: -37.861317, 7: -54.598897, 8: -75.079532, 9: -99.733544},
 }
 """Energies of isolated atoms that belong to QM9, hartree: its file atomref.txt, doi 10.6084/m9.figshare.1057643."""
-
-HEADINGS = {"given": "DFT geometry", "mmff": "the same conformer by MMFF94", "etkdg+mmff": "force-field geometry"}
 
 OTHERS = ("mu", "alpha", "cv", "r2")
 
@@ -65,6 +64,9 @@ TRIALS = Path(__file__).with_name("qm9_trials.md")
 """What was tried, what it cost and what it gave; goes into the model card."""
 
 SOURCE = "QM9, doi 10.1038/sdata.2014.22"
+
+CONFORMERS, GEOMETRY = 4, "etkdg"
+"""Defaults of the model for a SMILES: conformers, over which predictions are averaged, and how they are made."""
 
 SMILES = 30_000
 """Training molecules that also have a geometry of their SMILES, mostly another conformer than that of the labels."""
@@ -182,39 +184,14 @@ def make_stores(
     return relaxed, everything
 
 
-def errors_by_geometry(
-    model: Path, store: StructureStore, split: SplitPolicy | None = None
-) -> dict[str, list[TargetErrors]]:
-    """Errors on the test molecules, by the method of the geometry; only molecules that have every geometry count."""
-    network = load_model(model, "cpu")
-    names = [target.name for target in network.targets]
-    data = MoleculeDataModule(store, names, split or SplitPolicy(fractions=SPLIT), batch_size=128)
-    test = data.split.test
-    methods = np.asarray(store.column("geometry"))[test]
-    groups, counts = np.unique(store.groups[test], return_counts=True)
-    everywhere = np.isin(store.groups[test], groups[counts == len(store.manifest["geometries"])])
-    found = {}
-    for number, name in enumerate(store.manifest["geometries"]):
-        data.split = replace(data.split, test=test[(methods == number) & everywhere])
-        found[name] = evaluate(predict_batches(network, data.test_dataloader()), data.targets, data)
-    return found
-
-
-def table_of(errors: dict[str, list[TargetErrors]]) -> str:
-    """Mean absolute errors with 95 % intervals, a column for each kind of geometry, as Markdown."""
-    heads = [f"MAE, {HEADINGS.get(name, name)}" for name in errors]
-    lines = ["| target | unit | molecules | " + " | ".join(heads) + " |", "|---" * (3 + len(heads)) + "|"]
-    for rows in zip(*errors.values(), strict=True):
-        cells = [f"{row.error:.4g} [{row.interval[0]:.4g}, {row.interval[1]:.4g}]" for row in rows]
-        lines.append(f"| {rows[0].target.name} | {rows[0].target.unit} | {rows[0].count} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def ship(model: Path, errors: str, folder: Path) -> None:
-    """Copy a model folder, and add the errors by geometry and the trials to its card."""
+    """Copy a model folder, with the defaults of a SMILES, and add the errors by geometry and the trials to its card."""
     shutil.copytree(model, folder, dirs_exist_ok=True)
+    network = load_model(model, "cpu")
+    network.domain = replace(network.domain, conformers=CONFORMERS, geometry=GEOMETRY)
+    network.save(folder)
     card = (model / "README.md").read_text(encoding="utf-8").replace(model.as_posix(), folder.name)
-    card += f"\n## Errors by geometry\n\nA prediction from a SMILES is made for a force-field geometry.\n\n{errors}\n"
+    card += f"\n## Errors by geometry\n\nMAE, RMSD to the DFT geometry, seconds a molecule.\n\n{errors}\n"
     (folder / "README.md").write_text(f"{card}\n{TRIALS.read_text(encoding='utf-8')}", encoding="utf-8")
 
 
@@ -234,7 +211,9 @@ def main(
     run = output / "run"
     config = ["--data", str(both), "--run", str(run), *(overrides or [])]
     train(*read_configs("configs/qm9_geometries.yaml", config), resume=(run / "config.yaml").exists())
-    errors = table_of(errors_by_geometry(run, StructureStore(both)))
+    predictor = Predictor.load(run)
+    columns = evaluate(predictor, StructureStore(both), conformers=(1, CONFORMERS), processes=processes)
+    errors = table_of(columns, scalars(predictor))
     print(errors)
     ship(run / "model", errors, output / "qm9")
 

@@ -79,7 +79,7 @@ def bonded(numbers: np.ndarray, pos: np.ndarray, factor: float) -> Chem.Mol:
         atom = Chem.Atom(number)
         atom.SetNoImplicit(True)
         mol.AddAtom(atom)
-    mol.AddConformer(_conformer(pos))
+    mol.AddConformer(conformer_of(pos))
     rdDetermineBonds.DetermineConnectivity(mol, useVdw=True, covFactor=factor)
     return mol.GetMol()
 
@@ -110,7 +110,7 @@ def with_orders(molecule: Structure) -> tuple[Chem.Mol, float] | None:
         places = found.GetSubstructMatch(single)
         if places:
             mol = Chem.RenumberAtoms(mol, np.argsort(places).tolist())
-            mol.AddConformer(_conformer(molecule.pos))
+            mol.AddConformer(conformer_of(molecule.pos))
             return mol, factor
     return None
 
@@ -187,7 +187,8 @@ def relaxed_geometries(
         logger.info("%s: %d of %d molecules left out, as %s", method, count, len(rows), reason)
 
 
-def _conformer(pos: np.ndarray) -> Chem.Conformer:
+def conformer_of(pos: np.ndarray) -> Chem.Conformer:
+    """Positions (n, 3) as RDKit has them."""
     conformer = Chem.Conformer(len(pos))
     conformer.SetPositions(np.ascontiguousarray(pos, dtype=np.float64))
     return conformer

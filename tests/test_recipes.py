@@ -11,10 +11,11 @@ from molformer.data.conformers import ConformerPolicy, embed_smiles
 from molformer.data.splits import SplitPolicy, make_split
 from molformer.data.store import StructureStore, write_store
 from molformer.data.structure import Structure
+from molformer.inference import Predictor
 from molformer.models import SE3TransformerConfig
 from molformer.training.config import TrainingConfig
 from molformer.training.run import train
-from recipes import qm9, qm9_geometries, trials
+from recipes import qm9, qm9_evaluation, qm9_geometries, trials
 from recipes.qm9_geometries import aligned, relaxed_geometries, rmsd
 
 SMILES = ("C", "O", "N", "CO", "CC", "C=O", "CN", "C#N", "CCO", "C1CC1")
@@ -126,12 +127,10 @@ def test_alignment_is_a_rotation_and_no_reflection():
     assert aligned(flat @ rotation.T, flat) == pytest.approx(flat)
 
 
-def test_errors_are_reported_by_geometry_and_shipped_with_the_model(stores, tmp_path):
-    both = stores[0]
-    path = both.path
+def test_errors_are_reported_by_geometry_and_shipped_with_the_model(stores, tmp_path, monkeypatch):
     config = TrainingConfig(
-        data=str(path),
-        targets=["homo", "alpha"],
+        data=str(stores[1].path),
+        targets=["homo", "alpha", "displacement"],
         run=str(tmp_path / "run"),
         split=[6, 2, 2],
         epochs=1,
@@ -139,16 +138,26 @@ def test_errors_are_reported_by_geometry_and_shipped_with_the_model(stores, tmp_
         wandb="off",
     )
     result = train(SE3TransformerConfig(lmax=1, channels=8, num_layers=1, num_heads=2), config)
-    errors = qm9.errors_by_geometry(result.model, both, SplitPolicy(fractions=(6, 2, 2)))
-    assert [row.count for row in errors["given"]] == [row.count for row in errors["mmff"]] == [2, 2]
-    table = qm9.table_of(errors)
-    assert "| target | unit | molecules | MAE, DFT geometry | MAE, the same conformer by MMFF94 |" in table
+    monkeypatch.setattr(qm9_evaluation, "XTB", 1)
+    predictor = Predictor.load(result.model, "cpu")
+    columns = qm9_evaluation.evaluate(predictor, stores[1], PARTS, count=2, conformers=(1, 2))
+    same = ["DFT conformer, MMFF94", "DFT conformer, MMFF94, refined", "DFT conformer, GFN2-xTB"]
+    smiles = [f"SMILES, {number} × {geometry}" for number in (1, 2) for geometry in ("etkdg", "refined")]
+    assert list(columns) == ["DFT", *same, "DFT conformer, GFN2-xTB, refined", *smiles, "SMILES, 1 × xtb (1)"]
+    assert all(set(column.errors) == {"homo", "alpha"} for column in columns.values())
+    assert [len(columns[name].errors["homo"]) for name in ("DFT", same[0], same[2], smiles[3])] == [2, 2, 1, 2]
+    assert np.abs(columns["DFT"].rmsd).max() < 1e-6
+    assert 0 < np.nanmean(columns[same[0]].rmsd) < 0.3
+    table = qm9_evaluation.table_of(columns, qm9_evaluation.scalars(predictor))
+    assert "| geometry | heavy atoms, Å | all atoms, Å | s | homo, eV | alpha, a0^3 |" in table
+    assert "| labelled molecules | | | | 2 | 2 |" in table
     qm9.ship(result.model, table, tmp_path / "qm9")
     card = (tmp_path / "qm9" / "README.md").read_text()
     assert table in card
     assert "## What was tried" in card
     assert 'molformer.load("qm9")' in card
-    assert (tmp_path / "qm9" / "model.safetensors").is_file()
+    shipped = Predictor.load(tmp_path / "qm9", "cpu").model
+    assert (shipped.domain.conformers, shipped.domain.geometry) == (qm9.CONFORMERS, qm9.GEOMETRY)
 
 
 def test_a_trial_has_its_time_does_not_look_at_test_molecules_and_is_not_done_again(store, tmp_path, monkeypatch):
