@@ -13,6 +13,9 @@ from molformer.data.structure import Label
 from molformer.errors import ConfigError
 from molformer.inference import Predictor
 from molformer.inference.refinement import CONVERGED, LONGEST, refine, refined
+from molformer.inference.request import PredictionRequest
+from molformer.inference.rows import aggregated
+from molformer.inference.writers import open_writer
 from molformer.models import Domain
 from molformer.models.forward import Output
 from molformer.so3 import random_rotation
@@ -146,3 +149,23 @@ def test_gfn2_relaxes_and_a_model_that_has_not_seen_such_geometries_says_so(pred
     assert lengths == pytest.approx(0.959, abs=0.005)  # of GFN2-xTB; of MMFF94 0.969
     predictor.model.domain = replace(DOMAIN, geometries=("given", "gfn2"))
     assert predictor.predict(row.structure)[0].status == "ok"
+
+
+def test_files_hold_the_refined_geometry(predictor, tmp_path):
+    from rdkit import Chem
+
+    rows = predictor.predict("CC=O", geometry="refined")
+    with open_writer(tmp_path / "out.sdf", predictor.layout(PredictionRequest.of(predictor.targets))) as writer:
+        writer.write(rows[0])
+    (mol,) = Chem.SDMolSupplier(str(tmp_path / "out.sdf"), removeHs=False)
+    assert mol.GetConformer().GetPositions() == pytest.approx(rows[0].structure.pos, abs=1e-4)
+    assert Chem.MolToSmiles(Chem.RemoveHs(mol)) == "CC=O"
+
+
+def test_the_spread_over_conformers_widens_the_interval_as_the_root_of_the_sum_of_squares():
+    gap = Label("gap", "eV", "intensive")
+    values = np.array([[1.0, 1.3, 1.6]])
+    one, several = (aggregated(gap, values[:, :count], 0.4) for count in (1, 3))
+    assert one.interval == pytest.approx((0.6, 1.4))
+    assert several.interval == pytest.approx((1.3 - 0.5, 1.3 + 0.5))  # 0.3 over conformers
+    assert float(aggregated(gap, values[:, ::-1], 0.4).value) == pytest.approx(1.3)  # in any order
