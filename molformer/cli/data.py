@@ -29,7 +29,9 @@ def import_(
     salts: Annotated[str, typer.Option(help="SMILES of several fragments: refuse, largest or keep.")] = "refuse",
     censored: Annotated[str, typer.Option(help="Values such as >5: bounds, or refuse their rows.")] = "bounds",
     source_file: Annotated[Path | None, typer.Option("--from", help="Local file of a known data set.")] = None,
-    conformers: Annotated[str, typer.Option(help="Conformer generation: given, etkdg or etkdg+mmff.")] = "etkdg+mmff",
+    conformers: Annotated[
+        str, typer.Option(help="Conformers: given, etkdg, etkdg+mmff or etkdg+mmff+gfn2.")
+    ] = "etkdg+mmff",
     seed: Annotated[int, typer.Option(help="Random seed of conformers and of generated data sets.")] = 7,
     count: Annotated[int, typer.Option(help="Number of structures of a generated data set; 0 for its default.")] = 0,
     add_hydrogens: Annotated[

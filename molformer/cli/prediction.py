@@ -48,6 +48,9 @@ def predict(
         int | None,
         typer.Option(help="Number of conformers of a SMILES to average over; by default that of the training."),
     ] = None,
+    geometry: Annotated[
+        str, typer.Option(help="Of a SMILES: etkdg, refined (by the model) or xtb (GFN2-xTB); by default the model's.")
+    ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Resume after the last complete row of OUTPUT.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first error.")] = False,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Exit with status 0 even if inputs failed.")] = False,
@@ -74,14 +77,13 @@ def predict(
     from molformer.inference.models import default_model
     from molformer.inference.predictor import Predictor
     from molformer.inference.request import PredictionRequest
-    from molformer.inference.sources import policy_of
     from molformer.inference.writers import ScreenWriter, open_writer
 
     several = default_predictor(device, batch_size, memory) if not model and devices == 1 else None
     predictor = several or Predictor.load(model or [default_model()], device, batch_size, memory, devices)
     first = predictor.predictors[0] if isinstance(predictor, FallbackPredictor) else predictor
     options = ReadOptions((), smiles_column, delimiter, add_hydrogens=add_hydrogens, bonds=bonds)
-    policy = replace(policy_of(first.model.domain), salts=salts)  # type: ignore[arg-type]
+    policy = replace(first.policy(geometry), salts=salts)  # type: ignore[arg-type]
     units = {name: value for name, equals, value in (text.partition("=") for text in unit) if equals}
     if len(units) < len(unit) > 1:
         raise InputError("give a single --unit, or NAME=UNIT for each target")
@@ -102,7 +104,7 @@ def predict(
             entries = entries if on_screen else writer.rest(entries, failed.count_status)
         advance = stack.enter_context(counting("rows"))
         shown: list[Prediction] = []
-        for row in predictor.stream(entries, request, conformers, strict, policy, workers):
+        for row in predictor.stream(entries, request, conformers, strict, policy, workers, geometry or None):
             failed.look_at(row)
             (shown.append if writer is None else writer.write)(row)
             advance()
