@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from molformer.targets import Label
 
 
-_COLUMNS = 5
-"""Largest number of targets in a table; more are shown in further tables."""
+_COLUMNS = 5  # largest number of targets in a table; more are shown in further tables
 
 _WIDTH = 40
 """Characters that the headings of a table may have, so that inputs and numbers fit a terminal beside each other."""

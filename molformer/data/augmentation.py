@@ -10,8 +10,7 @@ import numpy as np
 
 from molformer.errors import ConfigError
 
-FEWEST_POINTS = 4
-"""Smallest number of points, which span space."""
+FEWEST_POINTS = 4  # smallest number of points, which span space
 
 
 @dataclass(frozen=True)

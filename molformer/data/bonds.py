@@ -13,8 +13,7 @@ from molformer.structure import Structure
 
 _ORDERS = {Chem.BondType.SINGLE: 1, Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3, Chem.BondType.AROMATIC: 4}
 _CHIRALITY = {"R": 1, "S": 2}
-_MOST_ITERATIONS = 100_000
-"""Assignments of bond orders that are tried: more take minutes."""
+_MOST_ITERATIONS = 100_000  # assignments of bond orders that are tried: more take minutes
 
 
 def graph_of(mol: Chem.Mol) -> MolecularGraph:

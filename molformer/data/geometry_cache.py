@@ -23,11 +23,8 @@ from molformer.structure import Structure
 
 logger = logging.getLogger(__name__)
 
-SHARD = 5000
-"""New molecules after which a cache writes a file."""
-
-SHARD_SECONDS = 120
-"""Seconds after which it writes one with fewer."""
+SHARD = 5000  # new molecules after which a cache writes a file
+SHARD_SECONDS = 120  # seconds after which it writes one with fewer
 
 _CACHE_FORMAT = 1
 

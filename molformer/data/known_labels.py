@@ -18,8 +18,7 @@ from molformer import units
 from molformer.targets import Label
 from molformer.targets.registry import kind_of_shape
 
-DESCRIPTOR = "rdkit."
-"""Begins the name of a label that is a descriptor of RDKit, see `molformer.data.descriptors`."""
+DESCRIPTOR = "rdkit."  # begins the name of a label that is a descriptor of RDKit, see `molformer.data.descriptors`
 
 _KNOWN: dict[tuple[str, str], str] = {
     ("intensive", "Ha"): "homo lumo gap homo_lumo_gap",

@@ -16,8 +16,7 @@ from molformer.graph import GraphBatch
 from molformer.structure import Structure
 from molformer.targets import Label
 
-CONFORMER = "conformer."
-"""Begins the name of a label that holds the positions of a further conformer."""
+CONFORMER = "conformer."  # begins the name of a label that holds the positions of a further conformer
 
 
 def conformer_labels(count: int) -> list[Label]:

@@ -25,8 +25,7 @@ from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_c
 from molformer.errors import ConformerError, MolformerError
 from molformer.structure import Structure
 
-SPARE_SECONDS = 60.0
-"""Time that an idle worker waits for another pool, s."""
+SPARE_SECONDS = 60.0  # time that an idle worker waits for another pool, s
 
 Outcome = Structure | tuple[Structure, ...] | MolformerError
 """What becomes of one SMILES: its geometry, or all that were made, or an error.

@@ -2,8 +2,7 @@
 
 import torch
 
-_LARGEST_IN_HEAP = 1 << 25
-"""Bytes, of pieces that glibc ever takes from its heap; it maps larger ones each by itself."""
+_LARGEST_IN_HEAP = 1 << 25  # bytes, of pieces that glibc ever takes from its heap; it maps larger ones each by itself
 
 
 def keep_freed_memory() -> None:

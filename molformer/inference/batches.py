@@ -21,15 +21,11 @@ from molformer.structure import Structure
 from molformer.targets import Label
 from molformer.uncertainty.applicability import lacks_inputs, unsupported
 
-MOST_WAITING = 512
-"""Largest number of jobs in a batch, including failed ones, which do not count towards `batch_size`."""
+MOST_WAITING = 512  # largest number of jobs in a batch, including failed ones, which do not count towards `batch_size`
 
 
-_FEW = 32
-"""Number of atoms up to which all pairs are counted."""
-
-_TENSORS = 6
-"""Number of simultaneously allocated tensors of edge features; of each layer, if there are gradients."""
+_FEW = 32  # number of atoms up to which all pairs are counted
+_TENSORS = 6  # number of simultaneously allocated tensors of edge features; of each layer, if there are gradients
 
 
 @dataclass(frozen=True, eq=False)

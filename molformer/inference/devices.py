@@ -22,8 +22,7 @@ from molformer.models.property import check_device, load_model
 from molformer.structure import Structure
 from molformer.targets import Label
 
-AHEAD = 2
-"""Largest number of batches assigned to a device: one in progress and one queued."""
+AHEAD = 2  # largest number of batches assigned to a device: one in progress and one queued
 
 _work: BatchRunner | None = None  # of this process, where it is one of a device
 

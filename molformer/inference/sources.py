@@ -15,8 +15,7 @@ from molformer.inference.batches import BatchRunner
 from molformer.models.domain import Domain
 from molformer.structure import Structure
 
-MANY = 64
-"""Number of inputs from which on conformers are generated in worker processes."""
+MANY = 64  # number of inputs from which on conformers are generated in worker processes
 
 
 def listed(inputs: Any) -> Sequence[Any] | Iterable[Any]:

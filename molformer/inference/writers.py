@@ -20,8 +20,7 @@ from molformer.errors import ConfigError, InputError
 from molformer.inference.prediction import Prediction
 from molformer.inference.table import FACTS, Layout, text_of
 
-SUFFIXES = (".csv", ".parquet", ".sdf")
-"""Suffixes of supported files."""
+SUFFIXES = (".csv", ".parquet", ".sdf")  # suffixes of supported files
 
 _GROUP = 10_000  # rows of a Parquet file that are in memory at a time
 

@@ -32,11 +32,8 @@ FUSED_NUMEL = 1 << 28
 LEAST_EDGES_FUSED = 1 << 12
 """Edges from which on `auto` fuses a prediction: at their first use the kernels are compiled, which takes seconds."""
 
-CHUNK_NUMEL_ON_GPU = 1 << 27
-"""Size of the largest tensor of a chunk on a GPU."""
-
-MOST_CHUNK_NUMEL = 1 << 23
-"""The same on a processor, however large its caches are: a chunk makes a dozen such tensors."""
+CHUNK_NUMEL_ON_GPU = 1 << 27  # size of the largest tensor of a chunk on a GPU
+MOST_CHUNK_NUMEL = 1 << 23  # the same on a processor, however large its caches are: a chunk makes a dozen such tensors
 
 LEAST_CHUNK = 512
 """Edges of a chunk at least: products with fewer rows are slow, and gradients of weights are summed once a chunk."""
@@ -44,8 +41,7 @@ LEAST_CHUNK = 512
 WHOLE_NUMEL = 1 << 22
 """Size of the largest tensor of all edges up to which a processor computes them at once where gradients are wanted."""
 
-L2_CACHE = 1 << 20
-"""Bytes for each core where the processor does not say."""
+L2_CACHE = 1 << 20  # bytes for each core where the processor does not say
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,9 @@ from molformer.errors import ConfigError
 from molformer.graph import GraphBatch
 from molformer.kernels.autocast import Autocast
 
-MOST_GRAPHS = 32
-"""Number of sizes that are recorded; a batch of any other is computed without a graph."""
-
-SIZES_OF_AN_OCTAVE = 32
-"""Sizes between a number and its double: padding adds at most a 32nd part."""
-
-Losses = Callable[[GraphBatch], Tensor]
-"""From a batch to losses (L,), of which the first is differentiated."""
+MOST_GRAPHS = 32  # number of sizes that are recorded; a batch of any other is computed without a graph
+SIZES_OF_AN_OCTAVE = 32  # sizes between a number and its double: padding adds at most a 32nd part
+Losses = Callable[[GraphBatch], Tensor]  # from a batch to losses (L,), of which the first is differentiated
 
 
 def padded_size(count: int) -> int:

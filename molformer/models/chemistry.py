@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 _RANGES = ((-8, 8), (0, 8), (0, 1), (0, 4), (0, 9), (0, 2))
 """Range of each of `data.molecular_graph.ATOM_FEATURES`, beyond which the upper end counts; the last is chirality."""
 
-_MOST = 8
-"""Largest total charge, of either sign, and largest multiplicity with an embedding of their own."""
+_MOST = 8  # largest total charge, of either sign, and largest multiplicity with an embedding of their own
 
 
 class Chemistry(nn.Module):

@@ -25,14 +25,9 @@ DescriptorChoice = Literal["none", "rdkit", "ecfp", "both"]
 DescriptorReadoutName = Literal["mlp", "gaussian_process"]
 """How descriptors are joined, see `DescriptorMLP` and `models.gaussian_process`."""
 
-HIDDEN = 128
-"""Width of the MLP."""
-
-DROPOUT = 0.3
-"""Share of descriptors, and of hidden numbers, that a step of training does without."""
-
-CLIP = 6.0
-"""Largest standardised descriptor."""
+HIDDEN = 128  # width of the MLP
+DROPOUT = 0.3  # share of descriptors, and of hidden numbers, that a step of training does without
+CLIP = 6.0  # largest standardised descriptor
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from molformer.graph import GraphBatch
 from molformer.models.descriptors import DescriptorReadout, DescriptorSet
 from molformer.targets import Label
 
-LEVELS = 8
-"""Counts of a substructure above this are taken as this."""
+LEVELS = 8  # counts of a substructure above this are taken as this
 
 
 class GaussianProcess(DescriptorReadout):

@@ -24,14 +24,12 @@ from molformer.serving.fairness import Client, FairQueue
 
 logger = logging.getLogger(__name__)
 
-LARGE_EDGES = 3000
-"""Edges of a molecule that is computed alone; all pairs of 55 atoms have as many."""
+LARGE_EDGES = 3000  # edges of a molecule that is computed alone; all pairs of 55 atoms have as many
 
 SMALL_SHARE = 3.0
 """Time that small molecules have after a large one, if there are any, in units of the time that it took."""
 
-CLOSE_SECONDS = 5.0
-"""That the pass in progress may still take when the batcher is closed."""
+CLOSE_SECONDS = 5.0  # that the pass in progress may still take when the batcher is closed
 
 
 @dataclass(frozen=True, eq=False)

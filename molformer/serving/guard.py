@@ -23,8 +23,7 @@ DOCS_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inlin
 """The same for the page of the API, whose scripts write styles into it."""
 
 
-CLIENT_LEFT = 499
-"""Status under which a request is counted whose client left before the answer, as by nginx."""
+CLIENT_LEFT = 499  # status under which a request is counted whose client left before the answer, as by nginx
 
 
 class Guard:

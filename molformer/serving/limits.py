@@ -2,11 +2,8 @@
 
 from dataclasses import dataclass
 
-MOST_CONFORMERS = 20
-"""Geometries of a molecule that can be asked for."""
-
-MOST_NAMES = 1000
-"""Names of targets in a request."""
+MOST_CONFORMERS = 20  # geometries of a molecule that can be asked for
+MOST_NAMES = 1000  # names of targets in a request
 
 
 @dataclass(frozen=True)

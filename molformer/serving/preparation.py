@@ -23,14 +23,9 @@ from molformer.serving.limits import Limits
 from molformer.serving.reading import entry_of_line, name_and_suffix, named_by_formula, read_upload
 from molformer.structure import Structure
 
-LARGE_MS = 500.0
-"""Estimated time of a task from which on it is computed by the workers for large ones."""
-
-SMALL_SECONDS = 5.0
-"""After which a task that was thought to be small is begun anew by the workers for large ones."""
-
-GRACE_SECONDS = 1.0
-"""For which a worker may still compute what nobody waits for: to start another worker takes as long."""
+LARGE_MS = 500.0  # estimated time of a task from which on it is computed by the workers for large ones
+SMALL_SECONDS = 5.0  # after which a task that was thought to be small is begun anew by the workers for large ones
+GRACE_SECONDS = 1.0  # for which a worker may still compute what nobody waits for: to start another worker takes as long
 
 _ATOM = re.compile(r"\[[^\]]*\]|Br|Cl|[BCNOPSFIbcnops]")
 

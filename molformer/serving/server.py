@@ -17,8 +17,7 @@ from molformer.serving.batcher import CLOSE_SECONDS
 from molformer.serving.limits import Limits
 from molformer.serving.service import Service
 
-LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
-"""Of this machine, for itself."""
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")  # of this machine, for itself
 
 
 def serve(

@@ -15,8 +15,7 @@ from torch import Tensor
 from molformer.training.task import PropertyTask
 from molformer.uncertainty.calibration import FILE as CALIBRATION
 
-LAST = "last.ckpt"
-"""Name of the checkpoint from which a run is resumed."""
+LAST = "last.ckpt"  # name of the checkpoint from which a run is resumed
 
 
 class BestModel(Callback):

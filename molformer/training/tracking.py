@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ID_FILE = "wandb_run_id"
-WORST = 20
-"""Number of molecules in the table of largest errors, for each target."""
+WORST = 20  # number of molecules in the table of largest errors, for each target
 
 
 def wandb_logger(folder: Path, mode: WandbMode, settings: dict[str, Any]) -> "WandbLogger | None":

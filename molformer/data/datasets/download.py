@@ -21,8 +21,7 @@ from molformer.data.datasets.dataset import RemoteFile
 from molformer.data.drafts import writing
 from molformer.errors import InputError
 
-Progress = Callable[[int, int | None], None]
-"""Callback with the number of downloaded bytes, and the total if known."""
+Progress = Callable[[int, int | None], None]  # callback with the number of downloaded bytes, and the total if known
 
 _BLOCK = 1 << 20
 _AGENT = "Mozilla/5.0 (compatible; molformer)"  # figshare rejects other user agents

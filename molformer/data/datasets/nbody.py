@@ -17,13 +17,10 @@ from molformer.structure import Structure
 from molformer.targets import Label
 
 PARTICLES = 5
-SPREAD = 1.0
-"""Standard deviation of each coordinate at the start."""
-SPEED = 0.5
-"""Of every particle at the start."""
+SPREAD = 1.0  # standard deviation of each coordinate at the start
+SPEED = 0.5  # of every particle at the start
 TIME_STEP = 0.001
-LARGEST_FORCE = 100.0
-"""Bound of each component of a force, reached at distances below about 0.1."""
+LARGEST_FORCE = 100.0  # bound of each component of a force, reached at distances below about 0.1
 
 DISPLACEMENT = Label("displacement", "", "atom_vector")
 VELOCITY_CHANGE = Label("velocity_change", "", "atom_vector")

@@ -17,8 +17,7 @@ from molformer.targets import Label
 
 PARTS = ("sphere", "cylinder", "box", "cone")
 POINTS = 512
-GAP = 0.1
-"""Between a primitive and those before it, along the direction in which it was moved out."""
+GAP = 0.1  # between a primitive and those before it, along the direction in which it was moved out
 PART = Label("part", "", "atom_category", classes=PARTS)
 
 

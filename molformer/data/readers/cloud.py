@@ -12,8 +12,7 @@ from molformer.errors import InputError
 from molformer.structure import Structure
 from molformer.targets import Label
 
-CLASS = "class"
-"""Name of the label that says what a cloud shows."""
+CLASS = "class"  # name of the label that says what a cloud shows
 
 
 @dataclass(frozen=True, eq=False)

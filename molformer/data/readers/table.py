@@ -47,11 +47,8 @@ MISSING = {"", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "n.a.", "#na"
 MISSING |= {"1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
 """Spellings, in lower case, of a label that is not there: those of pandas and of public collections."""
 
-MAX_CLASSES = 50
-"""A column with more different texts is not taken for a category."""
-
-GUESS_ROWS = 1000
-"""Rows from which `guess_label` guesses."""
+MAX_CLASSES = 50  # a column with more different texts is not taken for a category
+GUESS_ROWS = 1000  # rows from which `guess_label` guesses
 
 _MAX_LINE = 16 * 2**20  # characters; a file without line ends would otherwise be read into memory as a whole
 _MAX_COLUMNS = 100_000

@@ -19,11 +19,8 @@ from molformer.data.readers.annotations import refuse_placeholders
 from molformer.elements import number_of
 from molformer.errors import DAMAGE, InputError, one_line
 
-MAX_COMMENT = 1 << 17
-"""Characters of a comment, at most."""
-
-MAX_ATOMS, MAX_FRAME = 1 << 22, 1 << 28
-"""Atoms and characters of a frame, at most."""
+MAX_COMMENT = 1 << 17  # characters of a comment, at most
+MAX_ATOMS, MAX_FRAME = 1 << 22, 1 << 28  # atoms and characters of a frame, at most
 
 _QM9 = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "u0", "u298", "h298", "g298", "cv")
 _KEYS = re.compile(r'(?<![^\s"])(lattice|properties|pbc|stress|virial)(?="?\s*=)', re.IGNORECASE)

@@ -18,8 +18,7 @@ from molformer.nn.full_kernel import radial_product
 from molformer.nn.so2 import Group
 from molformer.so3 import frame_order
 
-Rows = dict[tuple[int, int], Tensor]
-"""Features of edges by degree and order (l, m): (E, C)."""
+Rows = dict[tuple[int, int], Tensor]  # features of edges by degree and order (l, m): (E, C)
 
 
 class RadialNet(nn.Sequential):
