@@ -17,10 +17,6 @@ FEWEST_POINTS = 4  # smallest number of points, which span space
 class PointAugmentation:
     """Random augmentation of a cloud.
 
-    Args:
-        jitter: standard deviation of the noise of each coordinate, in the unit of the positions.
-        dropout: largest fraction of dropped points, 0 to 1; the fraction is drawn uniformly.
-
     Raises:
         ConfigError: a value is out of its range.
 
@@ -29,8 +25,8 @@ class PointAugmentation:
         2
     """
 
-    jitter: float = 0.0
-    dropout: float = 0.0
+    jitter: float = 0.0  # standard deviation of the noise of each coordinate, in the unit of the positions
+    dropout: float = 0.0  # largest fraction of dropped points, 0 to 1; the fraction is drawn uniformly
 
     def __post_init__(self) -> None:
         if not 0 <= self.jitter < np.inf:

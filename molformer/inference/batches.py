@@ -30,19 +30,12 @@ _TENSORS = 6  # number of simultaneously allocated tensors of edge features; of 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A checked entry.
+    """A checked entry."""
 
-    Args:
-        entry: the input.
-        structures: its geometries as the models take them; empty if there is an error.
-        edges: number of edges of each geometry.
-        error: why there is no prediction.
-    """
-
-    entry: Entry
-    structures: tuple[Structure, ...] = ()
-    edges: tuple[int, ...] = ()
-    error: MolformerError | None = None
+    entry: Entry  # the input
+    structures: tuple[Structure, ...] = ()  # its geometries as the models take them; empty if there is an error
+    edges: tuple[int, ...] = ()  # number of edges of each geometry
+    error: MolformerError | None = None  # why there is no prediction
 
 
 class BatchRunner:

@@ -20,19 +20,12 @@ LEVELS = ("molecule", "atom")
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """Features of one input.
+    """Features of one input."""
 
-    Args:
-        name: the SMILES, or the file and frame.
-        status: see `Prediction.status`; the applicability domain is not tested.
-        message: why there are no features; empty if there are.
-        features: of the molecule (F,) or of its atoms (n, F); None if the input failed.
-    """
-
-    name: str
-    status: str
-    message: str = ""
-    features: np.ndarray | None = None
+    name: str  # the SMILES, or the file and frame
+    status: str  # see `Prediction.status`; the applicability domain is not tested
+    message: str = ""  # why there are no features; empty if there are
+    features: np.ndarray | None = None  # of the molecule (F,) or of its atoms (n, F); None if the input failed
 
 
 def embeddings(

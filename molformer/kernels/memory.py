@@ -82,17 +82,11 @@ def receiver_chunks(starts: Tensor, size: int) -> list[Chunk]:
 
 
 class _Messages(NamedTuple):
-    """Messages of a chunk as a function of its inputs.
+    """Messages of a chunk as a function of its inputs."""
 
-    Args:
-        layer: whose convolution and heads are used.
-        dst: receiving nodes (E,).
-        saved: keys and values (e, M, 2·D) of each chunk, by its first node; None if they are not saved.
-    """
-
-    layer: SE3Attention
-    dst: Tensor
-    saved: dict[int, Tensor] | None
+    layer: SE3Attention  # whose convolution and heads are used
+    dst: Tensor  # receiving nodes (E,)
+    saved: dict[int, Tensor] | None  # keys and values (e, M, 2·D) of each chunk by its first node, or None
 
     def __call__(self, chunk: Chunk, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Messages (n, M, D)."""
@@ -130,21 +124,15 @@ class _Messages(NamedTuple):
 
 
 class _Chunked(NamedTuple):
-    """A function of nodes and edges that is computed chunk by chunk.
-
-    Args:
-        function: from a chunk and its part of each input to its part of each output.
-        rows: of the inputs.
-        outputs: rows of each output, and the input that it has the shape of.
-        chunks: all edges and nodes.
-        src: sending nodes (E,).
+    """A function of nodes and edges that is computed chunk by chunk: from a chunk and its part of each input to its
+    part of each output.
     """
 
-    function: "Callable[..., tuple[Tensor, ...]] | _Messages"
-    rows: tuple[Rows, ...]
-    outputs: tuple[tuple[Rows, int], ...]
-    chunks: Sequence[Chunk]
-    src: Tensor
+    function: "Callable[..., tuple[Tensor, ...]] | _Messages"  # of a chunk and its inputs
+    rows: tuple[Rows, ...]  # of the inputs
+    outputs: tuple[tuple[Rows, int], ...]  # rows of each output, and the input that it has the shape of
+    chunks: Sequence[Chunk]  # all edges and nodes
+    src: Tensor  # sending nodes (E,)
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The outputs, put together from those of the chunks."""

@@ -32,21 +32,13 @@ CLIP = 6.0  # largest standardised descriptor
 
 @dataclass(frozen=True)
 class DescriptorSet:
-    """The descriptors of a model.
+    """The descriptors of a model."""
 
-    Args:
-        names: of RDKit's descriptors, as labels are called.
-        bits: width of a fingerprint.
-        fingerprints: which, see `data.descriptors.FINGERPRINTS`.
-        support: molecules of a `GaussianProcess`, 0 for a `DescriptorMLP`.
-        entries: of the fingerprints of these molecules, see `GaussianProcess.set_support`.
-    """
-
-    names: tuple[str, ...] = ()
-    bits: int = 0
-    fingerprints: tuple[str, ...] = ()
-    support: int = 0
-    entries: int = 0
+    names: tuple[str, ...] = ()  # of RDKit's descriptors, as labels are called
+    bits: int = 0  # width of a fingerprint
+    fingerprints: tuple[str, ...] = ()  # which, see `data.descriptors.FINGERPRINTS`
+    support: int = 0  # molecules of a `GaussianProcess`, 0 for a `DescriptorMLP`
+    entries: int = 0  # of the fingerprints of these molecules, see `GaussianProcess.set_support`
 
     def __post_init__(self) -> None:
         for name in ("names", "fingerprints"):

@@ -23,15 +23,10 @@ FEW_ATOMS = 64
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """Output of a model for one structure.
+    """Output of a model for one structure."""
 
-    Args:
-        values: by target name, see `Value.value`; in the units of the model.
-        features: of each atom (n, F).
-    """
-
-    values: dict[str, np.ndarray]
-    features: np.ndarray
+    values: dict[str, np.ndarray]  # by target name, see `Value.value`; in the units of the model
+    features: np.ndarray  # of each atom (n, F)
 
 
 def run(model: PropertyModel, structures: Sequence[Structure], targets: Sequence[Label]) -> list[Output]:

@@ -29,18 +29,13 @@ NAN = float("nan")
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """Predictions and labels of a data set, in the units of the targets.
-
-    Args:
-        values: by target name: predictions and labels, (B, …) or, per atom, (n, …); for classes,
-            predicted probabilities.
-        sizes: number of atoms of each structure (B,).
-        bounds: of labels that are only known to lie beyond one (B,), NaN elsewhere, see `bounds_of`.
+    """Predictions (for classes, probabilities) and labels of a data set, in the units of the targets: (B, …) or, per
+    atom, (n, …).
     """
 
-    values: dict[str, tuple[np.ndarray, np.ndarray]]
-    sizes: np.ndarray
-    bounds: dict[str, np.ndarray] = field(default_factory=dict)
+    values: dict[str, tuple[np.ndarray, np.ndarray]]  # predictions and labels, see the class
+    sizes: np.ndarray  # number of atoms of each structure (B,)
+    bounds: dict[str, np.ndarray] = field(default_factory=dict)  # of censored labels (B,), see `bounds_of`
 
     def owners(self, target: Label) -> np.ndarray:
         """Index of the structure of each value of a target (n,)."""
@@ -50,40 +45,22 @@ class Predicted:
 
 @dataclass(frozen=True)
 class TargetErrors:
-    """Errors of one target on a data set, in the target's unit, with 95 % bootstrap intervals.
+    """Errors of one target, in its unit, with 95 % bootstrap intervals; NaN where they are not defined."""
 
-    Args:
-        target: name, unit and kind.
-        count: number of labelled molecules or atoms.
-        error: mean absolute error over components; of a class, the fraction of wrong predictions.
-        interval: of `error`.
-        rmse: root mean square error; NaN for a class.
-        rmse_interval: of `rmse`.
-        r2: coefficient of determination; NaN for a class.
-        per_atom: mean absolute error of an extensive energy divided by the number of atoms; NaN for others.
-        error_mean: `error` of the mean baseline, for classes of the most frequent class; NaN if unknown.
-        error_composition: `error` of the composition baseline; NaN where it is not defined.
-        roc_auc: area under the ROC curve of a binary target, or of the second of two classes; NaN for others, or if
-            only one class occurs.
-        roc_auc_interval: of `roc_auc`.
-        iou: mean over the classes of intersection over union, of classes of atoms or points; NaN for others.
-        censored: number of values that are bounds, which no figure above includes.
-    """
-
-    target: Label
-    count: int
-    error: float
-    interval: Interval = NO_INTERVAL
-    rmse: float = NAN
-    rmse_interval: Interval = NO_INTERVAL
-    r2: float = NAN
-    per_atom: float = NAN
-    error_mean: float = NAN
-    error_composition: float = NAN
-    roc_auc: float = NAN
-    roc_auc_interval: Interval = NO_INTERVAL
-    iou: float = NAN
-    censored: int = 0
+    target: Label  # name, unit and kind
+    count: int  # number of labelled molecules or atoms
+    error: float  # mean absolute error over components; of a class, the fraction of wrong predictions
+    interval: Interval = NO_INTERVAL  # of `error`
+    rmse: float = NAN  # root mean square error, not of a class
+    rmse_interval: Interval = NO_INTERVAL  # of `rmse`
+    r2: float = NAN  # coefficient of determination, not of a class
+    per_atom: float = NAN  # mean absolute error of an extensive energy divided by the number of atoms
+    error_mean: float = NAN  # `error` of the mean baseline, for classes of the most frequent class
+    error_composition: float = NAN  # `error` of the composition baseline
+    roc_auc: float = NAN  # area under the ROC curve of a binary target, or of the second of two classes, if both occur
+    roc_auc_interval: Interval = NO_INTERVAL  # of `roc_auc`
+    iou: float = NAN  # mean over the classes of intersection over union, of classes of atoms or points
+    censored: int = 0  # number of values that are bounds, which no figure above includes
 
 
 def predict_batches(models: PropertyModel | Sequence[PropertyModel], batches: Iterable[GraphBatch]) -> Predicted:

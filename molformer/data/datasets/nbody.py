@@ -30,17 +30,11 @@ _CHUNK = 1000  # systems that are simulated together: their arrays stay in the c
 
 @dataclass(frozen=True, eq=False)
 class Particles:
-    """State of n systems.
+    """State of n systems of p particles."""
 
-    Args:
-        charges: ±1 (n, p).
-        pos: positions (n, p, 3).
-        velocity: of each particle (n, p, 3).
-    """
-
-    charges: np.ndarray
-    pos: np.ndarray
-    velocity: np.ndarray
+    charges: np.ndarray  # ±1 (n, p)
+    pos: np.ndarray  # positions (n, p, 3)
+    velocity: np.ndarray  # of each particle (n, p, 3)
 
 
 def random_particles(count: int, generator: np.random.Generator) -> Particles:

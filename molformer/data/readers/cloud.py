@@ -17,19 +17,12 @@ CLASS = "class"  # name of the label that says what a cloud shows
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """Points as a file has them.
+    """Points as a file has them."""
 
-    Args:
-        pos: positions (n, 3), in the unit of the file.
-        features: normals, then colours, where the file has them (n, F).
-        class_name: what the cloud shows; empty where the file does not say.
-        labels: further values by label name.
-    """
-
-    pos: np.ndarray
-    features: np.ndarray | None = None
-    class_name: str = ""
-    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    pos: np.ndarray  # positions (n, 3), in the unit of the file
+    features: np.ndarray | None = None  # normals, then colours, where the file has them (n, F)
+    class_name: str = ""  # what the cloud shows; empty where the file does not say
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)  # further values by label name
 
 
 def class_label(names: Sequence[str]) -> Label:
