@@ -22,14 +22,8 @@ __all__ = ["CloudOptions", "PointCloudDataModule"]
 
 
 class PointCloudDataset(StoreDataset):
-    """Point clouds of a store, indexed by batch.
-
-    Args:
-        store: the clouds.
-        indices: which of them, in order.
-        targets: labels to load.
-        options: points and normalisation; the augmentation is applied if there is one.
-        seed: of sampling and augmentation.
+    """Point clouds of a store, indexed by batch; see `StoreDataset`. Sampling, normalisation and, if there is one,
+    augmentation are those of the options.
     """
 
     def __init__(

@@ -33,12 +33,8 @@ class GeometryCache:
     """A folder of geometries and failures by canonical SMILES, for one policy and one version of RDKit.
 
     New ones are written as further files, each whole or not at all, so that any number of processes may share the
-    folder; each sees what was there when it began. A damaged file is skipped, with a warning.
-
-    Args:
-        path: the folder; each policy has its own folder in it.
-        policy: how the geometries are made.
-        every: whether all conformers of a molecule are held, or only the best.
+    folder, in which each policy has its own; each sees what was there when it began. A damaged file is skipped, with a
+    warning. With `every`, all conformers of a molecule are held, else only the best.
 
     Raises:
         StoreError: the folder cannot be made.

@@ -18,10 +18,8 @@ from molformer.structure import Structure
 
 
 def to_pyg(graph: GraphBatch | Structure) -> Any:
-    """A batch of graphs, or one structure, as PyG `Data`; a batch has `batch` and `ptr`, as PyG's own `Batch` has.
-
-    Args:
-        graph: what to convert; tensors are shared, not copied.
+    """A batch of graphs, or one structure, as PyG `Data`, which shares its tensors; a batch has `batch` and `ptr`, as
+    PyG's own `Batch` has.
 
     Raises:
         ConfigError: PyTorch Geometric is not installed.
@@ -48,14 +46,8 @@ def to_pyg(graph: GraphBatch | Structure) -> Any:
 
 
 def from_pyg(data: Any, labels: Iterable[str] | None = None) -> GraphBatch:
-    """Graphs of a PyG `Data` or `Batch`; without `z` they are point clouds with atomic numbers 0.
-
-    Args:
-        data: the graph or graphs.
-        labels: attributes that are labels; by default `y`, if there is one.
-
-    Returns:
-        The batch; edges, if any, are sorted by dst and then by src.
+    """Graphs of a PyG `Data` or `Batch`, edges sorted by dst and then by src; without `z` they are point clouds with
+    atomic numbers 0. Attributes that are labels may be named; by default it is `y`, if there is one.
 
     Raises:
         InputError: there are no positions, a label is missing, or the nodes of a graph are not contiguous.
@@ -94,12 +86,7 @@ def from_pyg(data: Any, labels: Iterable[str] | None = None) -> GraphBatch:
 
 
 def structure_from_pyg(data: Any, labels: Iterable[str] | None = None, name: str = "") -> Structure:
-    """One molecule or cloud of a PyG `Data`; without edges; a label (1, …) of the graph loses its first axis.
-
-    Args:
-        data: the graph.
-        labels: see `from_pyg`.
-        name: its title.
+    """One molecule or cloud of a PyG `Data`, see `from_pyg`, without edges; a label (1, …) loses its first axis.
 
     Raises:
         InputError: see `from_pyg`, or the data have several graphs.

@@ -51,14 +51,9 @@ _TABLE = {name: (kind, unit) for (kind, unit), names in _KNOWN.items() for name 
 
 
 def known_label(name: str, unit: str = "") -> Label | None:
-    """Label of a well-known property, or None if the name is unknown.
+    """Label of a well-known property; None if the name is unknown, or the unit is of another dimension.
 
-    Names of one letter are case-sensitive, others are not.
-
-    Args:
-        name: name of the property and of the label.
-        unit: unit of the values; the default of the property if empty. There is no label if the unit has another
-            dimension than the property.
+    Names of one letter are case-sensitive, others are not. Without a unit it is the default one of the property.
 
     Raises:
         UnitError: the unit is not known.
@@ -79,19 +74,11 @@ def known_label(name: str, unit: str = "") -> Label | None:
 
 
 def label_of_shape(name: str, shape: tuple[int, ...], per_atom: bool, unit: str = "") -> Label | None:
-    """Label for values of a given name and shape.
+    """Label for values of a name and a shape, that of one structure or atom; None where no kind of label has this
+    shape.
 
     A known name has its kind if the shape agrees. A known name with another shape, such as `mu` with three components,
     and an unknown name have the kind of the shape, and no default unit.
-
-    Args:
-        name: name of the property.
-        shape: of the value of one structure, or of one atom.
-        per_atom: whether there is one value an atom.
-        unit: as for `known_label`.
-
-    Returns:
-        The label, or None where no kind of label has this shape.
 
     Example:
         >>> label_of_shape("mu", (3,), per_atom=False).kind
@@ -105,16 +92,10 @@ def label_of_shape(name: str, shape: tuple[int, ...], per_atom: bool, unit: str 
 
 
 def shaped(label: Label, values: np.ndarray, rows: tuple[int, ...] = ()) -> np.ndarray:
-    """Values of a label in the label's own shape.
+    """Values (*rows, …) of a label, each of a shape that its kind `fits`, in the label's own shape (*rows,
+    *label.shape).
 
-    Args:
-        label: what they are values of.
-        values: (*rows, …), each of a shape that its kind `fits`: a matrix may lie flat, and a stress may be the six
-            numbers xx, yy, zz, yz, xz, xy (Voigt).
-        rows: shape in front of that of one value.
-
-    Returns:
-        (*rows, *label.shape).
+    A matrix may lie flat, and a stress may be the six numbers xx, yy, zz, yz, xz, xy (Voigt).
 
     Example:
         >>> shaped(Label("stress", "GPa", "stress"), np.array([1.0, 2, 3, 4, 5, 6])).tolist()

@@ -130,15 +130,9 @@ def random_split(
     folds: int = 0,
     fold: int = 0,
 ) -> Split:
-    """Random split by group, stratified.
+    """Random split of structures by group (n,), and evenly by stratum (n,), which is that of a group's first structure.
 
-    Args:
-        groups: group of each structure (n,).
-        fractions: of the groups in training, validation and test part, or numbers of groups.
-        seed: of the random choice.
-        strata: stratum of each structure (n,); that of a group is its first structure's.
-        folds: see `SplitPolicy`.
-        fold: see `SplitPolicy`.
+    Fractions are of the groups in training, validation and test part, or numbers of groups; folds as of `SplitPolicy`.
 
     Raises:
         ConfigError: a requested part would be empty.

@@ -67,13 +67,8 @@ def embed(
 
 
 def save_embeddings(path: Path, rows: Sequence[Embedding], level: str, width: int) -> None:
-    """Write an NPZ file: `names`, `status`, `features` and, of atoms, `ptr`; it appears whole or not at all.
-
-    Args:
-        path: its name ends in `.npz`.
-        rows: a row for every input; of molecules that failed, the features are NaN.
-        level: `molecule` or `atom`.
-        width: F, see `PropertyModel.num_features`.
+    """Write an NPZ file: `names`, `status`, `features` of `width` columns, NaN where a molecule failed, and, of atoms,
+    `ptr`; it appears whole or not at all.
 
     Raises:
         InputError: it cannot be written.

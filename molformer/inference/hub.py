@@ -37,10 +37,7 @@ def upload(
     token: str | None = None,
     message: str = "Model",
 ) -> str:
-    """Put a model folder on the hub, see `Predictor.push_to_hub`.
-
-    Returns:
-        The address of the commit.
+    """Put a model folder on the hub, see `Predictor.push_to_hub`; returns the address of the commit.
 
     Raises:
         ModelError: the hub cannot be reached or refuses.

@@ -36,11 +36,8 @@ def default_model() -> str:
 
 
 def find_models(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Folders of a model or of the members of an ensemble.
-
-    Args:
-        source: a model folder, a run folder, the folder of a saved ensemble, the name of a shipped model, the id of
-            one on the hub; or several of these, which form an ensemble.
+    """Folders of a model or of the members of an ensemble: from a model folder, a run folder, the folder of a saved
+    ensemble, the name of a shipped model or the id of one on the hub; several form an ensemble.
 
     Raises:
         ModelError: there is no such model.

@@ -26,12 +26,8 @@ _GROUP = 10_000  # rows of a Parquet file that are in memory at a time
 
 
 class Writer(ABC):
-    """Context manager of an output file, which is completed on successful exit.
-
-    Args:
-        path: the file.
-        layout: its columns.
-        resume: continue after the last complete row of an existing file; otherwise it is replaced.
+    """Context manager of an output file with the columns of a layout, which is completed on successful exit; with
+    `resume` it goes on after the last complete row of an existing file, which is otherwise replaced.
 
     Raises:
         InputError: it cannot be written, or an existing file has other columns.
@@ -60,11 +56,7 @@ class Writer(ABC):
             self.finish()
 
     def rest(self, entries: Iterable[Entry], earlier: Callable[[str, str], None] | None = None) -> Iterator[Entry]:
-        """Entries without a row in the file.
-
-        Args:
-            entries: all of them.
-            earlier: called with the status and the message of each row that is there.
+        """Entries without a row in the file; `earlier` is called with status and message of each row that is there.
 
         Raises:
             InputError: the existing rows are not those of these entries.
@@ -250,11 +242,7 @@ class SdfWriter(Writer):
 
 
 class ScreenWriter:
-    """CSV rows on standard output, unbuffered.
-
-    Args:
-        layout: the columns.
-    """
+    """CSV rows on standard output, unbuffered."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout

@@ -46,11 +46,7 @@ L2_CACHE = 1 << 20  # bytes for each core where the processor does not say
 
 @dataclass(frozen=True)
 class Dispatcher:
-    """Chooses the kernel for the messages; an `nn.attention.AttentionKernel`.
-
-    Args:
-        choice: see `Kernels`.
-    """
+    """Chooses the kernel for the messages; an `nn.attention.AttentionKernel`. For its choice see `Kernels`."""
 
     choice: Kernels = "auto"
 

@@ -61,11 +61,8 @@ def chunked(layer: SE3Attention, queries: Tensor, sent: Tensor, edges: Edges, si
 
 
 def receiver_chunks(starts: Tensor, size: int) -> list[Chunk]:
-    """Cut edges that are sorted by receiver into chunks.
-
-    Args:
-        starts: first edge into each node, and E (N+1,).
-        size: edges of a chunk; a node with more than these is a chunk of its own.
+    """Cut edges that are sorted by receiver, with the first edge into each node, and E, (N+1,), into chunks of about
+    `size` edges; a node with more than these is a chunk of its own.
 
     Example:
         >>> [chunk.edges for chunk in receiver_chunks(torch.tensor([0, 2, 4, 9, 9]), size=4)]

@@ -113,10 +113,7 @@ class StepGraphs:
         self._pool: Any = None
 
     def __call__(self, graph: GraphBatch) -> Tensor:
-        """Losses (L,) of a batch, of which the first can be differentiated with respect to the parameters.
-
-        Args:
-            graph: as `padded` takes it, on the GPU.
+        """Losses (L,) of a batch on the GPU, as `padded` takes it; the first can be differentiated by the parameters.
 
         Raises:
             ConfigError: a step cannot be recorded, because it waits for the GPU.

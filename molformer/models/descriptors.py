@@ -55,11 +55,8 @@ class DescriptorSet:
 
 
 class DescriptorReadout(nn.Module, ABC):
-    """What descriptors add to the numbers and classes of a graph.
-
-    Args:
-        descriptors: which there are.
-        targets: of the model; those of atoms, vectors, tensors and derivatives are left as they are.
+    """What descriptors add to the numbers and classes of a graph; targets of atoms, vectors, tensors and derivatives
+    are left as they are.
 
     Raises:
         ConfigError: no target is a number or class of a graph.
@@ -96,11 +93,8 @@ class DescriptorReadout(nn.Module, ABC):
         return torch.where(self.spread > 0, scaled.nan_to_num(), 0.0)
 
     def forward(self, x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
-        """By target name, what is added to its value, in units of its scale: (B,), or (B, K) of classes.
-
-        Args:
-            x: features (N, M, C).
-            graph: with `descriptors`, or without.
+        """By target name, what is added to its value, in units of its scale: (B,), or (B, K) of classes; x is (N, M,
+        C).
         """
         columns = self.columns(x, graph).double().split(list(self.sizes.values()), dim=1)
         return {n: part if part.shape[1] > 1 else part[:, 0] for n, part in zip(self.sizes, columns, strict=True)}
@@ -111,13 +105,8 @@ class DescriptorReadout(nn.Module, ABC):
 
 
 class DescriptorMLP(DescriptorReadout):
-    """f is a feed-forward network of x̄, the mean features of degree 0, and of standardised descriptors; it starts at 0.
-
-    Args:
-        descriptors: see `DescriptorReadout`.
-        channels: C.
-        targets: see `DescriptorReadout`.
-        drop: probability that a graph loses its descriptors in a step of training.
+    """f is a feed-forward network of x̄, the mean features (C,) of degree 0, and of standardised descriptors; it starts
+    at 0. With probability `drop` a graph loses its descriptors in a step of training.
     """
 
     def __init__(self, descriptors: DescriptorSet, channels: int, targets: Sequence[Label], drop: float = 0.0) -> None:

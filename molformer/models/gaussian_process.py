@@ -21,12 +21,7 @@ LEVELS = 8  # counts of a substructure above this are taken as this
 
 
 class GaussianProcess(DescriptorReadout):
-    """See the module.
-
-    Args:
-        descriptors: see `DescriptorReadout`.
-        targets: see `DescriptorReadout`.
-    """
+    """See the module, and `DescriptorReadout`."""
 
     entries: Tensor
     sums: Tensor
@@ -49,11 +44,7 @@ class GaussianProcess(DescriptorReadout):
         self.register_load_state_dict_post_hook(_check)
 
     def set_support(self, inputs: Tensor) -> None:
-        """Take molecules of the training part; `descriptors` then tells their number.
-
-        Args:
-            inputs: their descriptors (S, D).
-        """
+        """Take molecules of the training part, by their descriptors (S, D); `descriptors` then tells their number."""
         unary = self._unary(inputs)
         self.entries = unary.flatten(0, 1).nonzero().T.int()  # row of F S, column of one fingerprint's unary counts
         self.sums = unary.sum(-1).float()

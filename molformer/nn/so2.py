@@ -74,15 +74,8 @@ class EdgeConvolution(nn.Module, ABC):
 
     @abstractmethod
     def convolve(self, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-        """Apply the kernel, without its parameters.
-
-        Args:
-            x: features in the edge frames (E, M, C).
-            radial: what `radial` gives.
-            matrices: what `matrices` gives.
-
-        Returns:
-            (E, M, O·D), the outputs side by side.
+        """Apply the kernel, without its parameters: features in the edge frames (E, M, C), and what `radial` and
+        `matrices` give, to the outputs side by side (E, M, O·D).
         """
 
     def orders(self, x: Tensor) -> list[Tensor]:

@@ -20,13 +20,7 @@ def plane(features: np.ndarray, count: int = 2) -> np.ndarray:
 
 
 def feature_map(points: np.ndarray, values: np.ndarray, name: str, unit: str = "") -> Figure:
-    """Scatter plot of points (B, 2) coloured by values, clipped to the 2nd and 98th percentile.
-
-    Args:
-        points: coordinates of the molecules.
-        values: (B,); NaN is drawn grey.
-        name: of the values.
-        unit: of the values.
+    """Scatter plot of points (B, 2) coloured by values (B,), clipped to the 2nd and 98th percentile; NaN is drawn grey.
 
     Example:
         >>> feature_map(np.zeros((3, 2)), np.arange(3.0), "gap", "eV").axes[1].get_ylabel()

@@ -14,15 +14,7 @@ from molformer.so3.coupling import wigner_3j
 
 
 def wigner_blocks(rotation: Tensor, lmax: int) -> list[Tensor]:
-    """D^0 … D^lmax of rotations.
-
-    Args:
-        rotation: matrices (..., 3, 3) of determinant 1, for degree 1 in the order (x, y, z).
-        lmax: highest degree.
-
-    Returns:
-        lmax+1 tensors (..., 2l+1, 2l+1).
-    """
+    """D^0 … D^lmax, tensors (..., 2l+1, 2l+1), of rotations (..., 3, 3), whose degree 1 is in the order (x, y, z)."""
     blocks = [torch.ones_like(rotation[..., :1, :1]), rotation]
     for degree in range(1, lmax):
         coupling = torch.as_tensor(wigner_3j(degree, 1, degree + 1) * sqrt(2 * degree + 3)).to(rotation)

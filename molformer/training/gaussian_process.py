@@ -37,14 +37,7 @@ PENALTY = 1e-3  # of the logits of classes, which a few molecules may separate
 def fit_gaussian_process(
     descriptors: DescriptorSet, data: StoreDataModule, statistics: dict[str, TargetStatistics], seed: int
 ) -> tuple[GaussianProcess, np.ndarray]:
-    """The fitted process, and its values for all structures of the store (n, T), in units of the scales.
-
-    Args:
-        descriptors: which it takes.
-        data: store, split and `inputs`.
-        statistics: of the targets, on the training part.
-        seed: of folds and support.
-    """
+    """The fitted process, and its values for all structures of the store (n, T), in units of the scales."""
     assert data.inputs is not None
     process = GaussianProcess(descriptors, data.targets)
     inputs = torch.from_numpy(np.array(data.inputs[:, : len(descriptors)], dtype=np.float32))

@@ -50,16 +50,10 @@ def write_model_card(
     covered: Mapping[str, Coverage],
     equivariance: Mapping[str, Mapping[str, float]],
 ) -> None:
-    """Write the model card of a trained model into its folder.
+    """Write the model card into a model's folder, with the coverage of intervals on the test part by target name.
 
-    Args:
-        model: the trained model.
-        data: training and test data.
-        training: the settings.
-        result: of the run.
-        covered: empirical coverage of the intervals on the test part, by target name.
-        equivariance: by floating-point type, the equivariance error of each target relative to its scale; empty for an
-            ensemble, of which each member has a card of its own.
+    The equivariance error of each target relative to its scale is by floating-point type; empty for an ensemble, of
+    which each member has a card of its own.
     """
     text = [
         *_heading(model, result.model, training.ensemble),

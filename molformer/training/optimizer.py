@@ -20,16 +20,11 @@ _LEFT_ALONE = (EquivariantRMSNorm, NormNonlinearity, nn.Embedding, nn.LayerNorm)
 
 
 def rate_of_step(step: int, steps: int, warmup: float, cooldown: float = 0.0) -> float:
-    """Learning-rate schedule: warm-up followed by a decay to zero, as a fraction of the highest rate.
+    """Learning rate of a step, from 0, as a fraction of the highest: warm-up in that fraction of the steps, then a
+    decay.
 
-    With a cooldown the rate is constant and decays linearly at the end (Hägele et al. 2024, arXiv 2405.18392), which
-    performs like a cosine without fixing the number of steps in advance.
-
-    Args:
-        step: from 0.
-        steps: number of them.
-        warmup: fraction of the steps in which the rate increases.
-        cooldown: fraction in which it decreases; 0 for a cosine after the warm-up.
+    With a cooldown the rate is constant and decays linearly in that fraction at the end (Hägele et al. 2024, arXiv
+    2405.18392), which performs like a cosine without fixing the number of steps in advance.
 
     Example:
         >>> [rate_of_step(step, steps=10, warmup=0.2, cooldown=0.4) for step in (0, 1, 5, 7, 9)]

@@ -40,14 +40,8 @@ def make_trainer(
     progress: Callback | None,
     settings: dict[str, Any],
 ) -> lightning.Trainer:
-    """A trainer of a run.
-
-    Args:
-        folder: the run folder.
-        training: devices, precision, epochs.
-        first: callbacks that must precede the averaging of weights, see `BestModel`.
-        progress: callback that shows the progress, or None.
-        settings: config shown by W&B.
+    """A trainer of a run, with callbacks that precede the averaging of weights, see `BestModel`, one that shows the
+    progress, and settings to be shown by W&B.
     """
     callbacks = [
         *first,

@@ -22,12 +22,7 @@ PART = Label("part", "", "atom_category", classes=PARTS)
 
 
 def primitive(kind: str, points: int, generator: np.random.Generator) -> np.ndarray:
-    """Points (p, 3) uniform on the surface of a primitive of random size at the origin.
-
-    Args:
-        kind: one of `PARTS`.
-        points: p.
-        generator: of size and points.
+    """Points (p, 3) uniform on the surface of a primitive of one of the kinds `PARTS`, of random size, at the origin.
 
     Example:
         >>> primitive("sphere", 100, np.random.default_rng(0)).shape

@@ -69,13 +69,9 @@ __all__ = [
 
 
 def read_input(source: "str | Path | Structure | Mol | Atoms", options: ReadOptions | None = None) -> Iterator[Entry]:
-    """Entries of one input: a file has one for each molecule, anything else has one.
+    """Entries of a SMILES, file, structure, RDKit `Mol` or ASE `Atoms`: a file has one for each molecule, others one.
 
     Bonds of 3-D molecules that have none are perceived where `options` say so; if they cannot be, that is an error.
-
-    Args:
-        source: a SMILES, the path of a file, a structure, an RDKit `Mol` or an ASE `Atoms`.
-        options: of reading.
 
     Example:
         >>> [entry.smiles for entry in read_input("CCO")]

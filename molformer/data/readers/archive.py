@@ -39,12 +39,7 @@ class Archive:
         return shape, dtype.kind
 
     def load(self, name: str, kinds: str, shape: tuple[int | None, ...]) -> np.ndarray:
-        """An array.
-
-        Args:
-            name: its name.
-            kinds: letters of the numpy kinds that it may be of, such as `fiu` for numbers and `US` for text.
-            shape: the shape that it must have; None stands for any length.
+        """An array of some numpy kinds, such as `fiu` (numbers) or `US` (text), and of a shape, None for any length.
 
         Raises:
             InputError: there is no such array, or it is damaged, of other values or of another shape.

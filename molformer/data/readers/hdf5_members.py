@@ -31,11 +31,7 @@ def open_hdf5(path: Path, max_bytes: int) -> Iterator[Any]:
 
 
 def member(group: Any, name: str) -> Any:
-    """A group or array of a group, by a name that is one of its keys.
-
-    Args:
-        group: of an open file.
-        name: without `/`, unless it is part of the name.
+    """A group or array of a group of an open file, by a name that is one of its keys.
 
     Raises:
         ValueError: it is a link, its values are in another file, or it is said to be larger than what the file has.

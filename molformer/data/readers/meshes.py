@@ -66,16 +66,7 @@ def load(path: Path, options: ReadOptions) -> Cloud:
 
 
 def sample_surface(vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Points drawn evenly from the surface of a triangle mesh.
-
-    Args:
-        vertices: positions (v, 3).
-        faces: vertices of each triangle (f, 3).
-        count: points to draw.
-        rng: the source of chance.
-
-    Returns:
-        Positions (count, 3).
+    """Positions (count, 3) drawn evenly from the surface of triangles (f, 3) of vertices (v, 3).
 
     Raises:
         InputError: a vertex of a face is not finite, or the mesh has no area.

@@ -18,13 +18,9 @@ _RESULTS = ("energy", "forces", "stress", "dipole", "charges")
 
 
 def from_rdkit(mol: "Mol") -> Entry:
-    """The entry of an RDKit molecule: its first conformer if that is 3-D, else its SMILES.
+    """The entry of an RDKit molecule: its first conformer if that is 3-D (with all hydrogens), else its SMILES.
 
-    Args:
-        mol: with all hydrogens as atoms where it is 3-D; its property `_Name` is the name.
-
-    Returns:
-        An entry, with an error if the molecule cannot be used.
+    Its property `_Name` is the name. The entry has an error if the molecule cannot be used.
 
     Example:
         >>> from rdkit import Chem
@@ -44,18 +40,12 @@ def from_rdkit(mol: "Mol") -> Entry:
 
 
 def from_ase(atoms: "Atoms") -> Entry:
-    """The entry of ASE atoms, with their cell if it is periodic.
+    """The entry of ASE atoms, with their cell if it is periodic, and with an error if they cannot be used.
 
-    What their calculator has computed for these positions comes along as labels in ASE's units: `energy` (eV),
-    `forces` (eV/Å), `stress` (eV/Å³, if they are periodic in three directions), `dipole` (e·Å) and `charges` (e).
-    Nothing is computed anew.
-
-    Args:
-        atoms: the total charge is `atoms.info["charge"]`, or else the sum of their initial charges; the multiplicity
-            is `atoms.info["spin"]` (or `multiplicity`), or else 1 plus the sum of their initial magnetic moments.
-
-    Returns:
-        An entry, with an error if the atoms cannot be used.
+    What their calculator has computed for these positions comes along as labels in ASE's units: `energy` (eV), `forces`
+    (eV/Å), `stress` (eV/Å³, if they are periodic in three directions), `dipole` (e·Å) and `charges` (e). Nothing is
+    computed anew. The total charge is `atoms.info["charge"]`, or else the sum of their initial charges; the
+    multiplicity is `atoms.info["spin"]` (or `multiplicity`), or else 1 plus the sum of their initial magnetic moments.
 
     Example:
         >>> from ase import Atoms

@@ -111,17 +111,11 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
 
 
 def guess_labels(path: Path, wanted: Sequence[tuple[str, str]], options: ReadOptions | None = None) -> list[Label]:
-    """What the values of columns look like: binary, numbers, or the names of classes.
+    """What the values of columns look like: labels of kind `binary`, `intensive` (if most are numbers) or `category`,
+    from the first `GUESS_ROWS` rows; the classes are those of all rows.
 
-    Args:
-        path: a table.
-        wanted: headings, and `category` where that is the kind, else an empty text. A heading may end in a unit that
-            `molformer.units` knows, `gap (eV)` or `gap [eV]`; the label is then called `gap`.
-        options: how the table is read.
-
-    Returns:
-        Labels of kind `binary`, `intensive` (if most values are numbers) or `category`, from the first `GUESS_ROWS`
-        rows; the classes are those of all rows.
+    A column is named by its heading and `category` where that is the kind, else an empty text. A heading may end in a
+    unit that `molformer.units` knows, `gap (eV)` or `gap [eV]`; the label is then called `gap`.
 
     Raises:
         InputError: there is no such column, or it has no values, too many different texts, or such as look like
@@ -247,16 +241,8 @@ def label_values(
 
 
 def label_value(label: Label, raw: Any, where: str, decimal_comma: bool = False) -> float:
-    """The value of a label from a field of a table or a property of a record.
-
-    Args:
-        label: of a kind with one number a structure.
-        raw: a text, or a number from Parquet.
-        where: for messages.
-        decimal_comma: whether that is how numbers are written.
-
-    Returns:
-        The number, 0 or 1, or the index of the class; NaN where it is missing.
+    """The value of a label with one number a structure, from a text or a number of Parquet: the number, 0 or 1, or the
+    index of the class; NaN where it is missing.
 
     Raises:
         InputError: it is none of those.

@@ -133,11 +133,7 @@ class AttentiveSelfInteraction(nn.Module):
 
 
 class NormNonlinearity(nn.Module):
-    """x/|x| · ReLU(LayerNorm(|x|)) for each degree, |x| the length of a channel over its orders.
-
-    Args:
-        lmax: highest degree.
-        channels: C.
+    """x/|x| · ReLU(LayerNorm(|x|)) for each degree up to lmax, |x| the length of a channel over its orders.
 
     Example:
         >>> NormNonlinearity(2, 8)(torch.zeros(5, 9, 8)).abs().max().item()
@@ -161,13 +157,7 @@ class NormNonlinearity(nn.Module):
 
 
 class PaperBlock(nn.Module):
-    """Attention, self-interaction and, if wanted, the norm nonlinearity.
-
-    Args:
-        attention: of the block.
-        interaction: of the block.
-        norm: or None.
-    """
+    """Attention, self-interaction and, if wanted, the norm nonlinearity."""
 
     def __init__(self, attention: PaperAttention, interaction: nn.Module, norm: NormNonlinearity | None) -> None:
         super().__init__()

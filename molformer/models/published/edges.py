@@ -13,12 +13,7 @@ from molformer.so3.frames import edge_wigner
 
 
 class LengthEmbedding(nn.Module):
-    """Edge vectors to `Edges` whose features are the length itself, after numbers that are given for each edge.
-
-    Args:
-        lmax: highest degree of the features that will be rotated.
-        cutoff: Å.
-    """
+    """Edge vectors to `Edges` up to degree lmax; features are numbers given for an edge, then its length; cutoff, Å."""
 
     def __init__(self, lmax: int, cutoff: float) -> None:
         super().__init__()
@@ -26,15 +21,7 @@ class LengthEmbedding(nn.Module):
         self.envelope = PolynomialEnvelope(cutoff)
 
     def forward(self, src: Tensor, dst: Tensor, edge_vec: Tensor, num_nodes: int, given: Tensor | None = None) -> Edges:
-        """Embed edges.
-
-        Args:
-            src: sending nodes (E,).
-            dst: receiving nodes (E,), ascending.
-            edge_vec: pos[dst] - pos[src] (E, 3), Å.
-            num_nodes: N.
-            given: scalars of each edge (E, F-1).
-        """
+        """Embed edges (E,), sorted by dst, of vectors pos[dst] - pos[src] (E, 3), Å, and given scalars (E, F-1)."""
         length, direction, zero = polar(edge_vec)
         with full_precision(edge_vec.device.type):
             wigner = edge_wigner(direction, self.lmax)

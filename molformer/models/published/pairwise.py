@@ -22,13 +22,7 @@ Rows = dict[tuple[int, int], Tensor]  # features of edges by degree and order (l
 
 
 class RadialNet(nn.Sequential):
-    """Two layers from edge features (E, F) to radial functions (E, R), as published: linear, layer norm, ReLU, twice.
-
-    Args:
-        features: F.
-        radial: R.
-        norm: whether there are layer norms.
-    """
+    """Edge features (E, F) to radial functions (E, R), as published: linear, layer norm if wanted, ReLU, twice."""
 
     def __init__(self, features: int, radial: int, norm: bool = True) -> None:
         layers: list[nn.Module] = []
@@ -77,15 +71,7 @@ class PairwiseConvolution(nn.Module):
             self.weights[_name(k, degree)] = nn.Parameter(weight)
 
     def forward(self, x: Rows, features: Tensor) -> Rows:
-        """Apply the kernel in the frames.
-
-        Args:
-            x: features of the senders, by degree and order.
-            features: of the edges (E, F).
-
-        Returns:
-            What each edge carries, by degree and order.
-        """
+        """Features of senders by degree and order, and of edges (E, F), to what each edge carries in its frame."""
         y: Rows = {}
         for k, degree in self.pairs:
             h = self.radial[_name(k, degree)](features)
