@@ -70,7 +70,7 @@ class StoreDataset(Dataset[GraphBatch]):
         sizes: Sequence[int] | np.ndarray,
         **more: np.ndarray,
     ) -> GraphBatch:
-        """Batch of B structures: `rows` of the store are their N atoms or points, at `pos` (N, 3); with further
+        """Batch of B structures: `rows` of the store are their N atoms or points, at `pos` (N, 3), with more
         attributes.
         """
         if "features" in self.store.columns:

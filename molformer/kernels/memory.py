@@ -121,9 +121,7 @@ class _Messages(NamedTuple):
 
 
 class _Chunked(NamedTuple):
-    """A function of nodes and edges that is computed chunk by chunk: from a chunk and its part of each input to its
-    part of each output.
-    """
+    """A function of nodes and edges, computed chunk by chunk from parts of the inputs to parts of the outputs."""
 
     function: "Callable[..., tuple[Tensor, ...]] | _Messages"  # of a chunk and its inputs
     rows: tuple[Rows, ...]  # of the inputs

@@ -93,9 +93,7 @@ class DescriptorReadout(nn.Module, ABC):
         return torch.where(self.spread > 0, scaled.nan_to_num(), 0.0)
 
     def forward(self, x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
-        """By target name, what is added to its value, in units of its scale: (B,), or (B, K) of classes; x is (N, M,
-        C).
-        """
+        """By target name, what is added to its value (B,) or (B, K), in units of its scale; x is (N, M, C)."""
         columns = self.columns(x, graph).double().split(list(self.sizes.values()), dim=1)
         return {n: part if part.shape[1] > 1 else part[:, 0] for n, part in zip(self.sizes, columns, strict=True)}
 

@@ -40,11 +40,7 @@ def wigner_matrix(rotation: Tensor, lmax: int) -> Tensor:
 
 def random_rotation(generator: torch.Generator | None = None, dtype: torch.dtype = torch.float64) -> Tensor:
     """A rotation matrix (3, 3) drawn uniformly from SO(3), from a random unit quaternion."""
-    quaternion = torch.randn(4, generator=generator, dtype=torch.float64)
-    w, x, y, z = (quaternion / quaternion.norm()).tolist()
-    matrix = [
-        [w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z],
-    ]
-    return torch.tensor(matrix, dtype=dtype)
+    from scipy.spatial.transform import Rotation
+
+    quaternion = torch.randn(4, generator=generator, dtype=torch.float64).roll(-1)  # (x, y, z, w)
+    return torch.tensor(Rotation.from_quat(quaternion.numpy()).as_matrix(), dtype=dtype)

@@ -29,11 +29,9 @@ NAN = float("nan")
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """Predictions (for classes, probabilities) and labels of a data set, in the units of the targets: (B, …) or, per
-    atom, (n, …).
-    """
+    """Predictions (of classes, probabilities) and labels of a data set, in the units of the targets."""
 
-    values: dict[str, tuple[np.ndarray, np.ndarray]]  # predictions and labels, see the class
+    values: dict[str, tuple[np.ndarray, np.ndarray]]  # by target name: (B, …) or, per atom, (n, …)
     sizes: np.ndarray  # number of atoms of each structure (B,)
     bounds: dict[str, np.ndarray] = field(default_factory=dict)  # of censored labels (B,), see `bounds_of`
 
