@@ -1,14 +1,17 @@
-"""Augmentation of point clouds in training: noise and dropout.
+"""Subsampling, normalisation and augmentation of point clouds: noise and dropout, in training.
 
 Rotations and translations are not needed, since the model is equivariant. Reflections are omitted, as they change the
 shape under SE(3).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from molformer.errors import ConfigError
+from molformer.errors import ConfigError, check_choices
+
+Sampling = Literal["random", "farthest", "all"]
 
 FEWEST_POINTS = 4  # smallest number of points, which span space
 
@@ -43,3 +46,28 @@ class PointAugmentation:
     def move(self, pos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Positions (n, 3) of one cloud with noise."""
         return (pos + self.jitter * rng.standard_normal(pos.shape)).astype(pos.dtype) if self.jitter else pos
+
+
+@dataclass(frozen=True)
+class CloudOptions:
+    """Preprocessing of point clouds.
+
+    Args:
+        points: largest number of points of a cloud.
+        sampling: `random`; `farthest`, which covers a shape more uniformly; `all` ignores `points`.
+        normalise: center each cloud and scale it to the unit sphere.
+        augmentation: applied to the training part after normalisation; None for none.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    points: int = 1024
+    sampling: Sampling = "random"
+    normalise: bool = True
+    augmentation: PointAugmentation | None = None
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if self.points < 1:
+            raise ConfigError(f"{self.points} points of a cloud: use at least 1")

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from molformer.data.cloud_dataset import CloudOptions
+from molformer.data.augmentation import CloudOptions
 from molformer.data.datamodule import StoreDataModule, StoreDataset
 from molformer.data.sampling import farthest_point_sampling, normalise, random_subsample
 from molformer.data.splits import SplitMethod, SplitPolicy

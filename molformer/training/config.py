@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from molformer.data.augmentation import PointAugmentation
-from molformer.data.cloud_dataset import CloudOptions, Sampling
+from molformer.data.augmentation import CloudOptions, PointAugmentation, Sampling
 from molformer.data.labels import split_target
 from molformer.data.readers.entry import Censored
 from molformer.data.splits import SplitMethod, SplitPolicy
