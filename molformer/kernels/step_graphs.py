@@ -38,14 +38,10 @@ def padded_size(count: int) -> int:
 
 
 def padded(graph: GraphBatch, nodes: int, edges: int) -> GraphBatch:
-    """A batch with one more graph, which fills it up to the given numbers of nodes and edges.
+    """A batch with one more graph, which fills it up to the given numbers of nodes and edges, larger than those it has.
 
-    Its labels are missing, and its edges have no length, so that they carry no message.
-
-    Args:
-        graph: B graphs that are not periodic, of more than B+1 nodes, with edges sorted by receiver.
-        nodes: N, more than the batch has.
-        edges: E, at least as many as the batch has.
+    Its labels are missing, and its edges have no length, so that they carry no message. The graphs are not periodic, of
+    more than B+1 nodes, with edges sorted by receiver.
     """
     graphs = graph.num_graphs + 1
     rows = {len(graph.pos): nodes, graph.num_graphs: graphs, graph.num_graphs + 1: graphs + 1}
@@ -98,12 +94,10 @@ class _Recorded:
 
 
 class StepGraphs:
-    """Replays losses and gradients of batches on a GPU.
+    """Replays losses and gradients of batches on a GPU; parameters of the module must keep their addresses.
 
-    Args:
-        module: the trained module; its parameters must keep their addresses.
-        losses: of a batch, computed with the module without control flow that depends on values of tensors, which
-            would wait for the GPU, and without random numbers.
+    The losses are computed with it without control flow that depends on values of tensors, which would wait for the
+    GPU, and without random numbers.
     """
 
     def __init__(self, module: nn.Module, losses: Losses) -> None:

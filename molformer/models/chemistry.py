@@ -26,12 +26,8 @@ _MOST = 8  # largest total charge, of either sign, and largest multiplicity with
 class Chemistry(nn.Module):
     """Embeddings a_k of molecular graphs, of total charge and multiplicity, or of both: x⁰_i = Σ_k a_k[i].
 
-    Args:
-        channels: C.
-        features: F, 0 without molecular graphs.
-        chirality: whether the chirality of atoms is an input, which a mirror changes.
-        state: whether total charge and multiplicity are inputs.
-        drop: probability that a structure loses its molecular graph in a step of training.
+    Without molecular graphs F is 0. Chirality, which a mirror changes, may be left out. With probability `drop` a
+    structure loses its molecular graph in a step of training.
 
     Example:
         >>> from molformer.data.conformers import embed_smiles

@@ -29,16 +29,8 @@ class AttentionKernel(Protocol):
 
 
 def attend(layer: "SE3Attention", queries: Tensor, sent: Tensor, edges: Edges) -> Tensor:
-    """The reference: keys and values of all edges, softmax over those into each node, sum.
-
-    Args:
-        layer: with its convolution and heads.
-        queries: q_i (N, M, D), normalised and scaled.
-        sent: f_j (N, M, C).
-        edges: E edges among the N nodes.
-
-    Returns:
-        Σ_j α_ij v_ij (N, M, D).
+    """The reference: keys and values of all edges from f_j (N, M, C), softmax over those into each node with q_i (N, M,
+    D), normalised and scaled; Σ_j α_ij v_ij (N, M, D).
     """
     return layer.aggregate(queries, *layer.keys_and_values(sent, edges), edges)
 

@@ -40,13 +40,10 @@ class _Item:
 
 
 class Batcher:
-    """A queue of molecules and the thread that predicts them.
+    """A queue of molecules, each waiting some seconds for others, and the thread that predicts them.
 
-    Args:
-        predictor: the model.
-        max_batch_delay: seconds that a molecule waits for others to share a pass with.
-        observe: called with the number of molecules of each pass.
-        busy: number of cores that others compute on; threads that wait for one of these would delay all.
+    `observe` is called with the number of molecules of each pass. `busy` is the number of cores that others compute on:
+    threads that wait for one of these would delay all.
     """
 
     def __init__(

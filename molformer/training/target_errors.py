@@ -62,14 +62,10 @@ class TargetErrors:
 
 
 def predict_batches(models: PropertyModel | Sequence[PropertyModel], batches: Iterable[GraphBatch]) -> Predicted:
-    """Predictions and labels of a data set; the batches are distributed over the processes of a run.
+    """Predictions and labels of a data set, in every process; the batches, identical in each, are distributed over
+    them.
 
-    Args:
-        models: a model, or the members of an ensemble, of which predictions are averaged; is set to evaluation mode.
-        batches: with labels of some of its targets, identical in every process.
-
-    Returns:
-        All labelled targets, in the order of the batches, in every process.
+    Those of several models, the members of an ensemble, are averaged; all are set to evaluation mode.
     """
     models = [models] if isinstance(models, PropertyModel) else models
     device = next(models[0].parameters()).device
@@ -115,13 +111,7 @@ def _array(values: torch.Tensor) -> np.ndarray:
 
 
 def evaluate(predicted: Predicted, targets: Sequence[Label], data: StoreDataModule | None = None) -> list[TargetErrors]:
-    """Errors of every target.
-
-    Args:
-        predicted: result of `predict_batches`.
-        targets: to evaluate.
-        data: for the baselines, if `predicted` is its test part.
-    """
+    """Errors of targets; baselines are known if `predicted` is the test part of `data`."""
     rows = []
     for target in targets:
         prediction, label = predicted.values[target.name]

@@ -41,15 +41,8 @@ def download(
     pause: float = 2.0,
     timeout: float = 60.0,
 ) -> Path:
-    """Download a file into a folder, unless it exists.
-
-    Args:
-        remote: the file.
-        folder: made if it is not there.
-        progress: see `Progress`.
-        attempts: how often a cut connection is taken up again, for each address.
-        pause: seconds between attempts.
-        timeout: seconds of silence after which a connection counts as cut.
+    """Download a file into a folder, unless it exists; a connection that was cut, or silent for `timeout` s, is taken
+    up again after `pause` s, `attempts` times for each address.
 
     Raises:
         InputError: no address gives the file, it is not the one that was published, or it cannot be written.
