@@ -15,6 +15,7 @@ from molformer.errors import InputError
 
 data_app = typer.Typer(help="Create, inspect and split structure stores.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+_FRACTIONS = (0.8, 0.1, 0.1)
 
 
 @data_app.command("import")
@@ -132,11 +133,7 @@ def split(
     store: Annotated[Path, typer.Argument(help="A structure store.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")],
     by: Annotated[str, typer.Option(help="auto, random, scaffold or stratified.")] = "random",
-    fractions: Annotated[tuple[float, float, float], typer.Option(help="Training, validation, test.")] = (
-        0.8,
-        0.1,
-        0.1,
-    ),
+    fractions: Annotated[tuple[float, float, float], typer.Option(help="Training, validation, test.")] = _FRACTIONS,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     label: Annotated[str, typer.Option(help="Label of a stratified split.")] = "",
     folds: Annotated[int, typer.Option(help="Number of folds of a cross-validation; 0 for none.")] = 0,

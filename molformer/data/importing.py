@@ -287,10 +287,8 @@ def _labels_of(inputs: Sequence[str | Path], options: ReadOptions) -> dict[str |
                 )
     missing = _missing(inputs, options)
     if not options.targets and known:
-        shown = ", ".join(
-            f"{label.name} ({label.kind}{', ' * bool(label.unit)}{label.unit})" for label in known.values()
-        )
-        logger.info("labels: %s", shown)
+        shown = (f"{label.name} ({', '.join(filter(None, (label.kind, label.unit)))})" for label in known.values())
+        logger.info("labels: %s", ", ".join(shown))
     if options.targets:
         own = {name: list(known.values()) for name in inputs}
     return {name: tuple(label for label in labels if label.name not in missing) for name, labels in own.items()}

@@ -278,11 +278,7 @@ class StoreWriter:
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        labels: Iterable[Label] = (),
-        source: str = "",
-        precision: str = "float32",
+        self, path: str | os.PathLike[str], labels: Iterable[Label] = (), source: str = "", precision: str = "float32"
     ) -> None:
         self.path = store_path(path)
         self.labels = {label.name: label for label in labels}
@@ -457,10 +453,7 @@ class StoreWriter:
 
 
 def write_store(
-    path: str | os.PathLike[str],
-    structures: Iterable[Structure],
-    labels: Iterable[Label] = (),
-    source: str = "",
+    path: str | os.PathLike[str], structures: Iterable[Structure], labels: Iterable[Label] = (), source: str = ""
 ) -> StructureStore:
     """Write structures to a store and open it; see `StoreWriter`."""
     with StoreWriter(path, labels, source) as writer:

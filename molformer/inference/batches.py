@@ -65,10 +65,8 @@ class BatchRunner:
         except InputError as error:
             return Job(entry, error=error)
         for model in self.models:
-            reason = unsupported(model.domain, structures[0], entry.name) or lacks_inputs(
-                model.config, structures[0], entry.name
-            )
-            if reason is not None:
+            unknown = unsupported(model.domain, structures[0], entry.name)
+            if reason := unknown or lacks_inputs(model.config, structures[0], entry.name):
                 return Job(entry, error=reason)
         try:
             edges = tuple(count_edges(structure, self.cutoff) for structure in structures)

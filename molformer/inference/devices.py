@@ -78,18 +78,12 @@ class Devices:
                 edges = [edges for job in batch for edges in job.edges]
                 pending.append((batch, pool.submit(_outputs, structures, edges, tuple(targets))))
                 if len(pending) == AHEAD * len(self._pools):
-                    yield _done(pending)
-            while pending:
-                yield _done(pending)
+                    first, done = pending.popleft()
+                    yield first, iter(done.result())
+            for left, done in pending:
+                yield left, iter(done.result())
         except BrokenProcessPool:
             raise ModelError("the worker process of a device ended: try a lower memory limit of a batch") from None
-
-
-def _done(
-    pending: "deque[tuple[list[Job], Future[list[list[Output]]]]]",
-) -> tuple[list[Job], Iterator[list[Output]]]:
-    batch, future = pending.popleft()
-    return batch, iter(future.result())
 
 
 def _start(folders: Sequence[Path], name: str, batch_size: int, memory: float, threads: int) -> None:

@@ -66,15 +66,8 @@ def padded(graph: GraphBatch, nodes: int, edges: int) -> GraphBatch:
 def write(graph: GraphBatch, larger: GraphBatch) -> None:
     """Overwrite a batch that `padded` returned with another one, padded to the same size."""
     last = len(larger.pos) - 1
-    padding: dict[str, float] = {
-        "numbers": 1,
-        "pos": 0,
-        "ptr": last + 1,
-        "batch": graph.num_graphs,
-        "charge": 0,
-        "features": 0,
-    }
-    padding |= {"src": last, "dst": last}
+    padding: dict[str, float] = {"numbers": 1, "pos": 0, "ptr": last + 1, "batch": graph.num_graphs, "charge": 0}
+    padding |= {"features": 0, "src": last, "dst": last}
     pairs = [(getattr(graph, name), getattr(larger, name), value) for name, value in padding.items()]
     pairs += [(label, larger.labels[name], torch.nan) for name, label in graph.labels.items()]
     for source, target, value in pairs:

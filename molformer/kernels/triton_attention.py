@@ -154,13 +154,7 @@ def _places(row, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CP: tl.constexpr, OF
 
 @triton.jit
 def _load(
-    pointer,
-    row,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    CP: tl.constexpr,
-    ACC: tl.constexpr,
-    OF: tl.constexpr = 1,
+    pointer, row, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CP: tl.constexpr, ACC: tl.constexpr, OF: tl.constexpr = 1
 ):
     """One of the matrices of `_places`, padded with zeros: (16, CP)."""
     places, inside = _places(row, ROWS, COLUMNS, CP, OF)

@@ -88,9 +88,8 @@ class GaussianProcess(DescriptorReadout):
     def _unary(self, inputs: Tensor) -> Tensor:
         """Whether a count is larger than 0, 1, … of each fingerprint (F, B, U), so that shared ones are a product."""
         counts = inputs[:, len(self.descriptors.names) :, None] > torch.arange(LEVELS, device=inputs.device)
-        return counts.view(len(inputs), len(self.descriptors.fingerprints), LEVELS * self.descriptors.bits).transpose(
-            0, 1
-        )
+        shape = len(inputs), len(self.descriptors.fingerprints), LEVELS * self.descriptors.bits
+        return counts.view(shape).transpose(0, 1)
 
     def _of_rdkit(self, inputs: Tensor) -> Tensor:
         return self.standardised(inputs)[:, : len(self.descriptors.names)].float()

@@ -220,9 +220,8 @@ def _copy_convolution(
         radial, weight = convolution.radial[f"{k},{degree}"], convolution.weights[f"{k},{degree}"]
         assert isinstance(radial, RadialNet)
         with_norm = f"{net}6.weight" in state
-        for layer, saved in zip(
-            (0, 1, 3, 4) if with_norm else (0, 3), (0, 1, 3, 4) if with_norm else (0, 2), strict=True
-        ):
+        layers = [(0, 0), (1, 1), (3, 3), (4, 4)] if with_norm else [(0, 0), (3, 2)]
+        for layer, saved in layers:
             radial[layer].load_state_dict({part: state[f"{net}{saved}.{part}"] for part in ("weight", "bias")})
         signs = torch.tensor([1.0 if sign == "+" else -1.0 for sign in _SIGNS[e3nn][degree][k]], dtype=torch.float64)
         fold = torch.as_tensor(kernel_to_frame(degree, k)) * signs

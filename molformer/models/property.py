@@ -77,21 +77,14 @@ class PropertyModel(nn.Module):
         self.forces = forces
         check_targets(self.targets, config, forces)
         self.encoder = new_encoder(config, self.targets, forces)
-        self.heads = nn.ModuleDict(
-            {
-                module_name(target.name): new_head(target, config, pooling)
-                for target in targets
-                if target not in self.derived
-            }
-        )
+        with_head = [target for target in targets if target not in self.derived]
+        self.heads = nn.ModuleDict({module_name(each.name): new_head(each, config, pooling) for each in with_head})
         self.scales = nn.ModuleDict({module_name(target.name): DerivedScale() for target in self.derived})
         self.descriptors: DescriptorReadout | None = None
-        if descriptors:
-            with_head = [target for target in targets if target not in self.derived]
-            if descriptors.support:
-                self.descriptors = GaussianProcess(descriptors, with_head)
-            else:
-                self.descriptors = DescriptorMLP(descriptors, self.encoder.out_channels, with_head, config.drop_graph)
+        if descriptors and descriptors.support:
+            self.descriptors = GaussianProcess(descriptors, with_head)
+        elif descriptors:
+            self.descriptors = DescriptorMLP(descriptors, self.encoder.out_channels, with_head, config.drop_graph)
 
     def forward(self, graph: GraphBatch) -> dict[str, Tensor]:
         """Values of every target, in its unit.
@@ -232,12 +225,9 @@ class PropertyModel(nn.Module):
             if target in self.derived or (target.name, target.kind, target.classes) not in known:
                 continue
             ours, theirs = (dict(model.head(target.name).named_parameters()) for model in (self, other))
-            if {name: weight.shape for name, weight in ours.items()} == {
-                n: weight.shape for n, weight in theirs.items()
-            }:
-                with torch.no_grad():
-                    for name, weight in ours.items():
-                        weight.copy_(theirs[name])
+            shapes = [{name: weight.shape for name, weight in each.items()} for each in (ours, theirs)]
+            if shapes[0] == shapes[1]:
+                self.head(target.name).load_state_dict(theirs, strict=False)  # without the statistics
 
     def head(self, name: str) -> Head:
         """The head of a target."""

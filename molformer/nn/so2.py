@@ -82,9 +82,8 @@ class EdgeConvolution(nn.Module, ABC):
         """Components of each |m|, (E, signs, n_m·C) of x (E, M, C): +m and -m for m > 0."""
         shapes = [(2 if m else 1, self.lmax + 1 - m) for m in range(self.lmax + 1)]  # signs, n_m
         parts = x.split([signs * degrees for signs, degrees in shapes], dim=1)
-        return [
-            part.reshape(len(x), shape[0], shape[1] * x.shape[2]) for part, shape in zip(parts, shapes, strict=True)
-        ]
+        width = x.shape[2]
+        return [part.reshape(len(x), signs, n * width) for part, (signs, n) in zip(parts, shapes, strict=True)]
 
     def join_orders(self, parts: Sequence[Tensor]) -> Tensor:
         """Outputs of each |m|, (E, signs·n_m·O·D) in any number of parts, side by side: (E, M, O·D)."""

@@ -13,9 +13,8 @@ def plane(features: np.ndarray, count: int = 2) -> np.ndarray:
     """
     centered = features - features.mean(0)
     spread = centered.std(0)
-    left, size, _ = np.linalg.svd(
-        centered / np.where(spread > 1e-9 * spread.max(), spread, np.inf), full_matrices=False
-    )
+    scaled = centered / np.where(spread > 1e-9 * spread.max(), spread, np.inf)
+    left, size, _ = np.linalg.svd(scaled, full_matrices=False)
     return left[:, :count] * size[:count]
 
 

@@ -78,14 +78,10 @@ def predict_batches(models: PropertyModel | Sequence[PropertyModel], batches: It
             if number % size == rank:
                 done.append((number, _predict_batch(models, graph.to(device))))
     parts = [part for _, part in sorted(gathered(done), key=lambda pair: pair[0])]
-    values = {
-        target.name: (
-            np.concatenate([part.values[target.name][0] for part in parts]),
-            np.concatenate([part.values[target.name][1] for part in parts]),
-        )
-        for target in models[0].targets
-        if parts and target.name in parts[0].values
-    }
+    values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name in parts[0].values if parts else ():
+        prediction, label = (np.concatenate(each) for each in zip(*(part.values[name] for part in parts), strict=True))
+        values[name] = prediction, label
     names = parts[0].bounds if parts else ()
     bounds = {name: np.concatenate([part.bounds[name] for part in parts]) for name in names}
     return Predicted(values, np.concatenate([np.zeros(0, dtype=np.int64), *(part.sizes for part in parts)]), bounds)
@@ -141,10 +137,8 @@ def _number_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErr
         return TargetErrors(target, 0, NAN)
     flat = (len(label), -1)
     difference = np.abs(prediction - label).reshape(flat)
-    sums = np.zeros((owner.max() + 1, 3))
-    np.add.at(
-        sums, owner, np.stack([difference.sum(1), (difference**2).sum(1), np.full(len(label), difference.shape[1])], 1)
-    )
+    sums, width = np.zeros((owner.max() + 1, 3)), np.full(len(label), difference.shape[1])
+    np.add.at(sums, owner, np.stack([difference.sum(1), (difference**2).sum(1), width], 1))
     guess, truth = torch.from_numpy(prediction.reshape(-1)), torch.from_numpy(label.reshape(-1))
     by_mean, by_composition = _baselines(data, target) if data is not None else (NAN, NAN)
     return TargetErrors(

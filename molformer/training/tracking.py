@@ -105,16 +105,9 @@ def worst_molecules(
     prediction, label = predicted.values[row.target.name]
     error = np.abs(prediction - label)
     order = np.argsort(-np.nan_to_num(error, nan=-1.0))[: min(count, row.count)]
-    return [
-        (
-            store[int(indices[i])].smiles,
-            store[int(indices[i])].name,
-            float(label[i]),
-            float(prediction[i]),
-            float(error[i]),
-        )
-        for i in order
-    ]
+    chosen = [store[index] for index in indices[order].tolist()]
+    numbers = np.stack([label[order], prediction[order], error[order]], axis=1).tolist()
+    return [(each.smiles, each.name, *row) for each, row in zip(chosen, numbers, strict=True)]
 
 
 def _picture(smiles: str) -> Any:

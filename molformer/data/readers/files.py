@@ -127,9 +127,8 @@ class _Limited(io.RawIOBase):
         self._left -= len(data)
         if self._left < 0:
             raise InputError(f"'{self._path}' is larger than allowed: raise max_bytes if it is meant to be so large")
-        self._line = (
-            self._line + len(data) if (end := max(data.rfind(b"\n"), data.rfind(b"\r"))) < 0 else len(data) - end
-        )
+        end = max(data.rfind(b"\n"), data.rfind(b"\r"))
+        self._line = self._line + len(data) if end < 0 else len(data) - end
         if 0 < self._max_line < self._line:
             raise InputError(f"'{self._path}' has a line of more than {self._max_line} bytes: it is no text")
         buffer[: len(data)] = data
