@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molformer.errors import ConfigError, InputError
+from molformer.errors import InputError, extra
 from molformer.graph import GraphBatch
 from molformer.structure import Structure
 
@@ -30,10 +30,9 @@ def to_pyg(graph: GraphBatch | Structure) -> Any:
         >>> to_pyg(water)  # doctest: +SKIP
         Data(pos=[3, 3], z=[3], charge=[1])
     """
-    try:
+    with extra("pyg", "PyTorch Geometric is not installed"):
         from torch_geometric.data import Data
-    except ImportError:
-        raise ConfigError("PyTorch Geometric is not installed: pip install 'molformer[pyg]'") from None
+
     single = isinstance(graph, Structure)
     batch = GraphBatch.from_structures([graph]) if isinstance(graph, Structure) else graph
     edges = None if batch.src is None or batch.dst is None else torch.stack([batch.src, batch.dst])

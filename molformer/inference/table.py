@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
-from molformer.errors import ConfigError, InputError
+from molformer.errors import InputError, extra
 from molformer.inference.prediction import Prediction, Value
 from molformer.targets import Label
 
@@ -169,9 +169,8 @@ class Predictions(list[Prediction]):
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
+        with extra("pandas", "tables need pandas"):
             import pandas
-        except ImportError:
-            raise ConfigError("tables need pandas: pip install 'molformer[pandas]'") from None
+
         layout = Layout.of(self, self.targets)
         return pandas.DataFrame([layout.cells(row) for row in self], columns=layout.headings)

@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 
 from molformer.data.drafts import plain_field, writing
 from molformer.data.readers import Entry
-from molformer.errors import ConfigError, InputError
+from molformer.errors import InputError, extra
 from molformer.inference.prediction import Prediction
 from molformer.inference.table import FACTS, Layout, text_of
 
@@ -163,7 +163,8 @@ class ParquetWriter(CsvWriter):
     """A Parquet file; per-atom values are lists. Until it is complete, its rows are in `NAME.part.csv`."""
 
     def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
-        _pyarrow()
+        with extra("parquet", "Parquet files need pyarrow"):
+            import pyarrow.parquet  # noqa: F401 - `finish` needs it
         self.target = path
         part = path.with_name(f"{path.name}.part.csv")
         if resume and path.is_file() and not part.is_file():
@@ -172,7 +173,9 @@ class ParquetWriter(CsvWriter):
 
     def finish(self) -> None:
         """Convert the rows to the Parquet file."""
-        arrow, parquet = _pyarrow()
+        import pyarrow as arrow
+        from pyarrow import parquet
+
         number = arrow.float64()
         types = {"text": arrow.string(), "number": number, "list": arrow.list_(number)}
         schema = arrow.schema(list(zip(self.layout.headings, map(types.get, self.layout.types), strict=True)))
@@ -282,12 +285,3 @@ def _cell(text: str, kind: str) -> Any:
 
 def _line(text: str) -> str:
     return " ".join(text.split()).replace("$$$$", "$ $ $ $")
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise ConfigError("Parquet files need pyarrow: pip install 'molformer[parquet]'") from None
-    return pyarrow, pyarrow.parquet

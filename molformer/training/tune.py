@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lightning import Callback, LightningModule, Trainer
 
-from molformer.errors import ConfigError, TrainingError
+from molformer.errors import ConfigError, TrainingError, extra
 from molformer.models.renamed import current_name
 from molformer.training.arguments import KEYS, read_configs
 from molformer.training.run import train
@@ -95,12 +95,10 @@ def tune(
     Raises:
         ConfigError: Optuna is not installed, the search space is empty, or a setting is invalid.
     """
-    try:
+    with extra("tune", "tuning needs Optuna"):
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
-    except ImportError:
-        raise ConfigError('tuning needs Optuna: pip install "molformer[tune]"') from None
     if not ranges:
         raise ConfigError("nothing is varied: use --vary, such as --vary learning_rate=1e-4:3e-3")
     read_configs(config, overrides)  # validates the settings

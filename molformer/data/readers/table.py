@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
-from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,7 +25,7 @@ import numpy as np
 from molformer import units
 from molformer.data.readers.entry import Censored, Entry, Format, ReadOptions
 from molformer.data.readers.files import open_text, suffix_of
-from molformer.errors import InputError, MolformerError, UnitError
+from molformer.errors import InputError, MolformerError, UnitError, extra
 from molformer.targets import Label
 
 logger = logging.getLogger(__name__)
@@ -444,23 +443,21 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
 
 
 def _open_parquet(path: Path, max_bytes: int) -> _Table:
-    try:
-        parquet = import_module("pyarrow.parquet")
-        damage = import_module("pyarrow").ArrowException
-    except ImportError:
-        raise InputError(f"'{path}': Parquet files need pyarrow: pip install 'molformer[parquet]'") from None
+    with extra("parquet", f"'{path}': Parquet files need pyarrow", InputError):
+        from pyarrow import ArrowException, parquet
+
     if path.suffix.lower() != ".parquet":
         raise InputError(f"'{path}': Parquet files are compressed inside: unpack it first")
     try:
         file = parquet.ParquetFile(path, page_checksum_verification=True)
         size = sum(file.metadata.row_group(index).total_byte_size for index in range(file.metadata.num_row_groups))
         names = [name.strip() for name in file.schema_arrow.names]
-    except (damage, OSError, UnicodeDecodeError) as error:
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.errno else f"not a Parquet file: {error}"
         raise InputError(f"cannot read '{path}': {' '.join(str(reason).split())[:200]}") from None
     if size > max_bytes:
         raise InputError(f"'{path}' is larger than allowed: raise max_bytes if it is meant to be so large")
-    return _Table(names, _parquet_rows(file, path, damage))
+    return _Table(names, _parquet_rows(file, path, ArrowException))
 
 
 def _parquet_rows(file: Any, path: Path, damage: type[Exception]) -> Iterator[_Row]:
