@@ -66,7 +66,11 @@ def from_pyg(data: Any, labels: Iterable[str] | None = None) -> GraphBatch:
     missing = [name for name in names if data.get(name) is None]
     if missing:
         raise InputError(f"these PyG data have no label '{missing[0]}'")
-    src, dst, shift = _sorted_edges(data.get("edge_index"), data.get("shift"), len(pos))
+    src = dst = shift = None
+    if (edges := data.get("edge_index")) is not None:
+        order = (edges[1] * len(pos) + edges[0]).argsort(stable=True)
+        src, dst, shift = edges[0, order], edges[1, order], data.get("shift")
+        shift = None if shift is None else shift[order]
     return GraphBatch(
         numbers=torch.zeros_like(batch) if numbers is None else numbers.long(),
         pos=pos,
@@ -107,15 +111,6 @@ def structure_from_pyg(data: Any, labels: Iterable[str] | None = None, name: str
             key: value[0] if value.shape[:1] == (1,) and len(batch.pos) > 1 else value for key, value in values.items()
         },
     )
-
-
-def _sorted_edges(
-    edge_index: Tensor | None, shift: Tensor | None, nodes: int
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    if edge_index is None:
-        return None, None, None
-    order = (edge_index[1] * nodes + edge_index[0]).argsort(stable=True)
-    return edge_index[0, order], edge_index[1, order], None if shift is None else shift[order]
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -184,7 +184,7 @@ class Spare:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._workers: list[tuple[bytes, subprocess.Popen[bytes]]] = []
+        self._workers: dict[subprocess.Popen[bytes], bytes] = {}
         self._owner = os.getpid()
 
     def give(self, start_message: bytes, worker: "subprocess.Popen[bytes]") -> None:
@@ -192,10 +192,9 @@ class Spare:
         if sys.is_finalizing():
             _bury(worker)
             return
-        given = (start_message, worker)
         with self._lock:
-            self._workers.append(given)
-        timer = threading.Timer(SPARE_SECONDS, self._end, [given])
+            self._workers[worker] = start_message
+        timer = threading.Timer(SPARE_SECONDS, self._end, [worker])
         timer.daemon = True
         timer.start()
 
@@ -204,9 +203,10 @@ class Spare:
         if os.getpid() != self._owner:
             return None
         with self._lock:
-            for place, (message, worker) in enumerate(self._workers):
+            for worker, message in self._workers.items():
                 if message == start_message and worker.poll() is None:
-                    return self._workers.pop(place)[1]
+                    del self._workers[worker]
+                    return worker
         return None
 
     def end(self) -> None:
@@ -216,13 +216,11 @@ class Spare:
         for each in everyone:
             self._end(each)
 
-    def _end(self, given: tuple[bytes, "subprocess.Popen[bytes]"]) -> None:
+    def _end(self, worker: "subprocess.Popen[bytes]") -> None:
         with self._lock:
-            left = [each for each in self._workers if each is not given]
-            taken = len(left) == len(self._workers)
-            self._workers = left
+            taken = self._workers.pop(worker, None) is None
         if not taken:
-            _bury(given[1])
+            _bury(worker)
 
 
 _SPARE = Spare()

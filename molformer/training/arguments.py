@@ -64,14 +64,10 @@ def read_configs(
         values["data"] = str(FOLDER / data)
     overrides = _current_overrides(overrides)
     if defaults is None and not path:
-        defaults = (_of_tables() if _names_table(overrides) else {}) | WITHOUT_CONFIG
+        table = _read_yaml(str(find_config("table"))) if _names_table(overrides) else {}
+        of_tables = {key: value for key, value in table.items() if key not in ("data", "targets", "run")}
+        defaults = of_tables | WITHOUT_CONFIG
     return _configs(values, path, overrides, defaults or {})
-
-
-def _of_tables() -> dict[str, Any]:
-    """What the config `table` says of network and training."""
-    values = _read_yaml(str(find_config("table")))
-    return {key: value for key, value in values.items() if key not in ("data", "targets", "run")}
 
 
 def _names_table(overrides: Sequence[str]) -> bool:

@@ -59,7 +59,9 @@ class Archive:
             raise InputError(f"'{self.path}': array '{name}' has shape {found}, expected ({expected})")
         try:
             with self.members.open(f"{name}.npy") as file:
-                return read_npy(file, packed_size(self.members, name))
+                # Bytes that there are of it, whatever the directory says.
+                there = min(self.members.getinfo(f"{name}.npy").compress_size, self.members.start_dir)
+                return read_npy(file, there)
         except DAMAGE as error:
             raise InputError(f"'{self.path}': array '{name}' is damaged: {one_line(error)}") from None
 
@@ -82,11 +84,6 @@ class Archive:
             return ""
         word = self.load(name, "US", tuple(1 for _ in self.header(name)[0])).item()
         return word.decode(errors="replace") if isinstance(word, bytes) else word
-
-
-def packed_size(members: zipfile.ZipFile, name: str) -> int:
-    """Bytes that an archive has of an array, whatever its directory says."""
-    return min(members.getinfo(f"{name}.npy").compress_size, members.start_dir)
 
 
 @contextmanager

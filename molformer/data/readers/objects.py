@@ -36,7 +36,8 @@ def from_rdkit(mol: "Mol") -> Entry:
         entry = entry_of(mol, where, name, solid)
     except InputError as error:
         return Entry(where, where=where, error=error)
-    return entry if name else Entry(_title(entry), structure=entry.structure, smiles=entry.smiles)
+    title = name or entry.smiles or (entry.structure.smiles if entry.structure else "")
+    return entry if name else Entry(title, structure=entry.structure, smiles=entry.smiles)
 
 
 def from_ase(atoms: "Atoms") -> Entry:
@@ -76,10 +77,6 @@ def _state(atoms: "Atoms", names: tuple[str, ...], default: float, initial: str)
     if any(str(name).lower() in names for name in atoms.info) or abs(default - np.rint(default)) < 1e-3:
         return whole_number(atoms.info, names, default)
     raise InputError(f"its {initial} {default:.3g}, which is no whole number: set atoms.info['{names[0]}']")
-
-
-def _title(entry: Entry) -> str:
-    return entry.smiles or (entry.structure.smiles if entry.structure else "")
 
 
 def _lattice(atoms: "Atoms") -> dict[str, Any]:
