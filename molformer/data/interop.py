@@ -24,11 +24,6 @@ def to_pyg(graph: GraphBatch | Structure) -> Any:
     Raises:
         ConfigError: PyTorch Geometric is not installed.
         InputError: a label has the name of another attribute.
-
-    Example:
-        >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
-        >>> to_pyg(water)  # doctest: +SKIP
-        Data(pos=[3, 3], z=[3], charge=[1])
     """
     with extra("pyg", "PyTorch Geometric is not installed"):
         from torch_geometric.data import Data

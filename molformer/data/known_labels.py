@@ -1,15 +1,10 @@
 """Well-known property names: their kinds and default units.
 
-The names are those of QM9 (Ramakrishnan et al. 2014, doi 10.1038/sdata.2014.22), of sGDML files, of ASE and of SPICE.
-See `molformer.targets` for kinds. The default unit of a name is that of its data set: hartree for QM9, eV for ASE. The
-kinds:
-
-- Extensive, a sum over atoms: energies, the zero-point energy and the heat capacity grow with the number of atoms, and
-  the residual of element references is small; so are atomization energies, which are such differences
-  already. The polarizability and <R²> grow with it as well, <R²> a little faster than linearly, and models of this
-  field that sum over atoms fit both best.
-- Intensive: orbital energies and their gap, and the length `mu` of the dipole, belong to the molecule as a whole;
-  rotational constants even shrink as it grows. None of them is a sum over atoms.
+The names are those of QM9 (Ramakrishnan et al. 2014, doi 10.1038/sdata.2014.22), of sGDML files, of ASE and of SPICE,
+the default unit that of the data set: hartree for QM9, eV for ASE. Extensive are what grows with the number of atoms:
+energies, atomization energies too, the zero-point energy and the heat capacity, and, as models of this field that sum
+over atoms fit them best, the polarizability and <R²>. Intensive are what belongs to the molecule as a whole: orbital
+energies, their gap, and the length `mu` of the dipole; rotational constants even shrink as it grows.
 """
 
 import numpy as np

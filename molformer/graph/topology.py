@@ -6,8 +6,7 @@ Letters: N nodes, E edges, b bonds.
 import torch
 from torch import Tensor
 
-FARTHEST = 4
-"""Bonds between two nodes up to which they are counted."""
+FARTHEST = 4  # bonds between two nodes up to which they are counted
 
 UNKNOWN, FARTHER, BONDED = 0, 1, FARTHEST + 1
 NUM_CODES = BONDED + 5 * 2 * 2

@@ -9,8 +9,7 @@ from typing import Any
 
 from molformer.errors import ModelError, extra
 
-FILES = ("config.json", "model.safetensors", "reference.safetensors", "README.md")
-"""Files of a model folder; none needs unpickling."""
+FILES = ("config.json", "model.safetensors", "reference.safetensors", "README.md")  # none needs unpickling
 
 
 def download(repo_id: str, revision: str | None = None, token: str | None = None, **options: Any) -> Path:

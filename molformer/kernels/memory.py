@@ -20,8 +20,7 @@ from molformer.kernels.vjp import aggregate_vjp, convolution_vjp
 from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import Edges
 
-SAVED_NUMEL = 1 << 24
-"""Size up to which keys and values of a layer are saved for the backward instead of being recomputed."""
+SAVED_NUMEL = 1 << 24  # size up to which keys and values of a layer are saved for the backward, not computed again
 
 
 class Chunk(NamedTuple):
@@ -44,8 +43,7 @@ class Rows(Enum):
     """A weight, which every chunk takes whole."""
 
 
-_Inputs = tuple[Tensor, ...]
-"""Queries (N, M, D), sender features (N, M, C), Wigner matrices, envelopes, radial functions, and weights."""
+_Inputs = tuple[Tensor, ...]  # queries (N, M, D), features (N, M, C), Wigner matrices, envelopes, radial, weights
 _ROWS = (Rows.RECEIVERS, Rows.SENDERS, Rows.EDGES, Rows.EDGES, Rows.EDGES)
 
 

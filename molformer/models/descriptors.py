@@ -22,9 +22,7 @@ from molformer.targets.statistics import robust_statistics
 DescriptorChoice = Literal["none", "rdkit", "ecfp", "both"]
 """RDKit's 2-D descriptors, counts of circular substructures (ECFP4, Rogers & Hahn 2010, doi 10.1021/ci100050t)."""
 
-DescriptorReadoutName = Literal["mlp", "gaussian_process"]
-"""How descriptors are joined, see `DescriptorMLP` and `models.gaussian_process`."""
-
+DescriptorReadoutName = Literal["mlp", "gaussian_process"]  # see `DescriptorMLP`, `models.gaussian_process`
 HIDDEN = 128  # width of the MLP
 DROPOUT = 0.3  # share of descriptors, and of hidden numbers, that a step of training does without
 CLIP = 6.0  # largest standardised descriptor

@@ -17,8 +17,7 @@ from molformer.models.property import PropertyModel
 from molformer.structure import Structure
 from molformer.targets import Label
 
-FEW_ATOMS = 64
-"""Batches of up to this number of atoms use one thread, as synchronisation would take longer than the computation."""
+FEW_ATOMS = 64  # of a batch that uses one thread, as synchronisation would take longer than the computation
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,8 +30,7 @@ from molformer.nn.readout import Pooling, ScalarHead
 from molformer.so3 import kernel_to_frame
 from molformer.targets import Label
 
-E3nnVersion = Literal["0.3", "0.6"]
-"""Version with which a network was trained: signs of 3j symbols changed between 0.3 and 0.6."""
+E3nnVersion = Literal["0.3", "0.6"]  # with which a network was trained: signs of 3j symbols changed
 
 # fmt: off
 _SIGNS: dict[E3nnVersion, tuple[tuple[str, ...], ...]] = {

@@ -17,8 +17,7 @@ from molformer.nn.edges import FAINTEST, Edges
 from molformer.nn.linear import DegreeLinear
 from molformer.nn.so2 import EdgeConvolution
 
-EPSILON = 1e-6
-"""Added to the mean square of queries and keys that are normalised."""
+EPSILON = 1e-6  # added to the mean square of queries and keys that are normalised
 
 
 class AttentionKernel(Protocol):

@@ -17,11 +17,8 @@ from molformer.nn.precision import full_precision
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.so3.frames import edge_wigner
 
-ZERO_LENGTH = 1e-6
-"""Å. A shorter edge has no direction; it carries no message."""
-
-FAINTEST = 1e-30
-"""Envelope below which an edge has no weight, however large its logit."""
+ZERO_LENGTH = 1e-6  # Å; a shorter edge has no direction and carries no message
+FAINTEST = 1e-30  # envelope below which an edge has no weight, however large its logit
 
 
 @dataclass(frozen=True, eq=False)

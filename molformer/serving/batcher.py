@@ -26,9 +26,7 @@ logger = logging.getLogger(__name__)
 
 LARGE_EDGES = 3000  # edges of a molecule that is computed alone; all pairs of 55 atoms have as many
 
-SMALL_SHARE = 3.0
-"""Time that small molecules have after a large one, if there are any, in units of the time that it took."""
-
+SMALL_SHARE = 3.0  # time that small molecules have after a large one, if there are any, in units of its time
 CLOSE_SECONDS = 5.0  # that the pass in progress may still take when the batcher is closed
 
 

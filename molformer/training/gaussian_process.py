@@ -27,8 +27,7 @@ SUPPORT = 3000  # most molecules of the support
 SAMPLE = 1200  # most molecules with which kernel and noise are chosen
 NOISE = (0.01, 0.03, 0.1, 0.3, 1.0)  # variances of the noise, in units of the kernel's, that are tried
 FOLDS = 5
-KNOWN = 0.1
-"""Share of the validation and test part with a scaffold of the training part, below which a split is by scaffold."""
+KNOWN = 0.1  # share of the other parts with a scaffold of the training part, below which a split is by scaffold
 CHUNK = 256  # molecules whose kernels are computed at once
 JITTER = 1e-5  # on the diagonal of a kernel, which repeated molecules make singular
 PENALTY = 1e-3  # of the logits of classes, which a few molecules may separate

@@ -22,11 +22,8 @@ PART = Label("part", "", "atom_category", classes=PARTS)
 
 
 def primitive(kind: str, points: int, generator: np.random.Generator) -> np.ndarray:
-    """Points (p, 3) uniform on the surface of a primitive of one of the kinds `PARTS`, of random size, at the origin.
-
-    Example:
-        >>> primitive("sphere", 100, np.random.default_rng(0)).shape
-        (100, 3)
+    """Points (p, 3) uniform on the surface of a primitive, of one of the kinds `PARTS` and a random size, at the
+    origin.
     """
     radius, height = generator.uniform(0.3, 0.6), generator.uniform(0.8, 1.6)
     if kind == "sphere":

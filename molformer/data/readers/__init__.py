@@ -35,8 +35,7 @@ _SUFFIXES = {
 }
 _FORMATS = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 
-SUFFIXES = tuple(_FORMATS)
-"""Endings of the files that can be read, each also with `.gz`."""
+SUFFIXES = tuple(_FORMATS)  # endings of the files that can be read, each also with `.gz`
 
 
 def read_input(source: "str | Path | Structure | Mol | Atoms", options: ReadOptions | None = None) -> Iterator[Entry]:

@@ -15,11 +15,8 @@ import numpy as np
 
 from molformer.errors import InputError
 
-MAX_LINE = 64 * 2**20
-"""Bytes of a line of text, at most: a packed file without line ends would otherwise fill the memory."""
-
-_MOST_PACKED = 1100
-"""Bytes that one of a packed array can stand for: deflate, which NPZ and HDF5 pack with, has at most 1,032."""
+MAX_LINE = 64 * 2**20  # bytes of a line of text: a packed file without line ends would otherwise fill the memory
+_MOST_PACKED = 1100  # bytes for one of a packed array: deflate, which NPZ and HDF5 pack with, has at most 1,032
 
 
 def check_declared(declared: int, there: int) -> None:

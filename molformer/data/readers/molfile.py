@@ -18,8 +18,7 @@ from molformer.data.readers.entry import Entry, ReadOptions
 from molformer.data.readers.files import open_bytes
 from molformer.errors import DAMAGE, InputError, one_line
 
-MAX_RECORD = 64 * 2**20
-"""Bytes of one record; more is an error, so that a file without separators is not read into memory as a whole."""
+MAX_RECORD = 64 * 2**20  # bytes of a record, so that a file without separators is not read into memory as a whole
 
 Split = Callable[[Iterable[bytes]], Iterator[list[bytes]]]
 Parse = Callable[[list[str], str, ReadOptions], Entry]

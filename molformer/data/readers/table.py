@@ -33,8 +33,7 @@ logger = logging.getLogger(__name__)
 SMILES_COLUMNS = ("smiles", "canonicalsmiles", "isomericsmiles", "smi", "smile")
 """Headings of a SMILES column, best first, in lower case without blanks, hyphens and underscores."""
 
-MOLECULE_COLUMNS = ("mol", "molecule", "structure", "compound")
-"""Headings that it may have where none has `smiles` in it, likewise."""
+MOLECULE_COLUMNS = ("mol", "molecule", "structure", "compound")  # where none has `smiles` in it
 
 NAME_COLUMNS = (
     *("name", "title", "id", "molid", "moleculeid", "compoundid", "moleculename", "compoundname"),

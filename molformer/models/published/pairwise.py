@@ -32,16 +32,8 @@ class RadialNet(nn.Sequential):
 
 
 class PairwiseConvolution(nn.Module):
-    """The paper's kernel from degrees 0 … in_lmax with C channels to degrees 0, 1, … with D_l channels.
-
-    Args:
-        in_lmax: highest degree of the input.
-        in_channels: C.
-        out_channels: D_l for each degree of the output.
-        edge_features: F.
-        group: `SE(3)`, or `E(3)` to be equivariant under reflections too.
-        radial: R.
-        norm: whether the radial networks have layer norms.
+    """The paper's kernel from degrees 0 … in_lmax with C channels to degrees 0, 1, … with D_l channels; with group
+    `E(3)` it is equivariant under reflections too.
 
     Example:
         >>> kernel = PairwiseConvolution(1, 8, [4, 4], edge_features=1, group="SE(3)")
