@@ -52,20 +52,14 @@ class PointAugmentation:
 class CloudOptions:
     """Preprocessing of point clouds.
 
-    Args:
-        points: largest number of points of a cloud.
-        sampling: `random`; `farthest`, which covers a shape more uniformly; `all` ignores `points`.
-        normalise: center each cloud and scale it to the unit sphere.
-        augmentation: applied to the training part after normalisation; None for none.
-
     Raises:
         ConfigError: a value is out of its range.
     """
 
-    points: int = 1024
-    sampling: Sampling = "random"
-    normalise: bool = True
-    augmentation: PointAugmentation | None = None
+    points: int = 1024  #: largest number of points of a cloud
+    sampling: Sampling = "random"  #: `random`; `farthest`, which covers a shape more uniformly; `all` ignores `points`
+    normalise: bool = True  #: center each cloud and scale it to the unit sphere
+    augmentation: PointAugmentation | None = None  #: applied to the training part after normalisation; None for none
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -6,10 +6,10 @@ import logging
 import os
 import time
 import uuid
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from rdkit import rdBase
@@ -29,7 +29,7 @@ SHARD_SECONDS = 120  # seconds after which it writes one with fewer
 _CACHE_FORMAT = 1
 
 
-class GeometryCache:
+class GeometryCache(AbstractContextManager["GeometryCache"]):
     """A folder of geometries and failures by canonical SMILES, for one policy and one version of RDKit.
 
     New ones are written as further files, each whole or not at all, so that any number of processes may share the
@@ -62,9 +62,6 @@ class GeometryCache:
                     self._index.update(json.loads(file.read_text(encoding="utf-8")))
             except (StoreError, OSError, ValueError) as error:
                 logger.warning("'%s' of the cache is skipped: %s", file, error)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.flush()

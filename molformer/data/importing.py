@@ -30,17 +30,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What an import gave.
+    """What an import gave."""
 
-    Args:
-        store: the new store.
-        rejected: rows that are not in it.
-        record: CSV file that names each of them with the reason; None if there are none.
-    """
-
-    store: StructureStore
-    rejected: int
-    record: Path | None
+    store: StructureStore  #: the new store
+    rejected: int  #: rows that are not in it
+    record: Path | None  #: CSV file that names each of them with the reason; None if there are none
 
 
 def import_inputs(

@@ -14,11 +14,12 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -30,8 +31,7 @@ from molformer.molecular_graph import ATOM_FEATURES, BOND_FEATURES, UNKNOWN, Mol
 from molformer.structure import Structure
 from molformer.targets import Label, bounds_of
 
-FORMAT = 2
-"""Version of the store format; newer ones are refused. Format 1 had no molecular graphs."""
+FORMAT = 2  #: version of the store format; newer ones are refused. Format 1 had no molecular graphs
 
 _MANIFEST = "molformer.store"
 _SAFETENSORS_NAME = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8", "int8": "I8"}
@@ -260,7 +260,7 @@ class StructureStore(Sequence[Structure]):
         return bytes(self._columns[f"{name}.utf8"][int(ptr[index]) : int(ptr[index + 1])]).decode(errors="replace")
 
 
-class StoreWriter:
+class StoreWriter(AbstractContextManager["StoreWriter"]):
     """Context manager that writes a store in constant memory; the file is created atomically on exit.
 
     Args:
@@ -311,9 +311,6 @@ class StoreWriter:
     def _new_column(self, name: str, dtype: str, shape: tuple[int, ...] = ()) -> "_Column":
         self._columns[name] = _Column(self.folder, name, dtype, shape)
         return self._columns[name]
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

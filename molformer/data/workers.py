@@ -17,8 +17,9 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from queue import SimpleQueue
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, cast
 from weakref import WeakKeyDictionary
 
 from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_canonical
@@ -55,15 +56,12 @@ def outcomes_of(policy: ConformerPolicy, is_canonical: bool, smiles: str) -> Out
         return error
 
 
-class WorkerPool:
+class WorkerPool(AbstractContextManager["WorkerPool"]):
     """Processes that apply a function to lists of SMILES, or of other tasks; one that dies is replaced.
 
-    Args:
-        function: importable by its name in another process, or a `functools.partial` of such a function.
-        processes: how many; they start when they are needed.
-        limit: seconds for one SMILES, after which its worker ends itself.
-        spare: let idle workers wait for another pool of the same function and limits when this one is closed.
-        memory: address space of a worker, bytes, as far as the system can limit it; unlimited if 0.
+    The function is importable by its name in another process, or a `functools.partial` of such. A worker ends itself if
+    a SMILES takes more than `limit` seconds, or, as far as the system can tell, more than `memory` bytes, unless that
+    is 0. With `spare`, idle workers wait for another pool of the same function and limits when this one is closed.
     """
 
     def __init__(
@@ -79,9 +77,6 @@ class WorkerPool:
         self._computing: WeakKeyDictionary[Future[list[Any]], list[subprocess.Popen[bytes]]] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

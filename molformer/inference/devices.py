@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Self
 
 import torch
 
@@ -42,7 +42,7 @@ def device_names(device: str, count: int) -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in range(count)) if device == "cuda" else ("cpu",) * count
 
 
-class Devices:
+class Devices(AbstractContextManager["Devices"]):
     """Context manager of worker processes, one for each device."""
 
     def __init__(self, folders: Sequence[Path], names: Sequence[str], batch_size: int, memory: float) -> None:
@@ -52,9 +52,6 @@ class Devices:
             ProcessPoolExecutor(1, context, _start, (tuple(folders), name, batch_size, memory, threads))
             for name in names
         ]
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for pool in self._pools:

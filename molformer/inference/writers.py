@@ -7,12 +7,12 @@ truncates. The rows of an unfinished Parquet file are in a CSV file beside it.
 import csv
 import os
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 from molformer.data.drafts import plain_field, writing
 from molformer.data.readers import Entry
@@ -25,7 +25,7 @@ SUFFIXES = (".csv", ".parquet", ".sdf")  # suffixes of supported files
 _GROUP = 10_000  # rows of a Parquet file that are in memory at a time
 
 
-class Writer(ABC):
+class Writer(AbstractContextManager["Writer"]):
     """Context manager of an output file with the columns of a layout, which is completed on successful exit; with
     `resume` it goes on after the last complete row of an existing file, which is otherwise replaced.
 
@@ -45,9 +45,6 @@ class Writer(ABC):
             self.begin()
             self._file.flush()
             begun.pop_all()  # `__exit__` closes it
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with writing(self.path) if kind is None else suppress(OSError):
@@ -96,7 +93,7 @@ class Writer(ABC):
         """Name of an input as written in the file."""
         return name
 
-    def begin(self) -> None:  # noqa: B027 - most files begin with their first row
+    def begin(self) -> None:
         """Write the header, if any."""
 
     @abstractmethod
@@ -115,7 +112,7 @@ class Writer(ABC):
     def facts(self) -> Iterator[list[str]]:
         """The columns `FACTS` of existing rows."""
 
-    def finish(self) -> None:  # noqa: B027 - most files are finished with their last row
+    def finish(self) -> None:
         """Complete the file after the last row."""
 
 

@@ -131,12 +131,8 @@ class Lane:
 
 
 class Preparation:
-    """Worker processes that read uploads and make geometries.
-
-    Args:
-        policy: how geometries are made, apart from their number.
-        processes: how many; they start with `start`, or when they are needed. Half as many again are for what is large.
-        limits: of a molecule, and of the memory and time of a task.
+    """Worker processes that read uploads and make geometries, apart from their number by a policy; they start with
+    `start`, or when they are needed. Half as many again are for what is large.
     """
 
     def __init__(self, policy: ConformerPolicy, processes: int, limits: Limits) -> None:

@@ -19,8 +19,7 @@ Precision = Literal["32", "64", "tf32", "bf16-mixed"]
 WandbMode = Literal["auto", "online", "offline", "off"]
 Device = Literal["auto", "cpu", "cuda"]
 
-OBJECTIVES = ("denoising", "masking", "descriptors")
-"""Losses that need no labels, see `molformer.training.objectives`."""
+OBJECTIVES = ("denoising", "masking", "descriptors")  #: losses that need no labels, see `molformer.training.objectives`
 
 _SMALLEST = {
     1: ("batch_size", "accumulate", "epochs", "patience", "devices", "nodes", "conformers", "ensemble"),

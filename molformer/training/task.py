@@ -32,8 +32,7 @@ from molformer.training.distributed import summed, world
 from molformer.training.objectives import Denoising, Descriptors, Masking, Objective
 from molformer.training.optimizer import freeze, layer_rates, parameter_groups, rate_of_step
 
-STEPS_BETWEEN_CHECKS = 16
-"""Number of steps between tests that the loss is finite."""
+STEPS_BETWEEN_CHECKS = 16  #: number of steps between tests that the loss is finite
 
 
 class PropertyTask(LightningModule):

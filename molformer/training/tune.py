@@ -22,19 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """Search space of one key.
+    """Search space of one key."""
 
-    Args:
-        key: of a config.
-        low: lower bound; the scale is logarithmic if `high` is at least ten times as large.
-        high: upper bound.
-        choices: categorical values, instead of a range.
-    """
-
-    key: str
-    low: float = 0.0
-    high: float = 0.0
-    choices: tuple[str, ...] = ()
+    key: str  #: of a config
+    low: float = 0.0  #: lower bound; the scale is logarithmic if `high` is at least ten times as large
+    high: float = 0.0  #: upper bound
+    choices: tuple[str, ...] = ()  #: categorical values, instead of a range
 
     @classmethod
     def parse(cls, text: str) -> "Range":
