@@ -49,6 +49,9 @@ class MolecularGraph:
     def __len__(self) -> int:
         return len(self.atom_features)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} atoms, {len(self.bonds)} bonds)"
+
     @classmethod
     def unknown(cls, atoms: int) -> Self:
         """That of a structure of which nothing is known."""

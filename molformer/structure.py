@@ -170,6 +170,11 @@ class Structure:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def __repr__(self) -> str:
+        charge = f"charge {self.charge:+d}" if self.charge else ""
+        facts = (self.formula, self.where, charge, self.geometry, "periodic" if self.periodic else "")
+        return f"{type(self).__name__}({', '.join(filter(None, facts))})"
+
     @property
     def where(self) -> str:
         """The source of the structure, for messages."""

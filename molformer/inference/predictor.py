@@ -81,6 +81,11 @@ class Predictor:
             if other.descriptor_set.inputs != self.model.descriptor_set.inputs:
                 raise ModelError("the models of an ensemble must all take the same descriptors")
 
+    def __repr__(self) -> str:
+        names = ", ".join(target.name for target in self.targets)
+        members = f"{len(self.models)} models, " if len(self.models) > 1 else ""
+        return f"{type(self).__name__}({members}{names})"
+
     @classmethod
     def load(
         cls,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from molformer.data.hydrogens import on_all_atoms
 from molformer.errors import NotFiniteError
 from molformer.inference.batches import Job
 from molformer.inference.prediction import Prediction, Value
@@ -48,7 +49,10 @@ def row_of(
         if not absent and not np.isfinite(by_model).all():
             error = NotFiniteError(f"{name}: the model gives no finite number for '{target.name}' of this structure")
             return Prediction(name, error.status, str(error), job.entry.structure)  # type: ignore[arg-type]
-        values[target.name] = aggregated(shown, factor * np.array(by_model), None if width is None else factor * width)
+        found = factor * np.array(by_model)
+        if target.kind == "charges" and model.config.hydrogens == "implicit":
+            found = on_all_atoms(job.entry.structure, found)  # type: ignore[arg-type]
+        values[target.name] = aggregated(shown, found, None if width is None else factor * width)
     if reasons:
         message = f"{name}: {'; '.join(reasons)}"
         return Prediction(name, "out_of_domain", message, job.entry.structure, values, percentile)

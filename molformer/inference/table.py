@@ -5,6 +5,7 @@ the orientation of the geometry. Of a category, a terminal shows the most probab
 probabilities. Per-atom values are only in files, in the order of the atoms; classes of atoms by index.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
@@ -115,6 +116,10 @@ def text_of(cell: Cell) -> str:
     return "" if cell is None else f"{cell:.10g}" if isinstance(cell, float) else cell
 
 
+SHOWN_ROWS = 20
+"""Number of rows in the representation of predictions."""
+
+
 class Predictions(list[Prediction]):
     """Rows in the order of the inputs, one for each, also for inputs that failed.
 
@@ -128,6 +133,12 @@ class Predictions(list[Prediction]):
     def __init__(self, rows: Iterable[Prediction] = (), targets: Iterable[Label] = ()) -> None:
         super().__init__(rows)
         self.targets = tuple(targets)
+
+    def __repr__(self) -> str:
+        statuses = Counter(row.status for row in self)
+        counts = ", ".join(f"{number} {status}" for status, number in statuses.items())
+        lines = [f"{type(self).__name__}({counts})", *(f"  {row}" for row in self[:SHOWN_ROWS])]
+        return "\n".join([*lines, *(["  …"] if len(self) > SHOWN_ROWS else [])])
 
     @overload
     def __getitem__(self, place: str) -> Value: ...
