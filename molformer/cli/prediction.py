@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from molformer.cli.app import app, check_output, console, counting
+from molformer.cli.app import app, check_output, console, counting, new_table
 from molformer.cli.rows import Failures, print_predictions
 from molformer.errors import InputError
 
@@ -166,9 +164,7 @@ def models() -> None:
     if not shipped():
         console.print("This version ships no model: name a model folder, a run folder or the id of one on the hub.")
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("name", "targets", "elements", "parameters", "folder"):
-        table.add_column(name, overflow="fold")
+    table = new_table("name", "targets", "elements", "parameters", "folder")
     for name, folder in shipped().items():
         table.add_row(name, *describe(folder), str(folder))
     console.print(table)
@@ -193,9 +189,7 @@ def check(
         if job.error is not None:
             raise job.error
         structures += job.structures
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("check", "target", "measured", "limit", ""):
-        table.add_column(name, justify="right" if name in ("measured", "limit") else "left")
+    table = new_table("check", "target", "measured", "limit", "", right=("measured", "limit"))
     checks = check_model(predictor.model, structures)
     for row in checks:
         verdict = "pass" if row.passed else "FAIL"

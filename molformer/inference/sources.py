@@ -18,8 +18,7 @@ from molformer.structure import Structure
 GeometryChoice = Literal["etkdg", "refined", "xtb"]
 """Geometry of a molecule without coordinates: that of the conformer policy, refined by the model, or GFN2-xTB's."""
 
-MANY = 64
-"""Number of inputs from which on conformers are generated in worker processes."""
+MANY = 64  # number of inputs from which on conformers are generated in worker processes
 
 
 def listed(inputs: Any) -> Sequence[Any] | Iterable[Any]:

@@ -1,6 +1,5 @@
 """What goes over the wire: requests and answers, and how predictions become answers."""
 
-import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -175,11 +174,5 @@ def geometry_of(structure: Structure) -> Geometry:
 
 def numbers(array: Any) -> Any:
     """Numbers as lists, null for those that are not finite, which JSON has not."""
-    values = np.asarray(array, dtype=np.float64).tolist()
-    return _finite(values)
-
-
-def _finite(values: Any) -> Any:
-    if isinstance(values, list):
-        return [_finite(value) for value in values]
-    return values if math.isfinite(values) else None
+    values = np.asarray(array, dtype=np.float64)
+    return np.where(np.isfinite(values), values.astype(object), np.array(None)).tolist()
