@@ -6,6 +6,7 @@ from math import isnan
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from molformer.cli.app import new_table
 from molformer.training.bootstrap import Interval
 from molformer.training.classical import Classical
 from molformer.training.target_errors import TargetErrors
@@ -46,9 +47,8 @@ def errors_table(errors: Sequence[TargetErrors], title: str) -> Table:
 
 def comparison_table(errors: Sequence[TargetErrors], seconds: float, methods: Sequence[Classical]) -> Table:
     """Table of the network, trained in so many seconds, and of classical methods, by target."""
-    table = Table(title="The same split by classical methods", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("target", "method", "MAE", "RMSE", "ROC-AUC", "s"):
-        table.add_column(name, justify="left" if name in ("target", "method") else "right", overflow="fold")
+    title, numbers = "The same split by classical methods", ("MAE", "RMSE", "ROC-AUC", "s")
+    table = new_table("target", "method", *numbers, right=numbers, title=title, title_justify="left")
     for target in [row.target for row in errors]:
         for method in (Classical("network", list(errors), seconds), *methods):
             for row in (row for row in method.errors if row.target == target):

@@ -29,14 +29,9 @@ def split_target(text: str) -> tuple[str, str, str]:
 def parse_targets(
     texts: Sequence[str | Label], inputs: Sequence[str | Path] = (), options: ReadOptions | None = None
 ) -> tuple[Label, ...]:
-    """Labels from a command line.
+    """Labels from texts `gap`, `gap=intensive` or `gap=intensive,eV`; a label is taken as it is.
 
-    Missing kinds and units are those of well-known names, or are inferred from the column of a table.
-
-    Args:
-        texts: `gap`, `gap=intensive` or `gap=intensive,eV`; a label is taken as it is.
-        inputs: where the labels come from.
-        options: of reading.
+    Missing kinds and units are those of well-known names, or are inferred from the column of a table among the inputs.
 
     Raises:
         InputError: a kind is unknown, or cannot be inferred.

@@ -15,7 +15,7 @@ from molformer.inference.request import PredictionRequest
 from molformer.models.forward import Output
 from molformer.models.property import PropertyModel
 from molformer.targets import Label
-from molformer.uncertainty.applicability import outside, same_geometry_family
+from molformer.uncertainty.applicability import outside, same_geometry_family, untrained_geometry
 from molformer.uncertainty.calibration import Calibration
 
 
@@ -31,7 +31,7 @@ def row_of(
     if job.error is not None:
         return Prediction(name, job.error.status, str(job.error))  # type: ignore[arg-type]
     structure = job.structures[0]
-    reasons = outside(model.domain, calibrations[0], structure)
+    reasons = outside(model.domain, calibrations[0], structure) + untrained_geometry(model.domain, structure)
     percentile = None
     if calibrations[0] is not None:
         distance = calibrations[0].distance(outputs[0][0].features.mean(0)[None])[0]
@@ -81,5 +81,17 @@ def aggregated(target: Label, values: np.ndarray, half_width: float | None = Non
         conformer_std = by_conformer.std(0, ddof=1)
     if models > 1:
         ensemble_std = (values[:, 0] if directed else values.mean(1)).std(0, ddof=1)
+    if half_width is not None:
+        half_width = with_spread(half_width, conformer_std)
     interval = None if half_width is None else (value - half_width, value + half_width)
     return Value(value, target.unit, conformer_std, ensemble_std, interval)
+
+
+def with_spread(half_width: float, conformer_std: np.ndarray | None) -> float:
+    """Half-width of the interval of a mean over conformers: root of the sum of squares of that of one and their spread.
+
+    The half-width of values of atoms is unchanged.
+    """
+    if conformer_std is None or conformer_std.ndim:
+        return half_width
+    return float(np.hypot(half_width, conformer_std))

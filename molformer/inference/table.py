@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
-from molformer.errors import ConfigError, InputError
+from molformer.errors import InputError, extra
 from molformer.inference.prediction import Prediction, Value
 from molformer.targets import Label
 
@@ -21,31 +21,21 @@ if TYPE_CHECKING:
 
 Cell = str | float | list[float] | None
 
-FACTS = ("input", "formula", "status", "message")
-"""The first columns of every table."""
+FACTS = ("input", "formula", "status", "message")  #: the first columns of every table
 
 PERCENTILE = "distance percentile"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of a table of predictions.
+    """The columns of a table of predictions."""
 
-    Args:
-        targets: with the units of the values.
-        conformers: whether there are standard deviations over conformers.
-        ensemble: whether there are standard deviations over models.
-        intervals: names of the targets with intervals.
-        percentile: whether there are percentiles of the distance to the training set.
-        models: whether rows say which model answered.
-    """
-
-    targets: tuple[Label, ...]
-    conformers: bool = False
-    ensemble: bool = False
-    intervals: frozenset[str] = frozenset()
-    percentile: bool = False
-    models: bool = False
+    targets: tuple[Label, ...]  #: with the units of the values
+    conformers: bool = False  #: whether there are standard deviations over conformers
+    ensemble: bool = False  #: whether there are standard deviations over models
+    intervals: frozenset[str] = frozenset()  #: names of the targets with intervals
+    percentile: bool = False  #: whether there are percentiles of the distance to the training set
+    models: bool = False  #: whether rows say which model answered
 
     @classmethod
     def of(cls, rows: Iterable[Prediction], targets: Sequence[Label]) -> "Layout":
@@ -180,9 +170,8 @@ class Predictions(list[Prediction]):
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
+        with extra("pandas", "tables need pandas"):
             import pandas
-        except ImportError:
-            raise ConfigError("tables need pandas: pip install 'molformer[pandas]'") from None
+
         layout = Layout.of(self, self.targets)
         return pandas.DataFrame([layout.cells(row) for row in self], columns=layout.headings)

@@ -77,21 +77,14 @@ class PropertyModel(nn.Module):
         self.forces = forces
         check_targets(self.targets, config, forces)
         self.encoder = new_encoder(config, self.targets, forces)
-        self.heads = nn.ModuleDict(
-            {
-                module_name(target.name): new_head(target, config, pooling)
-                for target in targets
-                if target not in self.derived
-            }
-        )
+        with_head = [target for target in targets if target not in self.derived]
+        self.heads = nn.ModuleDict({module_name(each.name): new_head(each, config, pooling) for each in with_head})
         self.scales = nn.ModuleDict({module_name(target.name): DerivedScale() for target in self.derived})
         self.descriptors: DescriptorReadout | None = None
-        if descriptors:
-            with_head = [target for target in targets if target not in self.derived]
-            if descriptors.support:
-                self.descriptors = GaussianProcess(descriptors, with_head)
-            else:
-                self.descriptors = DescriptorMLP(descriptors, self.encoder.out_channels, with_head, config.drop_graph)
+        if descriptors and descriptors.support:
+            self.descriptors = GaussianProcess(descriptors, with_head)
+        elif descriptors:
+            self.descriptors = DescriptorMLP(descriptors, self.encoder.out_channels, with_head, config.drop_graph)
 
     def forward(self, graph: GraphBatch) -> dict[str, Tensor]:
         """Values of every target, in its unit.
@@ -114,10 +107,7 @@ class PropertyModel(nn.Module):
         return differentiable(graph, cell=any(target.target_kind.derivative == "strain" for target in self.derived))
 
     def features(self, graph: GraphBatch) -> Tensor:
-        """Equivariant node features (N, M, C), the input of `readout` and of further heads.
-
-        Args:
-            graph: as `differentiable` gives it.
+        """Equivariant node features (N, M, C) of what `differentiable` gave, the input of `readout` and further heads.
 
         Example:
             >>> from molformer.data.structure import Structure
@@ -133,11 +123,7 @@ class PropertyModel(nn.Module):
             return self.encoder(graph).to(self.encoder.species.weight.dtype)
 
     def readout(self, x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
-        """Values of every target, see `forward`.
-
-        Args:
-            x: output of `features` (N, M, C).
-            graph: its input.
+        """Values of every target, see `forward`, from the output of `features` (N, M, C) and its input.
 
         Raises:
             ConfigError: derivatives are predicted and the features are not those of this graph.
@@ -156,13 +142,7 @@ class PropertyModel(nn.Module):
         return values
 
     def read_heads(self, names: Sequence[str], x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
-        """Values of targets that have a head.
-
-        Args:
-            names: of the targets.
-            x: features (N, M, C).
-            graph: the graph of these features.
-        """
+        """Values of targets that have a head, by name, from the features (N, M, C) of a graph."""
         values = {name: self.head(name)(x, graph) for name in names}
         joined = {} if self.descriptors is None else self.descriptors(x, graph)
         return values | {name: values[name] + self.head(name).scale * joined[name] for name in values if name in joined}
@@ -226,11 +206,7 @@ class PropertyModel(nn.Module):
         return torch.where(own > 0, own, energy.scale / energy.size.sqrt() * derivative_factor(self.potential, target))
 
     def set_statistics(self, statistics: Mapping[str, TargetStatistics]) -> None:
-        """Set references and scales of all heads and derivatives to those of the training part.
-
-        Args:
-            statistics: by target name.
-        """
+        """Set references and scales of all heads and derivatives to those of the training part, by target name."""
         for name in self.predicted:
             found = statistics[name]
             self.head(name).set_statistics(found.scale, torch.as_tensor(found.references), found.size)
@@ -238,12 +214,9 @@ class PropertyModel(nn.Module):
             self._derived_scale(target).fill_(statistics[target.name].scale)
 
     def start_from(self, other: "PropertyModel") -> None:
-        """Copy the weights of the encoder and of matching heads of another model.
+        """Copy the weights of the encoder, of the same sizes, and of matching heads of another model.
 
         Statistics of the targets are not copied: they are those of the training data.
-
-        Args:
-            other: a model whose encoder has the same sizes.
         """
         self.encoder.load_state_dict(other.encoder.state_dict())
         with torch.no_grad():
@@ -334,11 +307,7 @@ def check_device(device: str) -> None:
 
 
 def load_model(path: str | os.PathLike[str], device: str = "auto") -> PropertyModel:
-    """Load a trained model onto a device.
-
-    Args:
-        path: a model folder, or a run folder that holds one.
-        device: `auto` takes a GPU if there is one; else `cpu` or `cuda`.
+    """Load the model of a model or run folder onto a device: `auto` (a GPU if there is one), `cpu` or `cuda`.
 
     Raises:
         ModelError: there is no model, or it is damaged.

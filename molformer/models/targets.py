@@ -12,8 +12,7 @@ from molformer.models.published import PaperTransformer
 from molformer.nn.readout import Head, Pooling
 from molformer.targets import HeadOptions, Label
 
-ForcesFrom = Literal["conservative", "direct"]
-"""Where forces come from: minus the gradient of the energy, or a head of their own."""
+ForcesFrom = Literal["conservative", "direct"]  # minus the gradient of the energy, or a head of their own
 
 
 def derived_targets(targets: Sequence[Label], forces: ForcesFrom) -> list[Label]:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from molformer.data.augmentation import PointAugmentation
-from molformer.data.cloud_dataset import CloudOptions, Sampling
+from molformer.data.augmentation import CloudOptions, PointAugmentation, Sampling
 from molformer.data.labels import split_target
 from molformer.data.readers.entry import Censored
 from molformer.data.splits import SplitMethod, SplitPolicy
@@ -20,8 +19,7 @@ Precision = Literal["32", "64", "tf32", "bf16-mixed"]
 WandbMode = Literal["auto", "online", "offline", "off"]
 Device = Literal["auto", "cpu", "cuda"]
 
-OBJECTIVES = ("denoising", "masking", "descriptors")
-"""Losses that need no labels, see `molformer.training.objectives`."""
+OBJECTIVES = ("denoising", "masking", "descriptors")  #: losses that need no labels, see `molformer.training.objectives`
 
 _SMALLEST = {
     1: ("batch_size", "accumulate", "epochs", "patience", "devices", "nodes", "conformers", "ensemble"),

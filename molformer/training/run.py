@@ -101,11 +101,11 @@ def train(
             "the model will have no intervals"
         )
     if training.ensemble > 1:
-        return _train_ensemble(folder, encoder, training, data, progress, resume)
+        return _train_ensemble(encoder, training, data, progress, resume)
     lightning.seed_everything(training.seed, verbose=False)
     task = new_task(encoder, training, data, initial)
     if writes_files():
-        _open_folder(folder, encoder, training, data, resume)
+        _open_folder(encoder, training, data, resume)
     with log_file(folder):
         if writes_files() and not resume:
             if initial is not None:
@@ -117,12 +117,11 @@ def train(
             report_duplicates(store, data.targets, folder)
             parts = [len(part) for part in (data.split.train, data.split.val, data.split.test)]
             logger.info("split: %s, %d rows for training, %d for validation, %d for test", data.split.method, *parts)
-        return _run(folder, task, training, data, progress, resume)
+        return _run(task, training, data, progress, resume)
 
 
-def _open_folder(
-    folder: Path, encoder: SE3TransformerConfig, training: TrainingConfig, data: StoreDataModule, resume: bool
-) -> None:
+def _open_folder(encoder: SE3TransformerConfig, training: TrainingConfig, data: StoreDataModule, resume: bool) -> None:
+    folder = Path(training.run)
     if resume:
         check_folder(folder, data)
     else:
@@ -132,7 +131,6 @@ def _open_folder(
 
 
 def _train_ensemble(
-    folder: Path,
     encoder: SE3TransformerConfig,
     training: TrainingConfig,
     data: StoreDataModule,
@@ -142,10 +140,10 @@ def _train_ensemble(
     """Train the members in run folders of their own, write them into one model folder, and evaluate their mean."""
     from molformer.inference.predictor import Predictor  # needs RDKit, which training from a store does not
 
-    _open_folder(folder, encoder, training, data, resume)
-    alone = replace(
-        training, ensemble=1, baselines=False, folds=0, split_by="file", split_file=str(folder / "split.json")
-    )
+    folder = Path(training.run)
+    _open_folder(encoder, training, data, resume)
+    split = str(folder / "split.json")
+    alone = replace(training, ensemble=1, baselines=False, folds=0, split_by="file", split_file=split)
     results = []
     try:
         for number in range(training.ensemble):
@@ -173,22 +171,17 @@ def _train_ensemble(
 
 
 def _run(
-    folder: Path,
-    task: PropertyTask,
-    training: TrainingConfig,
-    data: StoreDataModule,
-    progress: Callback | None,
-    resume: bool,
+    task: PropertyTask, training: TrainingConfig, data: StoreDataModule, progress: Callback | None, resume: bool
 ) -> TrainingResult:
+    folder = Path(training.run)
     best, monitor = BestModel(folder / "model"), Monitor(folder / "metrics.csv")
     is_member = folder.match(MEMBER) and (folder.parent / "run.json").is_file()
     whole = folder.parent if is_member else folder
     checkpoint = folder / LAST if resume and (folder / LAST).is_file() else None
     try:
         with quiet_lightning(), out_of_memory_advice(training):
-            trainer = make_trainer(
-                folder, training, [best, monitor], progress, asdict(training) | task.model.config.to_dict()
-            )
+            settings = asdict(training) | task.model.config.to_dict()
+            trainer = make_trainer(folder, training, [best, monitor], progress, settings)
             if trainer.world_size == 1:
                 context = trainer.precision_plugin.forward_context()
                 logger.info("%s", preflight(task, data, context, trainer.strategy.root_device))
@@ -209,18 +202,14 @@ def _run(
             shutil.rmtree(folder, ignore_errors=True)
     if best.epoch < 0:
         raise TrainingError("no epoch ended with a finite validation loss: lower learning_rate")
-    return _finish(folder, task, training, data, trainer, monitor)
+    return _finish(task, training, data, trainer, monitor)
 
 
 def _finish(
-    folder: Path,
-    task: PropertyTask,
-    training: TrainingConfig,
-    data: StoreDataModule,
-    trainer: lightning.Trainer,
-    monitor: Monitor,
+    task: PropertyTask, training: TrainingConfig, data: StoreDataModule, trainer: lightning.Trainer, monitor: Monitor
 ) -> TrainingResult:
     """Evaluate the best model and write the results of the run."""
+    folder = Path(training.run)
     model = PropertyModel.load(folder / "model").to(task.device)
     predicted, errors, classical = _evaluated(folder, model, data, training)
     spent = (trainer.current_epoch, monitor.seconds, monitor.machine)
@@ -229,10 +218,7 @@ def _finish(
         plots = write_plots(folder, predicted, errors, folder / "metrics.csv")
         known = data.split.test if len(data.split.test) else data.split.train
         few = data.dataset(known, training=False)[next(iter(data.batches(known, False)))[:8]]
-        symmetry = {
-            name: equivariance_error(model, few, dtype)
-            for name, dtype in (("float32", torch.float32), ("float64", torch.float64))
-        }
+        symmetry = {name: equivariance_error(model, few, getattr(torch, name)) for name in ("float32", "float64")}
         calibration = calibrate_run(model, data)
         calibration.save(folder / "model")
         covered = coverage(calibration, predicted.values)
@@ -351,10 +337,9 @@ def new_task(
     elif data.inputs is not None and task.model.descriptors is not None:
         task.model.descriptors.set_statistics(data.inputs[_sample(training, data)])
     for objective in task.objectives.values():
-        if not isinstance(objective, Descriptors):
-            continue
-        values = np.stack([data.store.column(name)[_sample(training, data)] for name in names], axis=1)
-        objective.set_statistics(values)
+        if isinstance(objective, Descriptors):
+            columns = [data.store.column(name)[_sample(training, data)] for name in names]
+            objective.set_statistics(np.stack(columns, axis=1))
     if initial is not None:
         task.model.start_from(initial)
     if training.precision == "64":
@@ -366,9 +351,7 @@ def new_task(
         raise ConfigError("cuda_graphs is not for molecular_graph or charge_and_spin: turn it off")
     if training.compile:
         if task.model.derived:
-            raise ConfigError(
-                "compile is not for conservative forces or stress: torch.compile has no second derivative"
-            )
+            raise ConfigError("compile is not for conservative forces or stress, which need second derivatives")
         for block in task.model.encoder.blocks:
             block.compile(dynamic=True)
     return task

@@ -32,17 +32,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ID_FILE = "wandb_run_id"
-WORST = 20
-"""Number of molecules in the table of largest errors, for each target."""
+WORST = 20  # number of molecules in the table of largest errors, for each target
 
 
 def wandb_logger(folder: Path, mode: WandbMode, settings: dict[str, Any]) -> "WandbLogger | None":
-    """A logger of the run that belongs to a run folder, or None if there is to be none.
+    """A logger of the run that belongs to a run folder, which holds its id; None if there is to be none.
 
-    Args:
-        folder: the run folder; the run's id is read from it, or written to it.
-        mode: `auto` is online with a key and offline without; `off` is None.
-        settings: config shown by W&B.
+    The mode `auto` is online with a key and offline without. W&B shows the settings.
 
     Raises:
         ConfigError: the mode asks for W&B and it is not installed.
