@@ -66,9 +66,9 @@ class Predictor:
         self.devices: tuple[str, ...] = ()
         assert len(self.calibrations) == len(self.models) > 0
         for each, calibration in zip(self.models, self.calibrations, strict=True):
-            if calibration is not None and len(calibration.mean) != each.num_features:
+            if calibration is not None and calibration.num_features != each.num_features:
                 raise ModelError(
-                    f"the reference of the model has {len(calibration.mean)} features and the model "
+                    f"the reference of the model has {calibration.num_features} features and the model "
                     f"{each.num_features}: they do not belong together"
                 )
         for other in self.models[1:]:

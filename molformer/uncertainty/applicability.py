@@ -10,6 +10,7 @@ from molformer.models.config import SE3TransformerConfig
 from molformer.models.domain import Domain
 from molformer.structure import Structure
 from molformer.uncertainty.calibration import Calibration
+from molformer.uncertainty.difficulty import geometry_family
 
 TOO_MANY = 1.5
 """Ratio to the largest number of atoms in the training set, above which a structure is out of domain."""
@@ -61,16 +62,6 @@ def outside(domain: Domain, calibration: Calibration | None, structure: Structur
             f"its multiplicity is {structure.spin}, those of the training set are {_listed(calibration.spins, '')}"
         )
     return found
-
-
-def geometry_family(geometry: str) -> str:
-    """Origin of a geometry without details: `given`, `etkdg` or `relaxed`.
-
-    Example:
-        >>> geometry_family("etkdg+mmff, not converged")
-        'relaxed'
-    """
-    return "relaxed" if "+" in geometry else geometry.partition(",")[0]
 
 
 def same_geometry_family(calibration: Calibration, structure: Structure) -> bool:
