@@ -30,6 +30,7 @@ from molformer.inference.table import Layout, Predictions
 from molformer.models.forward import threads
 from molformer.models.property import PropertyModel, load_model
 from molformer.targets import Label
+from molformer.uncertainty.applicability import known
 from molformer.uncertainty.calibration import Calibration
 
 if TYPE_CHECKING:
@@ -189,6 +190,11 @@ class Predictor:
                     with threads(max(1, torch.get_num_threads() - processes)):
                         found = [next(outputs) for _ in job.structures]
                     yield row_of(job, found, request, self.model, self.calibrations)
+
+    @property
+    def known(self) -> dict[str, str]:
+        """Elements, charges and sizes of the training set in short, by the name of the model in rows."""
+        return {"": known(self.model, self.calibrations[0])}
 
     def layout(self, request: PredictionRequest, conformers: int | None = None) -> Layout:
         """The columns of a table of predictions for a request."""

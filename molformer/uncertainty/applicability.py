@@ -8,6 +8,7 @@ from molformer.elements import SYMBOLS
 from molformer.errors import InputError, UnsupportedElementError
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.domain import Domain
+from molformer.models.property import PropertyModel
 from molformer.structure import Structure
 from molformer.uncertainty.calibration import Calibration
 from molformer.uncertainty.difficulty import geometry_family
@@ -25,6 +26,17 @@ def unsupported(domain: Domain, structure: Structure, name: str) -> UnsupportedE
         f"{name}: the model has not seen {', '.join(SYMBOLS[number] for number in unseen)} in training; "
         f"it knows {', '.join(SYMBOLS[number] for number in domain.elements)}"
     )
+
+
+def known(model: PropertyModel, calibration: Calibration | None) -> str:
+    """Elements, charges and sizes of the training set, in short; empty if unknown."""
+    domain, implicit = model.domain, model.config.hydrogens == "implicit"
+    if not domain.elements:
+        return ""
+    elements = ", ".join(SYMBOLS[number] for number in (*[1] * implicit, *domain.elements))
+    sizes = f"; up to {domain.max_atoms} {'heavy ' * implicit}atoms" if domain.max_atoms else ""
+    charges = calibration.charges if calibration is not None else ()
+    return f"{elements}{f'; charges {_listed(charges)}' if charges else ''}{sizes}"
 
 
 def lacks_inputs(config: SE3TransformerConfig, structure: Structure, name: str) -> InputError | None:

@@ -220,7 +220,6 @@ class Calibration:
             raise ValueError("its arrays do not fit each other")
         if not all(np.isfinite(each).all() for each in arrays) or not (self.scale > 0).all():
             raise ValueError("a number is not finite, or a scale not positive")
-        if not 0 < self.level < 1 or min(self.half_widths.values(), default=0.0) < 0:
-            raise ValueError("its intervals are none")
-        if not self.difficulty and not len(self.references):
-            raise ValueError("its references are none")
+        known = self.references if self.difficulty is None else self.difficulty.distance.elements
+        if not 0 < self.level < 1 or min(self.half_widths.values(), default=0.0) < 0 or not len(known):
+            raise ValueError("its intervals or references are none")
