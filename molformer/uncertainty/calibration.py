@@ -209,7 +209,7 @@ class Calibration:
             fits = (
                 found.distance.centers.shape == (*found.distance.elements.shape, *width)
                 and found.distance.whitening.shape == 2 * width
-                and found.limits.shape == (3,)
+                and found.limits.shape == (2, 3)
                 and found.weights.shape == (targets + 1, width[0] + 3 + methods)
                 and found.edges.shape == found.ratios[..., 1:].shape
                 and found.ratios.shape[:2] == (targets, methods)

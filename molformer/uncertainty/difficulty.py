@@ -3,7 +3,7 @@
 Locally weighted split-conformal prediction (Lei et al. 2018, arXiv 1604.04173): σ(x) = exp(w·x) is fitted to the
 absolute errors of one half of the validation part. On the other half, half-widths are the conformal quantile of
 |error| / σ(x), apart for each geometry method and range of σ (Mondrian categories: Vovk et al. 2003), so that coverage
-holds in each of them. Beyond the sizes and distances of the validation part, σ grows in proportion to them.
+holds in each of them. Above the sizes and distances of the validation part σ grows in proportion, below as a root.
 Letters: B molecules, N atoms, F features of an atom, D = F + 3 inputs, T targets, G geometry methods, K ranges of σ.
 """
 
@@ -18,6 +18,8 @@ from molformer.elements import MAX_NUMBER
 
 FEWEST = 200
 """Number of labelled validation molecules from which on half-widths of a target, or those of a method, vary."""
+
+_RARE = 0.005  # share of validation molecules below, and above, the limits of sizes and distances
 
 PER_RANGE, RANGES = 200, 6
 """Least number of molecules in a range of σ, and the largest number of ranges."""
@@ -92,7 +94,8 @@ class Difficulty:
         distance: of atoms to those of the training set.
         methods: geometry methods (G,), the most frequent first, see `Structure.geometry`.
         targets: names of the targets whose half-widths vary (T,).
-        limits: largest logarithms of the numbers of atoms and heavy atoms and of the distance in the validation part.
+        limits: logarithms of the numbers of atoms and heavy atoms and of the distance of nearly all validation
+            molecules, smallest and largest (2, 3).
         weights: of the inputs, then the intercepts of the methods, in log σ of each target and, last, in the mean over
             targets of the error relative to the mean error of the method (T + 1, D + G).
         edges: of the ranges of log σ, ascending (T, G, K - 1); infinite where there are fewer ranges.
@@ -118,8 +121,9 @@ class Difficulty:
             places: of their geometry methods, see `places` (B,).
         """
         sizes = inputs[:, -3:]
-        inside = np.minimum(sizes, self.limits)
-        beyond = np.maximum(sizes - self.limits, 0).max(1)
+        inside = np.clip(sizes, *self.limits)
+        # Measured for QM9: of molecules smaller than nearly all others, errors grow as the root of the ratio of sizes.
+        beyond = np.maximum((sizes - inside).max(1), 0.5 * (inside - sizes)[:, :2].max(1))
         if not self.targets:
             return np.zeros((len(inputs), 0)), inside[:, 2] + beyond
         split = inputs.shape[1]
@@ -196,7 +200,7 @@ def fit_difficulty(
         distance,
         kept,
         targets,
-        inputs[:, -3:].max(0, initial=-99.0),
+        np.quantile(inputs[:, -3:], [_RARE, 1 - _RARE], axis=0) if len(inputs) else np.zeros((2, 3)),
         np.zeros((len(targets) + 1, inputs.shape[1] + len(kept))),
         np.full((len(targets), len(kept), RANGES - 1), np.inf),
         np.ones((len(targets), len(kept), RANGES)),
