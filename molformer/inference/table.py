@@ -35,7 +35,7 @@ class Layout:
         conformers: whether there are standard deviations over conformers.
         ensemble: whether there are standard deviations over models.
         intervals: names of the targets with intervals.
-        percentile: whether there are percentiles of the distance to the training set.
+        percentile: whether there are percentiles of the expected error.
         models: whether rows say which model answered.
     """
 
