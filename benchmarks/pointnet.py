@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from molformer.data.augmentation import CloudOptions
 from molformer.data.cloud_datamodule import PointCloudDataModule
-from molformer.data.cloud_dataset import CloudOptions
 from molformer.graph import GraphBatch
 from molformer.models.property import load_model
 from molformer.so3 import random_rotation

@@ -7,6 +7,8 @@ and exits with status 2. Any other exception is a defect of this package.
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from tokenize import TokenError
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -91,6 +93,19 @@ class TrainingError(MolformerError):
 def one_line(error: BaseException) -> str:
     """Message of an exception in one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def extra(name: str, why: str, kind: type[MolformerError] = ConfigError) -> Iterator[None]:
+    """Context for the import of an optional package; if it is missing, the error names the extra that brings it.
+
+    Raises:
+        MolformerError: of that kind.
+    """
+    try:
+        yield
+    except ImportError:
+        raise kind(f"{why}: pip install 'molformer[{name}]'") from None
 
 
 def check_choices(config: Any, kind: type[MolformerError] = ConfigError, of: str = "") -> None:

@@ -18,8 +18,7 @@ smallest ring, 0 for none; chirality by the rules of Cahn, Ingold and Prelog, R 
 BOND_FEATURES = ("order", "conjugated", "in_ring")
 """Columns of `MolecularGraph.bond_features`: single 1, double 2, triple 3, aromatic 4, any other 0; and two flags."""
 
-UNKNOWN = -128
-"""In place of every feature of an atom whose structure has no molecular graph."""
+UNKNOWN = -128  #: in place of every feature of an atom whose structure has no molecular graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +48,9 @@ class MolecularGraph:
 
     def __len__(self) -> int:
         return len(self.atom_features)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} atoms, {len(self.bonds)} bonds)"
 
     @classmethod
     def unknown(cls, atoms: int) -> Self:

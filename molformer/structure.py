@@ -14,14 +14,12 @@ from molformer.elements import MAX_NUMBER, formula
 from molformer.errors import InputError
 from molformer.molecular_graph import MolecularGraph
 
-Salts = Literal["refuse", "largest", "keep"]
-"""What becomes of a SMILES of several parts, see `ConformerPolicy`."""
+Salts = Literal["refuse", "largest", "keep"]  #: what becomes of a SMILES of several parts, see `ConformerPolicy`
 
 FAR = 100.0
 """Distance from the origin, Å, beyond which the rounding error of a position in single precision exceeds 4e-6 Å."""
 
-WIDEST = 1e4
-"""Largest extent of a molecule, and largest length of a lattice vector, Å."""
+WIDEST = 1e4  #: largest extent of a molecule, and largest length of a lattice vector, Å
 
 THINNEST = 0.5
 """Smallest height of a cell along a periodic direction, Å, which is the distance between periodic images."""
@@ -171,6 +169,11 @@ class Structure:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def __repr__(self) -> str:
+        charge = f"charge {self.charge:+d}" if self.charge else ""
+        facts = (self.formula, self.where, charge, self.geometry, "periodic" if self.periodic else "")
+        return f"{type(self).__name__}({', '.join(filter(None, facts))})"
 
     @property
     def where(self) -> str:

@@ -59,17 +59,8 @@ _SIZES: dict[str, dict[str, float]] = {
     "frequency": {"GHz": 1.0, "MHz": 1e-3},
 }
 
-_ALIASES = {
-    "debye": "D",
-    "hartree": "Ha",
-    "eh": "Ha",
-    "ev": "eV",
-    "mev": "meV",
-    "angstrom": "Å",
-    "ang": "Å",
-    "bohr": "a0",
-    "dimensionless": "",
-}
+_ALIASES = {"debye": "D", "hartree": "Ha", "eh": "Ha", "ev": "eV", "mev": "meV", "bohr": "a0", "dimensionless": ""}
+_ALIASES |= dict.fromkeys(("angstrom", "ang"), "Å")
 
 _DIMENSION = {unit: (dimension, size) for dimension, units in _SIZES.items() for unit, size in units.items()}
 

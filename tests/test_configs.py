@@ -9,6 +9,7 @@ import yaml
 
 from molformer.data.conformers import embed_smiles
 from molformer.data.known_labels import DESCRIPTOR, known_label
+from molformer.data.labels import split_target, with_kinds
 from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
 from molformer.training.arguments import read_configs
@@ -22,7 +23,6 @@ KINDS = {
     "active": Label("active", "", "binary"),
     "class": Label("class", "", "category", ("chair", "table")),
     "part": Label("part", "", "atom_category", ("sphere", "box")),
-    "displacement": Label("displacement", "", "atom_vector"),
 }
 
 
@@ -46,7 +46,7 @@ def value_of(label, structure, seed):
 
 @pytest.fixture
 def data(tmp_path):
-    def make(labels, points, inputs, bonds):
+    def make(labels, points, inputs, bonds, geometries):
         members = []
         for seed in range(40):
             if bonds:
@@ -59,7 +59,11 @@ def data(tmp_path):
             values = {label.name: value_of(label, bare, seed) for label in labels}
             smiles = "" if points else bare.smiles or f"C1{'C' * (2 + seed)}1"  # ring sizes are scaffolds
             features = np.random.default_rng(seed).normal(size=(len(bare), inputs)) if inputs else None
-            members.append(replace(bare, features=features, smiles=smiles, labels=values))
+            members.append(
+                replace(
+                    bare, features=features, smiles=smiles, labels=values, geometry=geometries[seed % len(geometries)]
+                )
+            )
         return str(write_store(tmp_path / "data", members, labels).path)
 
     return make
@@ -69,9 +73,10 @@ def data(tmp_path):
 def test_a_config_trains_a_step(path, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = yaml.safe_load(path.read_text())
-    labels = [label_of(name) for name in text["targets"]]
+    labels = [label_of(split_target(name)[0]) for name in text["targets"]]
     inputs = 3 * text.get("input_vectors", 0) + text.get("input_scalars", 0)
-    store = data(labels, text.get("points", 0), inputs, text.get("molecular_graph", False))
+    geometries = list(text.get("geometry_repeats", ["given"]))
+    store = data(labels, text.get("points", 0), inputs, text.get("molecular_graph", False), geometries)
     split = ["--split", "[24, 8, 8]"] if text.get("split_by") != "scaffold" else []
     small = ["--channels", "8", "--num_heads", "2", "--num_layers", "1", "--epochs", "1", "--wandb", "off"]
     batch = [
@@ -84,7 +89,8 @@ def test_a_config_trains_a_step(path, data, tmp_path, monkeypatch):
         "--initial=",
     ]  # what a run starts from is not there
     result = train(*read_configs(str(path), ["--data", store, *split, *small, *batch]))
-    assert [row.target for row in result.errors] == labels
+    asked = with_kinds({label.name: label for label in labels}, text["targets"])
+    assert [row.target for row in result.errors] == list(asked.values())
     assert all(np.isfinite(row.error) for row in result.errors)
     assert result.folder == Path(text["run"])
 

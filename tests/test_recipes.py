@@ -1,17 +1,22 @@
 """The recipe of the pretrained model, on a handful of molecules."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
-from molformer.data.conformers import embed_smiles
+from molformer.data.conformers import ConformerPolicy, embed_smiles
 from molformer.data.splits import SplitPolicy, make_split
-from molformer.data.store import write_store
+from molformer.data.store import StructureStore, write_store
+from molformer.data.structure import Structure
+from molformer.inference import Predictor
 from molformer.models import SE3TransformerConfig
 from molformer.training.config import TrainingConfig
 from molformer.training.run import train
-from recipes import qm9, trials
+from recipes import qm9, qm9_evaluation, qm9_geometries, trials
+from recipes.qm9_geometries import aligned, relaxed_geometries, rmsd
 
 SMILES = ("C", "O", "N", "CO", "CC", "C=O", "CN", "C#N", "CCO", "C1CC1")
 NAMES = ("homo", "lumo", "gap", "mu", "alpha", "zpve", "r2", "cv", "u0", "u298", "h298", "g298", "eat_g4mp2")
@@ -52,22 +57,80 @@ def test_energies_become_atomisation_energies_in_ev(store):
     assert methane.smiles == "C"
 
 
-def test_each_molecule_is_followed_by_its_force_field_geometry(store, tmp_path):
-    both = list(qm9.with_force_field(store, tmp_path / "cache", processes=0))
-    assert len(both) == 2 * len(SMILES)
-    for given, copy in zip(both[::2], both[1::2], strict=True):
-        assert (given.geometry, copy.geometry) == ("given", "etkdg+mmff")
-        assert given.group == copy.group
-        assert np.array_equal(np.sort(given.numbers), np.sort(copy.numbers))
-        assert given.labels["homo"] == copy.labels["homo"]
+PARTS = SplitPolicy(fractions=(6, 2, 2))
 
 
-def test_errors_are_reported_by_geometry_and_shipped_with_the_model(store, tmp_path):
-    path = tmp_path / "both.safetensors"
-    both = write_store(path, qm9.with_force_field(store, tmp_path / "cache", processes=0), qm9.LABELS)
+@pytest.fixture(scope="module")
+def stores(raw, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("geometries")
+    paths = qm9.make_stores(raw, folder, processes=0, split=PARTS, smiles=3, gfn2=(1, 1))
+    return [StructureStore(path) for path in paths]
+
+
+def test_the_same_conformer_is_relaxed_and_its_displacements_lead_back(stores):
+    relaxed, everything = stores
+    assert relaxed.manifest["geometries"] == ["given", "mmff"]
+    assert everything.manifest["geometries"] == ["given", "mmff", "etkdg+mmff", "gfn2"]
+    given = {each.group: each for each in everything if each.geometry == "given"}
+    assert list(given) == list(range(len(SMILES)))
+    moved = {"mmff": 0, "gfn2": 0}
+    for each in everything:
+        reference = given[each.group]
+        assert np.array_equal(each.labels["homo"], reference.labels["homo"])
+        if each.geometry == "etkdg+mmff":
+            assert np.isnan(each.labels["displacement"]).all()
+            continue
+        assert np.array_equal(each.numbers, reference.numbers)
+        assert each.pos + each.labels["displacement"] == pytest.approx(reference.pos, abs=1e-6)
+        if each.geometry != "given":
+            moved[each.geometry] += 1
+            assert rmsd(each.pos, reference.pos) < rmsd(aligned(each.pos, reference.pos), reference.pos) + 1e-6
+    assert moved == {"mmff": len(SMILES), "gfn2": 3}
+
+
+def test_further_geometries_do_not_change_the_split(store, stores):
+    policy = SplitPolicy(fractions=(6, 2, 2))
+    plain, everything = (make_split(each, policy) for each in (store, stores[1]))
+    for part in ("train", "val", "test"):
+        assert np.array_equal(np.unique(stores[1].groups[getattr(everything, part)]), getattr(plain, part))
+    of_smiles = np.asarray(stores[1].column("geometry")) == 2
+    assert {*plain.val, *plain.test} < {*stores[1].groups[of_smiles]}
+    assert of_smiles.sum() == 7
+
+
+def test_finished_parts_are_not_relaxed_again(store, tmp_path, monkeypatch):
+    once = list(relaxed_geometries(store, [0, 3], "mmff", tmp_path, 0))
+    monkeypatch.setattr(qm9_geometries, "relaxed", lambda *_: pytest.fail("it was done again"))
+    again = list(relaxed_geometries(store, [0, 3], "mmff", tmp_path, 0))
+    assert [each.pos.tolist() for each in again] == [each.pos.tolist() for each in once]
+
+
+def test_atoms_are_matched_and_another_conformer_is_left_out():
+    acid = embed_smiles("OC(=O)CN")
+    order = np.random.default_rng(0).permutation(len(acid))
+    shuffled = Structure(acid.numbers[order], acid.pos[order], smiles="NCC(O)=O", group=5)
+    end = qm9_geometries.relaxed("mmff", shuffled)
+    assert (end.geometry, end.group) == ("mmff", 5)
+    assert rmsd(end.pos, shuffled.pos) < 0.01  # it was relaxed already
+    assert "bonds of the SMILES" in qm9_geometries.relaxed("mmff", replace(shuffled, smiles="NCC(=O)N"))
+    eclipsed = embed_smiles("CCCO", ConformerPolicy(method="etkdg"))
+    assert isinstance(qm9_geometries.relaxed("mmff", eclipsed), Structure)
+
+
+def test_alignment_is_a_rotation_and_no_reflection():
+    pos = np.random.default_rng(1).normal(size=(5, 3))
+    rotation = Rotation.from_rotvec([0.3, -1.0, 2.0]).as_matrix()
+    assert aligned(pos @ rotation.T + 4.0, pos) == pytest.approx(pos)
+    mirrored = aligned(-pos, pos)
+    assert rmsd(mirrored, pos) > 0.1
+    flat = pos * [1, 1, 0]
+    assert aligned(flat @ rotation.T, flat) == pytest.approx(flat)
+
+
+def test_errors_are_reported_by_geometry_and_shipped_with_the_model(stores, tmp_path, monkeypatch):
     config = TrainingConfig(
-        data=str(path),
-        targets=["homo", "alpha"],
+        data=str(stores[1].path),
+        targets=["homo", "alpha", "displacement"],
         run=str(tmp_path / "run"),
         split=[6, 2, 2],
         epochs=1,
@@ -75,16 +138,26 @@ def test_errors_are_reported_by_geometry_and_shipped_with_the_model(store, tmp_p
         wandb="off",
     )
     result = train(SE3TransformerConfig(lmax=1, channels=8, num_layers=1, num_heads=2), config)
-    errors = qm9.errors_by_geometry(result.model, both, SplitPolicy(fractions=(6, 2, 2)))
-    assert [row.count for row in errors["given"]] == [row.count for row in errors["etkdg+mmff"]] == [2, 2]
-    table = qm9.table_of(errors)
-    assert "| target | unit | molecules | MAE, DFT geometry | MAE, force-field geometry |" in table
+    monkeypatch.setattr(qm9_evaluation, "XTB", 1)
+    predictor = Predictor.load(result.model, "cpu")
+    columns = qm9_evaluation.evaluate(predictor, stores[1], PARTS, count=2, conformers=(1, 2))
+    same = ["DFT conformer, MMFF94", "DFT conformer, MMFF94, refined", "DFT conformer, GFN2-xTB"]
+    smiles = [f"SMILES, {number} × {geometry}" for number in (1, 2) for geometry in ("etkdg", "refined")]
+    assert list(columns) == ["DFT", *same, "DFT conformer, GFN2-xTB, refined", *smiles, "SMILES, 1 × xtb (1)"]
+    assert all(set(column.errors) == {"homo", "alpha"} for column in columns.values())
+    assert [len(columns[name].errors["homo"]) for name in ("DFT", same[0], same[2], smiles[3])] == [2, 2, 1, 2]
+    assert np.abs(columns["DFT"].rmsd).max() < 1e-6
+    assert 0 < np.nanmean(columns[same[0]].rmsd) < 0.3
+    table = qm9_evaluation.table_of(columns, qm9_evaluation.scalars(predictor))
+    assert "| geometry | heavy atoms, Å | all atoms, Å | s | homo, eV | alpha, a0^3 |" in table
+    assert "| labelled molecules | | | | 2 | 2 |" in table
     qm9.ship(result.model, table, tmp_path / "qm9")
     card = (tmp_path / "qm9" / "README.md").read_text()
     assert table in card
     assert "## What was tried" in card
     assert 'molformer.load("qm9")' in card
-    assert (tmp_path / "qm9" / "model.safetensors").is_file()
+    shipped = Predictor.load(tmp_path / "qm9", "cpu").model
+    assert (shipped.domain.conformers, shipped.domain.geometry) == (qm9.CONFORMERS, qm9.GEOMETRY)
 
 
 def test_a_trial_has_its_time_does_not_look_at_test_molecules_and_is_not_done_again(store, tmp_path, monkeypatch):

@@ -1,13 +1,15 @@
 """The application, console, progress counters, and checks of output paths."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from molformer.errors import InputError
 from molformer.version import __version__
@@ -28,6 +30,14 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
     if version:
         console.print(__version__)
         raise typer.Exit
+
+
+def new_table(*headings: str, right: Container[str] = (), **options: Any) -> Table:
+    """Table with these columns, some of them right-aligned."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, **options)
+    for name in headings:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return table
 
 
 @contextmanager

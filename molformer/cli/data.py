@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.progress import Progress
 from rich.table import Table
 
-from molformer.cli.app import BAR, app, check_output, console
+from molformer.cli.app import BAR, app, check_output, console, new_table
 from molformer.errors import InputError
 
 data_app = typer.Typer(help="Create, inspect and split structure stores.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+_FRACTIONS = (0.8, 0.1, 0.1)
 
 
 @data_app.command("import")
@@ -29,7 +29,9 @@ def import_(
     salts: Annotated[str, typer.Option(help="SMILES of several fragments: refuse, largest or keep.")] = "refuse",
     censored: Annotated[str, typer.Option(help="Values such as >5: bounds, or refuse their rows.")] = "bounds",
     source_file: Annotated[Path | None, typer.Option("--from", help="Local file of a known data set.")] = None,
-    conformers: Annotated[str, typer.Option(help="Conformer generation: given, etkdg or etkdg+mmff.")] = "etkdg+mmff",
+    conformers: Annotated[
+        str, typer.Option(help="Conformers: given, etkdg, etkdg+mmff or etkdg+mmff+gfn2.")
+    ] = "etkdg+mmff",
     seed: Annotated[int, typer.Option(help="Random seed of conformers and of generated data sets.")] = 7,
     count: Annotated[int, typer.Option(help="Number of structures of a generated data set; 0 for its default.")] = 0,
     add_hydrogens: Annotated[
@@ -87,9 +89,7 @@ def list_() -> None:
     """List the public data sets that can be imported by name."""
     from molformer.data import datasets
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("name", "licence", "what it is"):
-        table.add_column(name)
+    table = new_table("name", "licence", "what it is")
     for name in datasets.names():
         dataset = datasets.info(name)
         table.add_row(name, dataset.licence, dataset.title)
@@ -115,11 +115,8 @@ def info(
         facts.add_row(heading, text)
     console.print(facts)
     if opened.labels:
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        for name in ("label", "unit", "kind", "missing", "mean", "lowest", "spread", "highest"):
-            table.add_column(
-                name, justify="right" if name in ("missing", "mean", "lowest") else "left", overflow="fold"
-            )
+        headings = ("label", "unit", "kind", "missing", "mean", "lowest", "spread", "highest")
+        table = new_table(*headings, right=headings[3:6], padding=(0, 1, 0, 0))
         for row in describe_labels(opened):
             table.add_row(*row)
         console.print(table)
@@ -132,11 +129,7 @@ def split(
     store: Annotated[Path, typer.Argument(help="A structure store.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")],
     by: Annotated[str, typer.Option(help="auto, random, scaffold or stratified.")] = "random",
-    fractions: Annotated[tuple[float, float, float], typer.Option(help="Training, validation, test.")] = (
-        0.8,
-        0.1,
-        0.1,
-    ),
+    fractions: Annotated[tuple[float, float, float], typer.Option(help="Training, validation, test.")] = _FRACTIONS,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     label: Annotated[str, typer.Option(help="Label of a stratified split.")] = "",
     folds: Annotated[int, typer.Option(help="Number of folds of a cross-validation; 0 for none.")] = 0,

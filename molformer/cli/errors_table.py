@@ -6,7 +6,7 @@ from math import isnan
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from molformer.cli.app import console
+from molformer.cli.app import console, new_table
 from molformer.training.bootstrap import Interval
 from molformer.training.classical import Classical
 from molformer.training.target_errors import TargetErrors
@@ -52,10 +52,8 @@ def print_coverage(measured: Mapping[str, Coverage]) -> None:
         return
     first = next(iter(measured.values()))
     title = f"Intervals with a nominal coverage of {first.level:.0%}: empirical coverage, %, and mean half-width"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     headings, rows = coverage_table(measured)
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "target" else "right", overflow="fold")
+    table = new_table(*headings, right=headings[1:], title=title, title_justify="left")
     for row in rows:
         table.add_row(*(cell.replace(" ", "\n") for cell in row))
     console.print(table)
@@ -67,9 +65,8 @@ def print_coverage(measured: Mapping[str, Coverage]) -> None:
 
 def comparison_table(errors: Sequence[TargetErrors], seconds: float, methods: Sequence[Classical]) -> Table:
     """Table of the network, trained in so many seconds, and of classical methods, by target."""
-    table = Table(title="The same split by classical methods", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("target", "method", "MAE", "RMSE", "ROC-AUC", "s"):
-        table.add_column(name, justify="left" if name in ("target", "method") else "right", overflow="fold")
+    title, numbers = "The same split by classical methods", ("MAE", "RMSE", "ROC-AUC", "s")
+    table = new_table("target", "method", *numbers, right=numbers, title=title, title_justify="left")
     for target in [row.target for row in errors]:
         for method in (Classical("network", list(errors), seconds), *methods):
             for row in (row for row in method.errors if row.target == target):

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from molformer.cli.app import app, check_output, console, counting
+from molformer.cli.app import app, check_output, console, counting, new_table
 from molformer.cli.rows import Failures, print_predictions
 from molformer.errors import InputError
 
@@ -53,6 +51,9 @@ def predict(
         int | None,
         typer.Option(help="Number of conformers of a SMILES to average over; by default that of the training."),
     ] = None,
+    geometry: Annotated[
+        str, typer.Option(help="Of a SMILES: etkdg, refined (by the model) or xtb (GFN2-xTB); by default the model's.")
+    ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Resume after the last complete row of OUTPUT.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first error.")] = False,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Exit with status 0 even if inputs failed.")] = False,
@@ -79,14 +80,13 @@ def predict(
     from molformer.inference.models import default_model, shipped
     from molformer.inference.predictor import Predictor
     from molformer.inference.request import PredictionRequest
-    from molformer.inference.sources import policy_of
     from molformer.inference.writers import ScreenWriter, open_writer
 
     several = default_predictor(device, batch_size, memory) if not model and devices == 1 else None
     predictor = several or Predictor.load(model or [default_model()], device, batch_size, memory, devices)
     first = predictor.predictors[0] if isinstance(predictor, FallbackPredictor) else predictor
     options = ReadOptions((), smiles_column, delimiter, add_hydrogens=add_hydrogens, bonds=bonds)
-    policy = replace(policy_of(first.model.domain), salts=salts)  # type: ignore[arg-type]
+    policy = replace(first.policy(geometry), salts=salts)  # type: ignore[arg-type]
     units = {name: value for name, equals, value in (text.partition("=") for text in unit) if equals}
     if len(units) < len(unit) > 1:
         raise InputError("give a single --unit, or NAME=UNIT for each target")
@@ -107,7 +107,7 @@ def predict(
             entries = entries if on_screen else writer.rest(entries, failed.count_status)
         advance = stack.enter_context(counting("rows"))
         shown: list[Prediction] = []
-        for row in predictor.stream(entries, request, conformers, strict, policy, workers):
+        for row in predictor.stream(entries, request, conformers, strict, policy, workers, geometry or None):
             failed.look_at(row)
             (shown.append if writer is None else writer.write)(row)
             advance()
@@ -171,9 +171,7 @@ def models() -> None:
     if not shipped():
         console.print("This version ships no model: name a model folder, a run folder or the id of one on the hub.")
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("name", "targets", "elements", "parameters", "folder"):
-        table.add_column(name, overflow="fold")
+    table = new_table("name", "targets", "elements", "parameters", "folder")
     for name, folder in shipped().items():
         table.add_row(name, *describe(folder), str(folder))
     console.print(table)
@@ -198,9 +196,7 @@ def check(
         if job.error is not None:
             raise job.error
         structures += job.structures
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("check", "target", "measured", "limit", ""):
-        table.add_column(name, justify="right" if name in ("measured", "limit") else "left")
+    table = new_table("check", "target", "measured", "limit", "", right=("measured", "limit"))
     checks = check_model(predictor.model, structures)
     for row in checks:
         verdict = "pass" if row.passed else "FAIL"

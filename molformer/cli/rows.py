@@ -6,10 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
-from molformer.cli.app import console
+from molformer.cli.app import console, new_table
 
 if TYPE_CHECKING:
     from molformer.inference.embeddings import Embedding
@@ -17,11 +14,9 @@ if TYPE_CHECKING:
     from molformer.targets import Label
 
 
-_COLUMNS = 5
-"""Largest number of targets in a table; more are shown in further tables."""
+_COLUMNS = 5  # largest number of targets in a table; more are shown in further tables
 
-_WIDTH = 40
-"""Characters that the headings of a table may have, so that inputs and numbers fit a terminal beside each other."""
+_WIDTH = 40  # characters of the headings of a table, so that inputs and numbers fit a terminal beside each other
 
 
 class Failures:
@@ -91,7 +86,7 @@ def print_predictions(
 
 
 def _print_list(row: "Prediction", targets: "Sequence[Label]") -> None:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = new_table()
     formula = row.structure.formula if row.structure else ""
     table.add_column(f"{row.name}\n{formula}", overflow="fold")
     table.add_column(f"\n{row.status}", justify="right", no_wrap=True)
@@ -115,9 +110,7 @@ def _print_tables(predictions: "Sequence[Prediction]", targets: "Sequence[Label]
             groups.append([])
         groups[-1].append(target)
     for group in groups:
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for name in ("input", "formula"):
-            table.add_column(name, overflow="fold")
+        table = new_table("input", "formula")
         for name in screen_headings(group):
             table.add_column(name, justify="right", no_wrap=True)
         if group is groups[0]:

@@ -9,8 +9,7 @@ import typer
 from molformer.cli.app import app, console
 from molformer.errors import ConfigError
 
-_PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")
-"""Modules of the extra `serve`."""
+_PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")  # of the extra `serve`
 
 
 @app.command()

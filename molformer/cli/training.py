@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.progress import Progress
-from rich.table import Table
 
-from molformer.cli.app import BAR, app, console
+from molformer.cli.app import BAR, app, console, new_table
 from molformer.errors import InputError
 
 _SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -92,10 +90,8 @@ def settings() -> None:
     """List all keys of a config, with defaults and descriptions."""
     from molformer.training.arguments import describe_keys
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("key", no_wrap=True)
-    table.add_column("default", overflow="fold")
-    table.add_column("meaning", overflow="fold")
+    table = new_table("key", "default", "meaning")
+    table.columns[0].no_wrap = True
     for row in describe_keys():
         table.add_row(*row)
     console.print(table)

@@ -5,6 +5,7 @@ number of structures, or as many as a limit of atoms or edges allows, which boun
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,23 +16,12 @@ from molformer.errors import ConfigError
 _TRIALS = 16  # epochs from which the number of batches under a limit is taken
 
 
+@dataclass(eq=False)
 class EpochBatches(Sampler[list[Any]]):
     """Lists of indices, in order or, in training, shuffled for each epoch.
 
     Every epoch has the same number of batches, as trainers require; Lightning calls `set_epoch`. The sampler
     goes into a `DataLoader` with `batch_size=None`.
-
-    Args:
-        size: number of structures.
-        batch_size: structures per batch, over all processes; the maximum if there is a limit.
-        training: shuffle, and drop the last, smaller batch.
-        seed: of the shuffling.
-        costs: atoms or edges of each structure (size,), or None for no limit.
-        limit: largest sum of costs of a batch of one process.
-        epoch_size: structures per epoch, 0 for all; passes over all structures are divided into epochs.
-        rank: of this process.
-        world: number of processes.
-        with_epoch: return pairs (epoch, index) instead of indices.
 
     Raises:
         ConfigError: a structure exceeds the limit, or there are more processes than structures.
@@ -43,35 +33,27 @@ class EpochBatches(Sampler[list[Any]]):
         [[0, 1], [2, 3]]
     """
 
-    def __init__(
-        self,
-        size: int,
-        batch_size: int,
-        training: bool = False,
-        seed: int = 0,
-        costs: np.ndarray | None = None,
-        limit: int = 0,
-        epoch_size: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        with_epoch: bool = False,
-    ) -> None:
+    size: int  # number of structures
+    batch_size: int  # structures per batch, over all processes; the maximum if there is a limit
+    training: bool = False  # shuffle, and drop the last, smaller batch
+    seed: int = 0  # of the shuffling
+    costs: np.ndarray | None = None  # atoms or edges of each structure (size,), or None for no limit
+    limit: int = 0  # largest sum of costs of a batch of one process
+    epoch_size: int = 0  # structures per epoch, 0 for all; passes over all structures are divided into epochs
+    rank: int = 0  # of this process
+    world: int = 1  # number of processes
+    with_epoch: bool = False  # return pairs (epoch, index) instead of indices
+
+    def __post_init__(self) -> None:
+        costs, size, world, limit, batch_size = self.costs, self.size, self.world, self.limit, self.batch_size
         if costs is not None and len(costs) and costs.max() > limit:
             raise ConfigError(f"the largest structure costs {int(costs.max())}, beyond the limit of {limit} a batch")
-        if training and costs is None and batch_size < world:
+        if self.training and costs is None and batch_size < world:
             raise ConfigError(f"batch_size is {batch_size} for {world} processes: use at least one structure for each")
-        self.size = size
         if size < world:
             raise ConfigError(f"{size} structures cannot be shared by {world} processes: use fewer")
-        self.batch_size = batch_size if training else -(-batch_size // world)
-        self.training = training
-        self.seed = seed
-        self.costs = costs
-        self.limit = limit
-        self.epoch_size = (epoch_size or size) if training else size
-        self.rank = rank
-        self.world = world
-        self.with_epoch = with_epoch
+        self.batch_size = batch_size if self.training else -(-batch_size // world)
+        self.epoch_size = (self.epoch_size or size) if self.training else size
         self.epoch = 0
         self._batches = self._number_of_batches()
 

@@ -13,8 +13,7 @@ from molformer.structure import Structure
 
 _ORDERS = {Chem.BondType.SINGLE: 1, Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3, Chem.BondType.AROMATIC: 4}
 _CHIRALITY = {"R": 1, "S": 2}
-_MOST_ITERATIONS = 100_000
-"""Assignments of bond orders that are tried: more take minutes."""
+_MOST_ITERATIONS = 100_000  # assignments of bond orders that are tried: more take minutes
 
 
 def graph_of(mol: Chem.Mol) -> MolecularGraph:
@@ -78,11 +77,8 @@ def perceive_bonds(structure: Structure) -> Structure:
 def with_orders(mol: Chem.Mol, charge: int, spin: int, connect: bool) -> tuple[MolecularGraph | None, str]:
     """The graph of a molecule whose hydrogens are all there and whose bonds have no known orders; or None, and why.
 
-    Args:
-        mol: with a conformer; it is changed.
-        charge: total charge, e.
-        spin: multiplicity; from 2 on, open valences are those of radicals and not of charged atoms.
-        connect: whether its bonds too are to be found, by distances.
+    The molecule, which has a conformer, is changed. From a multiplicity of 2 on, open valences are those of radicals
+    and not of charged atoms. With `connect` its bonds too are found, by distances.
     """
     with rdBase.BlockLogs():
         try:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from molformer.data.cloud_dataset import CloudOptions
+from molformer.data.augmentation import CloudOptions
 from molformer.data.datamodule import StoreDataModule, StoreDataset
 from molformer.data.sampling import farthest_point_sampling, normalise, random_subsample
 from molformer.data.splits import SplitMethod, SplitPolicy
@@ -22,14 +22,8 @@ __all__ = ["CloudOptions", "PointCloudDataModule"]
 
 
 class PointCloudDataset(StoreDataset):
-    """Point clouds of a store, indexed by batch.
-
-    Args:
-        store: the clouds.
-        indices: which of them, in order.
-        targets: labels to load.
-        options: points and normalisation; the augmentation is applied if there is one.
-        seed: of sampling and augmentation.
+    """Point clouds of a store, indexed by batch; see `StoreDataset`. Sampling, normalisation and, if there is one,
+    augmentation are those of the options.
     """
 
     def __init__(

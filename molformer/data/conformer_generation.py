@@ -82,7 +82,7 @@ def computed(
 
 def time_limit(policy: ConformerPolicy) -> float:
     """Time limit of a molecule in a worker, s: for each conformer, two embeddings and the relaxation."""
-    return 3.0 * policy.timeout * policy.num_conformers
+    return (30.0 if policy.relaxes_by_gfn2 else 3.0) * policy.timeout * policy.num_conformers
 
 
 def _job(entry: Entry, policy: ConformerPolicy, cache: GeometryCache | None) -> Job:

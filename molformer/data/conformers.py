@@ -18,11 +18,12 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors
 
 from molformer.data.bonds import graph_of
+from molformer.data.gfn2 import check_gfn2, relax
 from molformer.errors import ConfigError, ConformerError, InputError, check_choices
 from molformer.molecular_graph import MolecularGraph
 from molformer.structure import Salts, Structure
 
-GeometryMethod = Literal["etkdg", "etkdg+mmff", "given"]
+GeometryMethod = Literal["etkdg", "etkdg+mmff", "etkdg+mmff+gfn2", "given"]
 
 MORE_STEPS = 4
 """Factor of `ConformerPolicy.max_iterations` for the single continuation of an unconverged relaxation."""
@@ -43,8 +44,8 @@ class ConformerPolicy:
     """Policy of conformer generation.
 
     Args:
-        method: `given` (none: coordinates are required), `etkdg` (embedding only) or `etkdg+mmff` (relaxed with MMFF94,
-            or UFF if MMFF94 lacks parameters).
+        method: `given` (none: coordinates are required), `etkdg` (embedding only), `etkdg+mmff` (relaxed with MMFF94,
+            or UFF if MMFF94 lacks parameters) or `etkdg+mmff+gfn2` (then with GFN2-xTB, by the extra `xtb`).
         num_conformers: number of generated conformers; a single result is the one of lowest force-field energy.
         seed: of the embedding; the same seed gives the same geometry.
         timeout: time limit of the embedding of one conformer, s.
@@ -54,7 +55,7 @@ class ConformerPolicy:
             side by side and relaxed together.
 
     Raises:
-        ConfigError: the method is unknown, or a number is not positive.
+        ConfigError: the method is unknown or not installed, or a number is not positive.
     """
 
     method: GeometryMethod = "etkdg+mmff"
@@ -67,9 +68,16 @@ class ConformerPolicy:
 
     def __post_init__(self) -> None:
         check_choices(self, of="conformer ")
+        if self.relaxes_by_gfn2:
+            check_gfn2()
         for name in ("num_conformers", "timeout", "max_iterations"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} of the conformers is {getattr(self, name)}: it must be 1 or more")
+
+    @property
+    def relaxes_by_gfn2(self) -> bool:
+        """Whether GFN2-xTB relaxes the geometries."""
+        return self.method.endswith("+gfn2")
 
 
 def parse_smiles(smiles: str, name: str = "") -> Chem.Mol:
@@ -225,10 +233,11 @@ def embed_canonical(canonical: str, policy: ConformerPolicy) -> list[Structure]:
         raise ConformerError(f"has {parts} separate parts: give one molecule, or take the largest with --salts largest")
     try:
         with rdBase.BlockLogs():
-            return [structure_of(conformer) for conformer in _conformers(mol, policy)]
+            made = [structure_of(conformer) for conformer in _conformers(mol, policy)]
     except (RuntimeError, ValueError) as error:  # what RDKit raises, a stack trace after the first lines
         reason = " ".join(line for line in str(error).splitlines()[:3] if line.strip("* \t"))
         raise ConformerError(f"could not be embedded in 3-D ({reason}): give its coordinates in an XYZ file") from None
+    return [relax(each) for each in made] if policy.relaxes_by_gfn2 else made
 
 
 def canonical_graph(canonical: str, policy: ConformerPolicy) -> MolecularGraph:
@@ -274,12 +283,12 @@ def _conformers(mol: Chem.Mol, policy: ConformerPolicy) -> list[Chem.Mol]:
         for conformer in conformers:
             _place_side_by_side(conformer, parts)
     alone = mol.GetNumAtoms() == 1  # nothing to relax, and no force field knows all elements
-    relax = policy.method == "etkdg+mmff" and not alone
+    relaxed = policy.method.startswith("etkdg+mmff") and not alone
     energies = []
     for conformer in conformers:
         conformer.SetProp(_GEOMETRY, "etkdg")
-        if relax or (len(conformers) > 1 and not alone):
-            energies.append(_energy(conformer, policy.max_iterations if relax else 0))
+        if relaxed or (len(conformers) > 1 and not alone):
+            energies.append(_energy(conformer, policy.max_iterations if relaxed else 0))
     order = np.argsort(energies, kind="stable") if energies else range(len(conformers))
     return [conformers[index] for index in order]
 

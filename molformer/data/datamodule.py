@@ -70,14 +70,8 @@ class StoreDataset(Dataset[GraphBatch]):
         sizes: Sequence[int] | np.ndarray,
         **more: np.ndarray,
     ) -> GraphBatch:
-        """Batch of B structures of the store.
-
-        Args:
-            indices: which of them (B,).
-            rows: of the store, those of their N atoms or points.
-            pos: their positions (N, 3).
-            sizes: of the structures (B,).
-            more: further attributes.
+        """Batch of B structures: `rows` of the store are their N atoms or points, at `pos` (N, 3), with more
+        attributes.
         """
         if "features" in self.store.columns:
             more["features"] = self.store.column("features")[rows].astype(np.float32)

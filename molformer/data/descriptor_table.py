@@ -15,12 +15,7 @@ from molformer.models.descriptors import DescriptorChoice, DescriptorReadoutName
 
 
 def chosen(choice: DescriptorChoice, readout: DescriptorReadoutName = "mlp") -> DescriptorSet:
-    """The descriptors of a choice, with the version of RDKit that is there.
-
-    Args:
-        choice: which; a Gaussian process takes pairs of atoms and torsions beside circular substructures.
-        readout: how they are joined.
-    """
+    """The descriptors of a choice; a Gaussian process has pairs of atoms and torsions beside circular substructures."""
     if choice == "none":
         return DescriptorSet()
     from molformer.data.descriptors import BITS, FINGERPRINTS, GRAPH

@@ -23,19 +23,15 @@ from molformer.data.readers.entry import Entry
 from molformer.data.structure import Label, Structure
 from molformer.models.descriptors import DescriptorSet
 
-SECONDS = 60.0
-"""After which a molecule is left without descriptors, if worker processes compute them."""
+SECONDS = 60.0  # after which a molecule is left without descriptors, if worker processes compute them
 
 GRAPH = {DESCRIPTOR + name: function for name, function in Descriptors.descList if name != "Ipc"}  # grows exponentially
 """Functions of the 2-D descriptors by the names of their labels."""
 
 _SHAPE = {DESCRIPTOR + name: function for name, function in Descriptors3D.descList}
 
-LABELS = tuple(Label(name, "", "intensive") for name in (*GRAPH, *_SHAPE))
-"""All descriptors, as labels without a unit."""
-
-BITS = 2048
-"""Width of a fingerprint."""
+LABELS = tuple(Label(name, "", "intensive") for name in (*GRAPH, *_SHAPE))  # all descriptors, as labels without a unit
+BITS = 2048  # width of a fingerprint
 
 FINGERPRINTS = {
     "ecfp": partial(rdFingerprintGenerator.GetMorganGenerator, radius=2),

@@ -6,10 +6,10 @@ import logging
 import os
 import time
 import uuid
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from rdkit import rdBase
@@ -23,25 +23,18 @@ from molformer.structure import Structure
 
 logger = logging.getLogger(__name__)
 
-SHARD = 5000
-"""New molecules after which a cache writes a file."""
-
-SHARD_SECONDS = 120
-"""Seconds after which it writes one with fewer."""
+SHARD = 5000  # new molecules after which a cache writes a file
+SHARD_SECONDS = 120  # seconds after which it writes one with fewer
 
 _CACHE_FORMAT = 1
 
 
-class GeometryCache:
+class GeometryCache(AbstractContextManager["GeometryCache"]):
     """A folder of geometries and failures by canonical SMILES, for one policy and one version of RDKit.
 
     New ones are written as further files, each whole or not at all, so that any number of processes may share the
-    folder; each sees what was there when it began. A damaged file is skipped, with a warning.
-
-    Args:
-        path: the folder; each policy has its own folder in it.
-        policy: how the geometries are made.
-        every: whether all conformers of a molecule are held, or only the best.
+    folder, in which each policy has its own; each sees what was there when it began. A damaged file is skipped, with a
+    warning. With `every`, all conformers of a molecule are held, else only the best.
 
     Raises:
         StoreError: the folder cannot be made.
@@ -69,9 +62,6 @@ class GeometryCache:
                     self._index.update(json.loads(file.read_text(encoding="utf-8")))
             except (StoreError, OSError, ValueError) as error:
                 logger.warning("'%s' of the cache is skipped: %s", file, error)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.flush()

@@ -1,4 +1,7 @@
-"""Heavy atoms alone: structures and stores whose hydrogens are counts of the atoms that they are attached to."""
+"""Heavy atoms alone: structures and stores whose hydrogens are counts of the atoms that they are attached to.
+
+The charge of a heavy atom is then that of it and its hydrogens together.
+"""
 
 from dataclasses import replace
 
@@ -41,13 +44,38 @@ def heavy_atom_store(store: StructureStore) -> StructureStore:
     """
     from molformer.data.importing import cache_folder  # needs RDKit, which training from a store does not
 
-    path = cache_folder() / "stores" / f"{store.path.stem}-heavy-{store.manifest['sha256'][:16]}.safetensors"
+    path = cache_folder() / "stores" / f"{store.path.stem}-heavy-2-{store.manifest['sha256'][:16]}.safetensors"
     if not path.is_file():
-        labels = [label for label in store.labels.values() if not label.per_node or label.name.startswith(CONFORMER)]
+        charges = [label.name for label in store.labels.values() if label.kind == "charges"]
+        labels = [
+            label
+            for label in store.labels.values()
+            if not label.per_node or label.name in charges or label.name.startswith(CONFORMER)
+        ]
 
         def heavy(each: Structure) -> Structure:
             kept = heavy_atoms(each)
-            return replace(kept, labels={**each.labels, **kept.labels}, name=each.where)
+            summed = {name: with_hydrogens(each, each.labels[name]) for name in charges if name in each.labels}
+            return replace(kept, labels={**each.labels, **summed, **kept.labels}, name=each.where)
 
         write_store(path, map(heavy, store), labels, store.manifest["source"])
     return StructureStore(path)
+
+
+def with_hydrogens(structure: Structure, charges: np.ndarray) -> np.ndarray:
+    """Charges of the atoms of `heavy_atoms`, each with those of its hydrogens, from charges (n,) of all atoms."""
+    graph = structure.molecular_graph
+    assert graph is not None
+    hydrogen = graph.implicit_hydrogens(structure.numbers)
+    ends = np.concatenate([graph.bonds, graph.bonds[:, ::-1]])
+    ends = ends[hydrogen[ends[:, 1]]]
+    return np.asarray(charges + np.bincount(ends[:, 0], charges[ends[:, 1]], len(structure)))[~hydrogen]
+
+
+def on_all_atoms(structure: Structure, charges: np.ndarray) -> np.ndarray:
+    """Charges (…, n) of all atoms from those of `heavy_atoms`; of their hydrogens zero."""
+    graph = structure.molecular_graph
+    assert graph is not None
+    found = np.zeros((*charges.shape[:-1], len(structure)))
+    found[..., ~graph.implicit_hydrogens(structure.numbers)] = charges
+    return found

@@ -30,17 +30,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What an import gave.
+    """What an import gave."""
 
-    Args:
-        store: the new store.
-        rejected: rows that are not in it.
-        record: CSV file that names each of them with the reason; None if there are none.
-    """
-
-    store: StructureStore
-    rejected: int
-    record: Path | None
+    store: StructureStore  #: the new store
+    rejected: int  #: rows that are not in it
+    record: Path | None  #: CSV file that names each of them with the reason; None if there are none
 
 
 def import_inputs(
@@ -287,10 +281,8 @@ def _labels_of(inputs: Sequence[str | Path], options: ReadOptions) -> dict[str |
                 )
     missing = _missing(inputs, options)
     if not options.targets and known:
-        shown = ", ".join(
-            f"{label.name} ({label.kind}{', ' * bool(label.unit)}{label.unit})" for label in known.values()
-        )
-        logger.info("labels: %s", shown)
+        shown = (f"{label.name} ({', '.join(filter(None, (label.kind, label.unit)))})" for label in known.values())
+        logger.info("labels: %s", ", ".join(shown))
     if options.targets:
         own = {name: list(known.values()) for name in inputs}
     return {name: tuple(label for label in labels if label.name not in missing) for name, labels in own.items()}

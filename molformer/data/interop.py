@@ -12,30 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from molformer.errors import ConfigError, InputError
+from molformer.errors import InputError, extra
 from molformer.graph import GraphBatch
 from molformer.structure import Structure
 
 
 def to_pyg(graph: GraphBatch | Structure) -> Any:
-    """A batch of graphs, or one structure, as PyG `Data`; a batch has `batch` and `ptr`, as PyG's own `Batch` has.
-
-    Args:
-        graph: what to convert; tensors are shared, not copied.
+    """A batch of graphs, or one structure, as PyG `Data`, which shares its tensors; a batch has `batch` and `ptr`, as
+    PyG's own `Batch` has.
 
     Raises:
         ConfigError: PyTorch Geometric is not installed.
         InputError: a label has the name of another attribute.
-
-    Example:
-        >>> water = Structure([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
-        >>> to_pyg(water)  # doctest: +SKIP
-        Data(pos=[3, 3], z=[3], charge=[1])
     """
-    try:
+    with extra("pyg", "PyTorch Geometric is not installed"):
         from torch_geometric.data import Data
-    except ImportError:
-        raise ConfigError("PyTorch Geometric is not installed: pip install 'molformer[pyg]'") from None
+
     single = isinstance(graph, Structure)
     batch = GraphBatch.from_structures([graph]) if isinstance(graph, Structure) else graph
     edges = None if batch.src is None or batch.dst is None else torch.stack([batch.src, batch.dst])
@@ -48,14 +40,8 @@ def to_pyg(graph: GraphBatch | Structure) -> Any:
 
 
 def from_pyg(data: Any, labels: Iterable[str] | None = None) -> GraphBatch:
-    """Graphs of a PyG `Data` or `Batch`; without `z` they are point clouds with atomic numbers 0.
-
-    Args:
-        data: the graph or graphs.
-        labels: attributes that are labels; by default `y`, if there is one.
-
-    Returns:
-        The batch; edges, if any, are sorted by dst and then by src.
+    """Graphs of a PyG `Data` or `Batch`, edges sorted by dst and then by src; without `z` they are point clouds with
+    atomic numbers 0. Attributes that are labels may be named; by default it is `y`, if there is one.
 
     Raises:
         InputError: there are no positions, a label is missing, or the nodes of a graph are not contiguous.
@@ -75,7 +61,11 @@ def from_pyg(data: Any, labels: Iterable[str] | None = None) -> GraphBatch:
     missing = [name for name in names if data.get(name) is None]
     if missing:
         raise InputError(f"these PyG data have no label '{missing[0]}'")
-    src, dst, shift = _sorted_edges(data.get("edge_index"), data.get("shift"), len(pos))
+    src = dst = shift = None
+    if (edges := data.get("edge_index")) is not None:
+        order = (edges[1] * len(pos) + edges[0]).argsort(stable=True)
+        src, dst, shift = edges[0, order], edges[1, order], data.get("shift")
+        shift = None if shift is None else shift[order]
     return GraphBatch(
         numbers=torch.zeros_like(batch) if numbers is None else numbers.long(),
         pos=pos,
@@ -94,12 +84,7 @@ def from_pyg(data: Any, labels: Iterable[str] | None = None) -> GraphBatch:
 
 
 def structure_from_pyg(data: Any, labels: Iterable[str] | None = None, name: str = "") -> Structure:
-    """One molecule or cloud of a PyG `Data`; without edges; a label (1, …) of the graph loses its first axis.
-
-    Args:
-        data: the graph.
-        labels: see `from_pyg`.
-        name: its title.
+    """One molecule or cloud of a PyG `Data`, see `from_pyg`, without edges; a label (1, …) loses its first axis.
 
     Raises:
         InputError: see `from_pyg`, or the data have several graphs.
@@ -121,15 +106,6 @@ def structure_from_pyg(data: Any, labels: Iterable[str] | None = None, name: str
             key: value[0] if value.shape[:1] == (1,) and len(batch.pos) > 1 else value for key, value in values.items()
         },
     )
-
-
-def _sorted_edges(
-    edge_index: Tensor | None, shift: Tensor | None, nodes: int
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    if edge_index is None:
-        return None, None, None
-    order = (edge_index[1] * nodes + edge_index[0]).argsort(stable=True)
-    return edge_index[0, order], edge_index[1, order], None if shift is None else shift[order]
 
 
 def _array(tensor: Tensor) -> np.ndarray:

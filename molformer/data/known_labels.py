@@ -1,15 +1,10 @@
 """Well-known property names: their kinds and default units.
 
-The names are those of QM9 (Ramakrishnan et al. 2014, doi 10.1038/sdata.2014.22), of sGDML files, of ASE and of SPICE.
-See `molformer.targets` for kinds. The default unit of a name is that of its data set: hartree for QM9, eV for ASE. The
-kinds:
-
-- Extensive, a sum over atoms: energies, the zero-point energy and the heat capacity grow with the number of atoms, and
-  the residual of element references is small; so are atomization energies, which are such differences
-  already. The polarizability and <R²> grow with it as well, <R²> a little faster than linearly, and models of this
-  field that sum over atoms fit both best.
-- Intensive: orbital energies and their gap, and the length `mu` of the dipole, belong to the molecule as a whole;
-  rotational constants even shrink as it grows. None of them is a sum over atoms.
+The names are those of QM9 (Ramakrishnan et al. 2014, doi 10.1038/sdata.2014.22), of sGDML files, of ASE and of SPICE,
+the default unit that of the data set: hartree for QM9, eV for ASE. Extensive are what grows with the number of atoms:
+energies, atomization energies too, the zero-point energy and the heat capacity, and, as models of this field that sum
+over atoms fit them best, the polarizability and <R²>. Intensive are what belongs to the molecule as a whole: orbital
+energies, their gap, and the length `mu` of the dipole; rotational constants even shrink as it grows.
 """
 
 import numpy as np
@@ -18,8 +13,7 @@ from molformer import units
 from molformer.targets import Label
 from molformer.targets.registry import kind_of_shape
 
-DESCRIPTOR = "rdkit."
-"""Begins the name of a label that is a descriptor of RDKit, see `molformer.data.descriptors`."""
+DESCRIPTOR = "rdkit."  # begins the name of a label that is a descriptor of RDKit, see `molformer.data.descriptors`
 
 _KNOWN: dict[tuple[str, str], str] = {
     ("intensive", "Ha"): "homo lumo gap homo_lumo_gap",
@@ -52,14 +46,9 @@ _TABLE = {name: (kind, unit) for (kind, unit), names in _KNOWN.items() for name 
 
 
 def known_label(name: str, unit: str = "") -> Label | None:
-    """Label of a well-known property, or None if the name is unknown.
+    """Label of a well-known property; None if the name is unknown, or the unit is of another dimension.
 
-    Names of one letter are case-sensitive, others are not.
-
-    Args:
-        name: name of the property and of the label.
-        unit: unit of the values; the default of the property if empty. There is no label if the unit has another
-            dimension than the property.
+    Names of one letter are case-sensitive, others are not. Without a unit it is the default one of the property.
 
     Raises:
         UnitError: the unit is not known.
@@ -80,19 +69,11 @@ def known_label(name: str, unit: str = "") -> Label | None:
 
 
 def label_of_shape(name: str, shape: tuple[int, ...], per_atom: bool, unit: str = "") -> Label | None:
-    """Label for values of a given name and shape.
+    """Label for values of a name and a shape, that of one structure or atom; None where no kind of label has this
+    shape.
 
     A known name has its kind if the shape agrees. A known name with another shape, such as `mu` with three components,
     and an unknown name have the kind of the shape, and no default unit.
-
-    Args:
-        name: name of the property.
-        shape: of the value of one structure, or of one atom.
-        per_atom: whether there is one value an atom.
-        unit: as for `known_label`.
-
-    Returns:
-        The label, or None where no kind of label has this shape.
 
     Example:
         >>> label_of_shape("mu", (3,), per_atom=False).kind
@@ -106,16 +87,10 @@ def label_of_shape(name: str, shape: tuple[int, ...], per_atom: bool, unit: str 
 
 
 def shaped(label: Label, values: np.ndarray, rows: tuple[int, ...] = ()) -> np.ndarray:
-    """Values of a label in the label's own shape.
+    """Values (*rows, …) of a label, each of a shape that its kind `fits`, in the label's own shape (*rows,
+    *label.shape).
 
-    Args:
-        label: what they are values of.
-        values: (*rows, …), each of a shape that its kind `fits`: a matrix may lie flat, and a stress may be the six
-            numbers xx, yy, zz, yz, xz, xy (Voigt).
-        rows: shape in front of that of one value.
-
-    Returns:
-        (*rows, *label.shape).
+    A matrix may lie flat, and a stress may be the six numbers xx, yy, zz, yz, xz, xy (Voigt).
 
     Example:
         >>> shaped(Label("stress", "GPa", "stress"), np.array([1.0, 2, 3, 4, 5, 6])).tolist()

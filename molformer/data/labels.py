@@ -1,6 +1,7 @@
 """Parsing of label specifications: NAME, NAME=KIND or NAME=KIND,UNIT."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from molformer.data.known_labels import known_label
@@ -28,14 +29,9 @@ def split_target(text: str) -> tuple[str, str, str]:
 def parse_targets(
     texts: Sequence[str | Label], inputs: Sequence[str | Path] = (), options: ReadOptions | None = None
 ) -> tuple[Label, ...]:
-    """Labels from a command line.
+    """Labels from texts `gap`, `gap=intensive` or `gap=intensive,eV`; a label is taken as it is.
 
-    Missing kinds and units are those of well-known names, or are inferred from the column of a table.
-
-    Args:
-        texts: `gap`, `gap=intensive` or `gap=intensive,eV`; a label is taken as it is.
-        inputs: where the labels come from.
-        options: of reading.
+    Missing kinds and units are those of well-known names, or are inferred from the column of a table among the inputs.
 
     Raises:
         InputError: a kind is unknown, or cannot be inferred.
@@ -62,6 +58,26 @@ def parse_targets(
             raise InputError(f"{error}{kinds}") from None
         found |= dict(zip([name for name, _ in unspecified], labels, strict=True))
     return tuple(found.get(name) or _label(name, kind, unit, inputs) for name, kind, unit in wanted)
+
+
+def with_kinds(labels: Mapping[str, Label], texts: Sequence[str]) -> dict[str, Label]:
+    """Labels of a store, with the kinds that texts such as `mu=vector_length` name.
+
+    Raises:
+        InputError: the values are not of this kind, or not in the unit that a text names.
+    """
+    found = dict(labels)
+    for name, kind, unit in map(split_target, texts):
+        if kind and name in found and (kind, unit) != (found[name].kind, ""):
+            label = found[name]
+            asked = replace(label, kind=kind, unit=unit or label.unit)
+            if not asked.target_kind.same_values(label.target_kind) or label.unit not in ("", asked.unit):
+                raise InputError(
+                    f"'{name}' is of kind '{label.kind}' in '{label.unit}' in the store, which cannot be taken as "
+                    f"'{kind}' in '{asked.unit}'"
+                )
+            found[name] = asked
+    return found
 
 
 def _label(name: str, kind: str, unit: str, inputs: Sequence[str | Path]) -> Label:

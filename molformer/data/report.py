@@ -39,10 +39,8 @@ def report_dropped(store: StructureStore, targets: Sequence[Label] = (), folder:
 def report_duplicates(store: StructureStore, targets: Sequence[Label], folder: Path | None = None) -> None:
     """Log how many rows repeat a molecule, see `conformers.group_of`, and how far their values differ.
 
-    Args:
-        store: nothing is logged of given geometries, of which a molecule may have many.
-        targets: those with one number or class a molecule are compared.
-        folder: where `duplicates.csv` lists the rows; None for no list.
+    Of targets, those with one number or class a molecule are compared; `duplicates.csv` of the folder, if any, lists
+    the rows. Nothing is logged of given geometries, of which a molecule may have many.
     """
     _, place, counts = np.unique(store.groups, return_inverse=True, return_counts=True)
     rows = np.flatnonzero((counts > 1)[place])

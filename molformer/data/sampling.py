@@ -11,15 +11,8 @@ from molformer.errors import InputError
 def farthest_point_sampling(pos: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     """Farthest-point sampling: each point is the farthest from those before; the first is random.
 
-    Uses `fpsample` if installed (`molformer[points]`), else numpy; results are the same except for ties.
-
-    Args:
-        pos: positions (n, 3).
-        count: number of points; all if there are fewer.
-        seed: of the first point.
-
-    Returns:
-        Indices (min(count, n),), in the order of selection.
+    Indices (min(count, n),) into positions (n, 3), in the order of selection. Uses `fpsample` if installed
+    (`molformer[points]`), else numpy; results are the same except for ties.
 
     Example:
         >>> line = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [9, 0, 0]])
@@ -42,18 +35,10 @@ def farthest_point_sampling(pos: np.ndarray, count: int, seed: int = 0) -> np.nd
 
 
 def farthest(points: np.ndarray, count: int, start: int) -> np.ndarray:
-    """Farthest-point sampling in any number of dimensions, in numpy.
+    """Farthest-point sampling of points (n, F) in numpy, from `start` on: indices (count,) in the order of selection.
 
-    Squared distances are computed from inner products: the order of points closer to each other than the rounding
-    error is arbitrary.
-
-    Args:
-        points: (n, F).
-        count: number of points, at most n.
-        start: index of the first one.
-
-    Returns:
-        Indices (count,), in the order of selection.
+    Squared distances are computed from inner products: the order of points closer to each other than the rounding error
+    is arbitrary.
 
     Example:
         >>> farthest(np.array([[0.0], [1.0], [5.0], [2.0]]), 3, start=0).tolist()
@@ -72,16 +57,7 @@ def farthest(points: np.ndarray, count: int, start: int) -> np.ndarray:
 
 
 def random_subsample(pos: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Uniform random sample without replacement.
-
-    Args:
-        pos: positions (n, 3).
-        count: number of points; all if there are fewer.
-        seed: of the draw.
-
-    Returns:
-        Indices (min(count, n),), ascending.
-    """
+    """Uniform random sample of positions (n, 3) without replacement: indices (min(count, n),), ascending."""
     _check(pos, count)
     if count >= len(pos):
         return np.arange(len(pos))
@@ -89,13 +65,7 @@ def random_subsample(pos: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
 
 
 def voxel_to_points(voxels: np.ndarray) -> np.ndarray:
-    """Occupied cells of a grid as points with unit spacing, with the grid centered at the origin.
-
-    Args:
-        voxels: occupancy (I, J, K); what is not zero is occupied.
-
-    Returns:
-        Positions (n, 3), in cells, in the order of the grid.
+    """Occupied (nonzero) cells of a grid (I, J, K) as points (n, 3) with unit spacing, centered at the grid's center.
 
     Raises:
         InputError: it is not a grid of three dimensions.
@@ -111,13 +81,7 @@ def voxel_to_points(voxels: np.ndarray) -> np.ndarray:
 
 
 def normalise(pos: np.ndarray) -> np.ndarray:
-    """A cloud centered at its centroid and scaled to the unit sphere.
-
-    Args:
-        pos: positions (n, 3), any unit.
-
-    Returns:
-        Positions (n, 3), the farthest at distance 1; all zero if the points coincide.
+    """Positions (n, 3) centered at their centroid, the farthest at distance 1; all zero if the points coincide.
 
     Example:
         >>> normalise(np.array([[0.0, 0, 0], [0, 0, 4]]))

@@ -16,8 +16,7 @@ from molformer.graph import GraphBatch
 from molformer.structure import Structure
 from molformer.targets import Label
 
-CONFORMER = "conformer."
-"""Begins the name of a label that holds the positions of a further conformer."""
+CONFORMER = "conformer."  # begins the name of a label that holds the positions of a further conformer
 
 
 def conformer_labels(count: int) -> list[Label]:
@@ -47,11 +46,9 @@ def averaged(
 ) -> Mapping[str, Tensor]:
     """Mean of a model's outputs over the conformers of each molecule; of classes, the logits of mean probabilities.
 
-    Args:
-        values: outputs for the first conformers, by target name: (B,), or logits (B, K) of categories.
-        graph: their batch, with the other conformers as labels; without any, the values are returned.
-        predict: outputs for the same batch with other positions.
-        targets: those to average, scalars or classes of molecules.
+    The values are those of the first conformers, (B,), or (B, K) of categories, `predict` gives them for other
+    positions of the same batch; they are returned where there are no other conformers. Targets are scalars or classes
+    of molecules.
     """
     pos, there = _conformers(graph)
     if len(pos) == 1:

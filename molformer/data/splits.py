@@ -73,7 +73,8 @@ class SplitPolicy:
 
     def __post_init__(self) -> None:
         fractions = self.fractions
-        if len(fractions) != 3 or min(fractions) < 0 or not (_are_shares(fractions) or _are_counts(fractions)):
+        counts = all(float(number).is_integer() for number in fractions)
+        if len(fractions) != 3 or min(fractions) < 0 or not (_are_shares(fractions) or counts):
             raise ConfigError(
                 "split must be three fractions that add up to 1, such as [0.8, 0.1, 0.1], or three numbers of "
                 f"structures, such as [1000, 100, 100]; got {list(fractions)}"
@@ -130,15 +131,9 @@ def random_split(
     folds: int = 0,
     fold: int = 0,
 ) -> Split:
-    """Random split by group, stratified.
+    """Random split of structures by group (n,), and evenly by stratum (n,), which is that of a group's first structure.
 
-    Args:
-        groups: group of each structure (n,).
-        fractions: of the groups in training, validation and test part, or numbers of groups.
-        seed: of the random choice.
-        strata: stratum of each structure (n,); that of a group is its first structure's.
-        folds: see `SplitPolicy`.
-        fold: see `SplitPolicy`.
+    Fractions are of the groups in training, validation and test part, or numbers of groups; folds as of `SplitPolicy`.
 
     Raises:
         ConfigError: a requested part would be empty.
@@ -190,10 +185,6 @@ def write_split(split: Split, path: str | os.PathLike[str]) -> None:
 
 def _are_shares(fractions: Sequence[float]) -> bool:
     return isclose(sum(fractions), 1.0, abs_tol=1e-6)
-
-
-def _are_counts(fractions: Sequence[float]) -> bool:
-    return all(float(number).is_integer() for number in fractions)
 
 
 def _parts(count: int, fractions: Sequence[float], folds: int, fold: int) -> np.ndarray:

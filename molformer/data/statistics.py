@@ -2,7 +2,8 @@
 
 An extensive target is fitted by least squares on the number of atoms of each element, an intensive one on their
 fractions, values per atom by the mean of each element, a tensor like an extensive target by its isotropic part. These
-fits are also the composition baseline. Vectors, forces and stress have zero references.
+fits are also the composition baseline; that of a second moment has the squared distances from the centre as well.
+Vectors, their lengths, forces and stress have zero references.
 Letters: n structures, Z = MAX_NUMBER + 1 element slots.
 """
 
@@ -24,18 +25,19 @@ def target_statistics(store: StructureStore, indices: np.ndarray, label: Label) 
     values, numbers = labelled_values(store, indices, label)
     if len(values) == 0:
         raise ConfigError(f"no structure of the training part has a value of '{label.name}': choose another target")
-    references = np.zeros(MAX_NUMBER + 1)
+    baseline = label.target_kind.baseline
+    references = np.zeros((2, MAX_NUMBER + 1) if baseline == "moment" else MAX_NUMBER + 1)
     size = float(store.sizes[indices].mean())
     if label.is_class:
         return TargetStatistics(references, 1.0, size)
-    baseline = label.target_kind.baseline
     if baseline == "element":
         for element in store.elements:
             chosen = numbers == element
             references[element] = _isotropic(values[chosen]).mean() if chosen.any() else 0.0
     elif baseline is not None:
         design = composition(store, indices, label)
-        references[store.elements] = np.linalg.lstsq(design, _isotropic(values), rcond=None)[0]
+        fitted = np.linalg.lstsq(design, _isotropic(values), rcond=None)[0]
+        references[..., store.elements] = fitted.reshape(*references.shape[:-1], -1)
     rest = values - baseline_values(store, indices, label, references)
     scale = float(np.sqrt(np.mean(rest**2)))
     return TargetStatistics(references, scale if scale > 0 else 1.0, size)
@@ -46,7 +48,7 @@ def baseline_values(
 ) -> np.ndarray | float:
     """Predictions of the composition baseline for `labelled_values`; 0 if there is no baseline.
 
-    The coefficients of the elements are `references` (Z,).
+    The coefficients of the elements are `references` (Z,), or (2, Z) of a second moment.
     """
     kind = label.target_kind
     if kind.baseline is None:
@@ -54,7 +56,7 @@ def baseline_values(
     if kind.baseline == "element":
         coefficients = references[labelled_values(store, indices, label)[1]]
     else:
-        coefficients = composition(store, indices, label) @ references[store.elements]
+        coefficients = composition(store, indices, label) @ references[..., store.elements].ravel()
     return coefficients.reshape(-1, *[1] * len(kind.shape)) * kind.identity
 
 
@@ -76,15 +78,38 @@ def labelled_values(store: StructureStore, indices: np.ndarray, label: Label) ->
 
 
 def composition(store: StructureStore, indices: np.ndarray, label: Label) -> np.ndarray:
-    """Number of atoms by element (n, elements) of labelled structures, or fractions for a mean."""
+    """Number of atoms by element (n, elements) of labelled structures, or fractions for a mean.
+
+    For a second moment, beside them the sum over atoms of an element of the squared distance from the centre, Å².
+    """
     rows = indices[present(store.column(label.name)[indices])]
-    sizes = store.sizes[rows]
+    sizes, atoms = store.sizes[rows], atom_rows(store, rows)
     slot = np.full(MAX_NUMBER + 1, -1)
     slot[store.elements] = np.arange(len(store.elements))
     counts = np.zeros((len(rows), len(store.elements)))
-    owner = np.repeat(np.arange(len(rows)), sizes)
-    np.add.at(counts, (owner, slot[store.column("numbers")[atom_rows(store, rows)]]), 1.0)
-    return counts / sizes[:, None] if label.target_kind.baseline == "mean" else counts
+    owner, numbers = np.repeat(np.arange(len(rows)), sizes), store.column("numbers")[atoms]
+    np.add.at(counts, (owner, slot[numbers]), 1.0)
+    if label.target_kind.baseline == "mean":
+        return counts / sizes[:, None]
+    if label.target_kind.baseline != "moment":
+        return counts
+    moments = np.zeros_like(counts)
+    np.add.at(moments, (owner, slot[numbers]), _squared_distances(store, atoms, sizes))
+    return np.hstack([counts, moments])
+
+
+def _squared_distances(store: StructureStore, atoms: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Of atoms from the centres of their structures (N,), Å²."""
+    import torch  # what reads files alone does without
+
+    from molformer.graph import GraphBatch
+    from molformer.targets.moments import centred
+
+    batch = torch.arange(len(sizes)).repeat_interleave(torch.from_numpy(sizes))
+    ptr = torch.nn.functional.pad(torch.from_numpy(sizes).cumsum(0), (1, 0))
+    numbers, pos = (torch.from_numpy(store.column(name)[atoms]) for name in ("numbers", "pos"))
+    graph = GraphBatch(numbers.long(), pos, ptr, batch, torch.zeros(len(sizes)))
+    return centred(graph).square().sum(-1).numpy()
 
 
 def atom_rows(store: StructureStore, indices: np.ndarray) -> np.ndarray:

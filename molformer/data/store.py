@@ -14,11 +14,12 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -30,8 +31,7 @@ from molformer.molecular_graph import ATOM_FEATURES, BOND_FEATURES, UNKNOWN, Mol
 from molformer.structure import Structure
 from molformer.targets import Label, bounds_of
 
-FORMAT = 2
-"""Version of the store format; newer ones are refused. Format 1 had no molecular graphs."""
+FORMAT = 2  #: version of the store format; newer ones are refused. Format 1 had no molecular graphs
 
 _MANIFEST = "molformer.store"
 _SAFETENSORS_NAME = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8", "int8": "I8"}
@@ -39,7 +39,8 @@ _MANIFEST_KEYS = frozenset(
     ("format", "structures", "atoms", "elements", "labels", "geometries", "source", "sha256", "header_sha256")
 )
 _OFFSETS = ("ptr", "smiles.ptr", "name.ptr")
-_COLUMNS = ("numbers", "pos", "charge", "spin", "group", "geometry", *_OFFSETS, "smiles.utf8", "name.utf8")
+_COLUMNS = dict.fromkeys((*_OFFSETS, "group"), "int64") | {"pos": "", "numbers": "uint8", "charge": "int8"}
+_COLUMNS |= dict.fromkeys(("spin", "geometry", "smiles.utf8", "name.utf8"), "uint8")  # those of `pos` are the writer's
 _GRAPH = {
     "atom_features": ("int8", len(ATOM_FEATURES)),
     "bonds": ("int32", 2),
@@ -226,11 +227,9 @@ class StructureStore(Sequence[Structure]):
         Raises:
             StoreError: they differ: the file is damaged.
         """
-        digest = hashlib.sha256()
         with open(self.path, "rb") as file:
             file.seek(8 + struct.unpack("<Q", file.read(8))[0])
-            while block := file.read(_COPY_BYTES):
-                digest.update(block)
+            digest = hashlib.file_digest(file, "sha256")
         if digest.hexdigest() != self.manifest["sha256"]:
             raise StoreError(f"the content of '{self.path}' differs from its hash: the file is damaged")
 
@@ -261,7 +260,7 @@ class StructureStore(Sequence[Structure]):
         return bytes(self._columns[f"{name}.utf8"][int(ptr[index]) : int(ptr[index + 1])]).decode(errors="replace")
 
 
-class StoreWriter:
+class StoreWriter(AbstractContextManager["StoreWriter"]):
     """Context manager that writes a store in constant memory; the file is created atomically on exit.
 
     Args:
@@ -279,11 +278,7 @@ class StoreWriter:
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        labels: Iterable[Label] = (),
-        source: str = "",
-        precision: str = "float32",
+        self, path: str | os.PathLike[str], labels: Iterable[Label] = (), source: str = "", precision: str = "float32"
     ) -> None:
         self.path = store_path(path)
         self.labels = {label.name: label for label in labels}
@@ -306,28 +301,16 @@ class StoreWriter:
                 column.close()
 
     def _begin(self, precision: str) -> None:
-        self._columns |= {
-            "ptr": _Column(self.folder, "ptr", "int64"),
-            "smiles.ptr": _Column(self.folder, "smiles.ptr", "int64"),
-            "name.ptr": _Column(self.folder, "name.ptr", "int64"),
-            "group": _Column(self.folder, "group", "int64"),
-            "pos": _Column(self.folder, "pos", precision, (3,)),
-            "numbers": _Column(self.folder, "numbers", "uint8"),
-            "charge": _Column(self.folder, "charge", "int8"),
-            "spin": _Column(self.folder, "spin", "uint8"),
-            "geometry": _Column(self.folder, "geometry", "uint8"),
-            "smiles.utf8": _Column(self.folder, "smiles.utf8", "uint8"),
-            "name.utf8": _Column(self.folder, "name.utf8", "uint8"),
-        }
+        for name, dtype in _COLUMNS.items():
+            self._new_column(name, dtype or precision, (3,) if name == "pos" else ())
         for label in self.labels.values():
-            dtype = precision if label.per_node else "float64"
-            key = f"label.{label.name}"
-            self._columns[key] = _Column(self.folder, key, dtype, label.shape)
-        for key in ("ptr", "smiles.ptr", "name.ptr"):
-            self._columns[key].append(np.zeros(1))
+            self._new_column(f"label.{label.name}", precision if label.per_node else "float64", label.shape)
+        for name in _OFFSETS:
+            self._columns[name].append(np.zeros(1))
 
-    def __enter__(self) -> Self:
-        return self
+    def _new_column(self, name: str, dtype: str, shape: tuple[int, ...] = ()) -> "_Column":
+        self._columns[name] = _Column(self.folder, name, dtype, shape)
+        return self._columns[name]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -374,8 +357,7 @@ class StoreWriter:
             of = self.labels.get(name[:-1])
             if of is not None and name in bounds_of(of.name) and np.isfinite(structure.labels[name]).any():
                 self.labels[name] = replace(of, name=name)
-                self._columns[f"label.{name}"] = column = _Column(self.folder, f"label.{name}", "float64")
-                column.append(np.full(self._structures, np.nan))
+                self._new_column(f"label.{name}", "float64").append(np.full(self._structures, np.nan))
 
     def _add_optional(self, structure: Structure) -> None:
         """Append to optional columns, which are created by the first structure that has them; NaN if missing."""
@@ -385,9 +367,8 @@ class StoreWriter:
         for name, rows in values.items():
             before, count = (self._atoms, len(structure)) if name == "features" else (self._structures, 1)
             if rows is not None and name not in self._columns:
-                dtype = "float64" if name == "cell" else "float32"
-                self._columns[name] = _Column(self.folder, name, dtype, rows.shape[1:])
-                self._columns[name].append(np.full((before, *rows.shape[1:]), np.nan))
+                column = self._new_column(name, "float64" if name == "cell" else "float32", rows.shape[1:])
+                column.append(np.full((before, *rows.shape[1:]), np.nan))
             if name in self._columns:
                 shape = self._columns[name].shape
                 if rows is not None and rows.shape[1:] != shape:
@@ -402,10 +383,9 @@ class StoreWriter:
         if graph is None and "bonds" not in self._columns:
             return
         if "bonds" not in self._columns:
-            self._columns["bonds.ptr"] = _Column(self.folder, "bonds.ptr", "int64")
-            self._columns["bonds.ptr"].append(np.zeros(self._structures + 1))
+            self._new_column("bonds.ptr", "int64").append(np.zeros(self._structures + 1))
             for name, (dtype, width) in _GRAPH.items():
-                self._columns[name] = _Column(self.folder, name, dtype, (width,))
+                self._new_column(name, dtype, (width,))
             self._columns["atom_features"].append(MolecularGraph.unknown(self._atoms).atom_features)
         graph = graph or MolecularGraph.unknown(len(structure))
         for name in _GRAPH:
@@ -470,10 +450,7 @@ class StoreWriter:
 
 
 def write_store(
-    path: str | os.PathLike[str],
-    structures: Iterable[Structure],
-    labels: Iterable[Label] = (),
-    source: str = "",
+    path: str | os.PathLike[str], structures: Iterable[Structure], labels: Iterable[Label] = (), source: str = ""
 ) -> StructureStore:
     """Write structures to a store and open it; see `StoreWriter`."""
     with StoreWriter(path, labels, source) as writer:

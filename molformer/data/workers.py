@@ -17,16 +17,16 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from queue import SimpleQueue
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, cast
 from weakref import WeakKeyDictionary
 
 from molformer.data.conformers import ConformerPolicy, canonical_smiles, embed_canonical
 from molformer.errors import ConformerError, MolformerError
 from molformer.structure import Structure
 
-SPARE_SECONDS = 60.0
-"""Time that an idle worker waits for another pool, s."""
+SPARE_SECONDS = 60.0  # time that an idle worker waits for another pool, s
 
 Outcome = Structure | tuple[Structure, ...] | MolformerError
 """What becomes of one SMILES: its geometry, or all that were made, or an error.
@@ -56,15 +56,12 @@ def outcomes_of(policy: ConformerPolicy, is_canonical: bool, smiles: str) -> Out
         return error
 
 
-class WorkerPool:
+class WorkerPool(AbstractContextManager["WorkerPool"]):
     """Processes that apply a function to lists of SMILES, or of other tasks; one that dies is replaced.
 
-    Args:
-        function: importable by its name in another process, or a `functools.partial` of such a function.
-        processes: how many; they start when they are needed.
-        limit: seconds for one SMILES, after which its worker ends itself.
-        spare: let idle workers wait for another pool of the same function and limits when this one is closed.
-        memory: address space of a worker, bytes, as far as the system can limit it; unlimited if 0.
+    The function is importable by its name in another process, or a `functools.partial` of such. A worker ends itself if
+    a SMILES takes more than `limit` seconds, or, as far as the system can tell, more than `memory` bytes, unless that
+    is 0. With `spare`, idle workers wait for another pool of the same function and limits when this one is closed.
     """
 
     def __init__(
@@ -80,9 +77,6 @@ class WorkerPool:
         self._computing: WeakKeyDictionary[Future[list[Any]], list[subprocess.Popen[bytes]]] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -185,7 +179,7 @@ class Spare:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._workers: list[tuple[bytes, subprocess.Popen[bytes]]] = []
+        self._workers: dict[subprocess.Popen[bytes], bytes] = {}
         self._owner = os.getpid()
 
     def give(self, start_message: bytes, worker: "subprocess.Popen[bytes]") -> None:
@@ -193,10 +187,9 @@ class Spare:
         if sys.is_finalizing():
             _bury(worker)
             return
-        given = (start_message, worker)
         with self._lock:
-            self._workers.append(given)
-        timer = threading.Timer(SPARE_SECONDS, self._end, [given])
+            self._workers[worker] = start_message
+        timer = threading.Timer(SPARE_SECONDS, self._end, [worker])
         timer.daemon = True
         timer.start()
 
@@ -205,9 +198,10 @@ class Spare:
         if os.getpid() != self._owner:
             return None
         with self._lock:
-            for place, (message, worker) in enumerate(self._workers):
+            for worker, message in self._workers.items():
                 if message == start_message and worker.poll() is None:
-                    return self._workers.pop(place)[1]
+                    del self._workers[worker]
+                    return worker
         return None
 
     def end(self) -> None:
@@ -217,13 +211,11 @@ class Spare:
         for each in everyone:
             self._end(each)
 
-    def _end(self, given: tuple[bytes, "subprocess.Popen[bytes]"]) -> None:
+    def _end(self, worker: "subprocess.Popen[bytes]") -> None:
         with self._lock:
-            left = [each for each in self._workers if each is not given]
-            taken = len(left) == len(self._workers)
-            self._workers = left
+            taken = self._workers.pop(worker, None) is None
         if not taken:
-            _bury(given[1])
+            _bury(worker)
 
 
 _SPARE = Spare()

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 _TREE_PAIRS = {"cpu": 1 << 16}
-_TREE_PAIRS_ELSEWHERE = 1 << 26
-"""Pairs of a batch from which on a tree is faster, or its pairs no longer fit into the memory of a device."""
+_TREE_PAIRS_ELSEWHERE = 1 << 26  # pairs from which on a tree is faster, or they no longer fit into memory
 
 
 def radius_edges(pos: Tensor, ptr: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:

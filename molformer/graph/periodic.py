@@ -13,8 +13,7 @@ from torch import Tensor
 from molformer.errors import TooLargeError
 from molformer.graph.neighbors import radius_edges
 
-MOST_IMAGES, MOST_EDGES = 1 << 24, 1 << 27
-"""Images of the atoms of one structure that are looked at, and its edges, at most: some GB."""
+MOST_IMAGES, MOST_EDGES = 1 << 24, 1 << 27  # images of the atoms of a structure, and its edges, at most: some GB
 
 
 def periodic_edges(pos: Tensor, ptr: Tensor, cell: Tensor, pbc: Tensor, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,8 +6,7 @@ Letters: N nodes, E edges, b bonds.
 import torch
 from torch import Tensor
 
-FARTHEST = 4
-"""Bonds between two nodes up to which they are counted."""
+FARTHEST = 4  # bonds between two nodes up to which they are counted
 
 UNKNOWN, FARTHER, BONDED = 0, 1, FARTHEST + 1
 NUM_CODES = BONDED + 5 * 2 * 2
@@ -16,17 +15,11 @@ NUM_CODES = BONDED + 5 * 2 * 2
 
 
 def edge_codes(known: Tensor, bonds: Tensor, bond_features: Tensor, src: Tensor, dst: Tensor) -> Tensor:
-    """Code of each edge (E,), from 0 to below `NUM_CODES`.
+    """Code of each edge src → dst (E,), from 0 to below `NUM_CODES`.
 
-    Walks along bonds reach the pairs of nodes that are 2, 3 and 4 bonds apart, a small number for each node however
-    large the graph is; edges then look themselves up among these pairs.
-
-    Args:
-        known: whether the structure of a node has a molecular graph (N,).
-        bonds: pairs of nodes (b, 2), each bond once.
-        bond_features: order, conjugated, in a ring (b, 3).
-        src: sending nodes (E,).
-        dst: receiving nodes (E,).
+    Walks along bonds (b, 2), each bond once, with their features (b, 3), reach the pairs of nodes that are 2, 3 and 4
+    bonds apart, a small number for each node however large the graph is; edges then look themselves up among these
+    pairs. Nodes (N,) are `known` if their structure has a molecular graph.
 
     Example:
         >>> chain, features = torch.tensor([[0, 1], [1, 2]]), torch.tensor([[1, 0, 0], [2, 0, 0]])

@@ -92,12 +92,10 @@ def _targets_of(model: PropertyModel) -> dict[str, Label]:
         found["energy"] = model.potential
     kinds = {"forces": "forces", "stress": "stress", "dipole": "vector", "charges": "charges"}
     for name, kind in kinds.items():
-        fitting = [target for target in model.targets if target.kind == kind and _measures(target, name)]
+        quantity = units.dimension(_UNITS[name])
+        of_kind = [target for target in model.targets if target.kind == kind]
+        fitting = [target for target in of_kind if units.dimension(target.unit) == quantity]
         named = [target for target in fitting if target.name == name]
         if len(named or fitting) == 1:
             found[name] = (named or fitting)[0]
     return found
-
-
-def _measures(target: Label, name: str) -> bool:
-    return units.dimension(target.unit) == units.dimension(_UNITS[name])

@@ -21,20 +21,14 @@ from molformer.structure import Structure
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """Attention weights of one molecule.
-
-    Args:
-        structure: the geometry.
-        src: source atom of each edge (E,).
-        dst: target atom of each edge (E,).
-        weights: (L, E, H); those of the edges into an atom sum to less than 1 in each head, because the denominator of
-            the softmax has a constant term.
+    """Attention weights of one molecule. Those of the edges into an atom sum to less than 1 in each head, because the
+    denominator of the softmax has a constant term.
     """
 
-    structure: Structure
-    src: np.ndarray
-    dst: np.ndarray
-    weights: np.ndarray
+    structure: Structure  # the geometry
+    src: np.ndarray  # source atom of each edge (E,)
+    dst: np.ndarray  # target atom of each edge (E,)
+    weights: np.ndarray  # (L, E, H)
 
     def matrix(self, layer: int, head: int | None = None) -> np.ndarray:
         """Attention matrix (n, n) of a layer, targets as rows, sources as columns; of one head or the mean of all."""

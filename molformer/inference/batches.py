@@ -8,45 +8,35 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import torch
 from scipy.spatial import cKDTree
 
 from molformer.data.hydrogens import heavy_atoms
 from molformer.data.readers import Entry
 from molformer.errors import InputError, MolformerError, TooLargeError
 from molformer.graph.periodic import count_periodic
-from molformer.inference.allocator import keep_freed_memory
 from molformer.models.forward import Output, run
 from molformer.models.property import PropertyModel
 from molformer.structure import Structure
 from molformer.targets import Label
 from molformer.uncertainty.applicability import lacks_inputs, unsupported
 
-MOST_WAITING = 512
-"""Largest number of jobs in a batch, including failed ones, which do not count towards `batch_size`."""
+MOST_WAITING = 512  # largest number of jobs in a batch, including failed ones, which do not count towards `batch_size`
 
 
-_FEW = 32
-"""Number of atoms up to which all pairs are counted."""
-
-_TENSORS = 6
-"""Number of simultaneously allocated tensors of edge features; of each layer, if there are gradients."""
+_FEW = 32  # number of atoms up to which all pairs are counted
+_TENSORS = 6  # number of simultaneously allocated tensors of edge features; of each layer, if there are gradients
+_LARGEST_IN_HEAP = 1 << 25  # bytes, of pieces that glibc ever takes from its heap; it maps larger ones each by itself
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A checked entry.
+    """A checked entry."""
 
-    Args:
-        entry: the input.
-        structures: its geometries as the models take them; empty if there is an error.
-        edges: number of edges of each geometry.
-        error: why there is no prediction.
-    """
-
-    entry: Entry
-    structures: tuple[Structure, ...] = ()
-    edges: tuple[int, ...] = ()
-    error: MolformerError | None = None
+    entry: Entry  # the input
+    structures: tuple[Structure, ...] = ()  # its geometries as the models take them; empty if there is an error
+    edges: tuple[int, ...] = ()  # number of edges of each geometry
+    error: MolformerError | None = None  # why there is no prediction
 
 
 class BatchRunner:
@@ -76,10 +66,8 @@ class BatchRunner:
         except InputError as error:
             return Job(entry, error=error)
         for model in self.models:
-            reason = unsupported(model.domain, structures[0], entry.name) or lacks_inputs(
-                model.config, structures[0], entry.name
-            )
-            if reason is not None:
+            unknown = unsupported(model.domain, structures[0], entry.name)
+            if reason := unknown or lacks_inputs(model.config, structures[0], entry.name):
                 return Job(entry, error=reason)
         try:
             edges = tuple(count_edges(structure, self.cutoff) for structure in structures)
@@ -127,6 +115,16 @@ class BatchRunner:
         for start, stop in pairwise(_cuts(edges, self.most_edges, self.batch_size)):
             of_models = [run(model, structures[start:stop], targets) for model in self.models]
             yield from (list(outputs) for outputs in zip(*of_models, strict=True))
+
+
+def keep_freed_memory() -> None:
+    """Let glibc retain up to 64 MiB of freed memory, instead of returning it to the system after each layer.
+
+    Batches of molecules differ in size, and glibc gives the end of its heap back whenever twice as much is free as the
+    largest piece had that was freed so far (mallopt(3), M_MMAP_THRESHOLD); every page then comes back by a page fault.
+    So a large piece is freed, of which no page was ever touched. Other C libraries take no notice.
+    """
+    torch.empty(_LARGEST_IN_HEAP - (1 << 16), dtype=torch.uint8)
 
 
 def _cuts(costs: Sequence[int], limit: int, most: int) -> list[int]:

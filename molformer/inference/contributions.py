@@ -1,8 +1,9 @@
 """Atomic contributions to predicted scalars.
 
 A scalar of a graph is read out as a sum over its atoms, with a reference value for each element; for intensive targets
-the sum has weights that sum to 1. What descriptors of the molecule add is shared equally. The decomposition is learned
-by the model and is not an observable.
+the sum has weights that sum to 1; to the length of a vector, an atom contributes the component of its own vector along
+it. What descriptors of the molecule add is shared equally. The decomposition is learned by the model and is not an
+observable.
 Letters: n atoms.
 """
 
@@ -15,6 +16,7 @@ from molformer.graph import GraphBatch
 from molformer.inference.batches import BatchRunner
 from molformer.inference.sources import structure_of
 from molformer.nn.readout import AtomHead, ChargesHead, ExtensiveHead, ScalarHead
+from molformer.targets.moments import VectorLengthHead
 
 
 def contributions(runner: BatchRunner, molecule: Any, references: bool = True) -> dict[str, np.ndarray]:
@@ -31,8 +33,8 @@ def contributions(runner: BatchRunner, molecule: Any, references: bool = True) -
             head = model.head(name)
             if isinstance(head, AtomHead | ChargesHead):
                 found[name] = head(x, graph)
-            elif isinstance(head, ExtensiveHead | ScalarHead):
-                share = 1 if isinstance(head, ExtensiveHead) else 1 / len(structure)
+            elif isinstance(head, ExtensiveHead | ScalarHead | VectorLengthHead):
+                share = 1 / len(structure) if isinstance(head, ScalarHead) else 1
                 of_elements = share * head.references[graph.numbers] if references else 0
                 of_molecule = head.scale * joined.get(name, 0.0) / len(structure)
                 found[name] = head.parts(x, graph) + of_elements + of_molecule

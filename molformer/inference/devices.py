@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Self
 
 import torch
 
@@ -22,8 +22,7 @@ from molformer.models.property import check_device, load_model
 from molformer.structure import Structure
 from molformer.targets import Label
 
-AHEAD = 2
-"""Largest number of batches assigned to a device: one in progress and one queued."""
+AHEAD = 2  # largest number of batches assigned to a device: one in progress and one queued
 
 _work: BatchRunner | None = None  # of this process, where it is one of a device
 
@@ -43,7 +42,7 @@ def device_names(device: str, count: int) -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in range(count)) if device == "cuda" else ("cpu",) * count
 
 
-class Devices:
+class Devices(AbstractContextManager["Devices"]):
     """Context manager of worker processes, one for each device."""
 
     def __init__(self, folders: Sequence[Path], names: Sequence[str], batch_size: int, memory: float) -> None:
@@ -53,9 +52,6 @@ class Devices:
             ProcessPoolExecutor(1, context, _start, (tuple(folders), name, batch_size, memory, threads))
             for name in names
         ]
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for pool in self._pools:
@@ -79,18 +75,12 @@ class Devices:
                 edges = [edges for job in batch for edges in job.edges]
                 pending.append((batch, pool.submit(_outputs, structures, edges, tuple(targets))))
                 if len(pending) == AHEAD * len(self._pools):
-                    yield _done(pending)
-            while pending:
-                yield _done(pending)
+                    first, done = pending.popleft()
+                    yield first, iter(done.result())
+            for left, done in pending:
+                yield left, iter(done.result())
         except BrokenProcessPool:
             raise ModelError("the worker process of a device ended: try a lower memory limit of a batch") from None
-
-
-def _done(
-    pending: "deque[tuple[list[Job], Future[list[list[Output]]]]]",
-) -> tuple[list[Job], Iterator[list[Output]]]:
-    batch, future = pending.popleft()
-    return batch, iter(future.result())
 
 
 def _start(folders: Sequence[Path], name: str, batch_size: int, memory: float, threads: int) -> None:

@@ -20,19 +20,12 @@ LEVELS = ("molecule", "atom")
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """Features of one input.
+    """Features of one input."""
 
-    Args:
-        name: the SMILES, or the file and frame.
-        status: see `Prediction.status`; the applicability domain is not tested.
-        message: why there are no features; empty if there are.
-        features: of the molecule (F,) or of its atoms (n, F); None if the input failed.
-    """
-
-    name: str
-    status: str
-    message: str = ""
-    features: np.ndarray | None = None
+    name: str  # the SMILES, or the file and frame
+    status: str  # see `Prediction.status`; the applicability domain is not tested
+    message: str = ""  # why there are no features; empty if there are
+    features: np.ndarray | None = None  # of the molecule (F,) or of its atoms (n, F); None if the input failed
 
 
 def embeddings(
@@ -74,13 +67,8 @@ def embed(
 
 
 def save_embeddings(path: Path, rows: Sequence[Embedding], level: str, width: int) -> None:
-    """Write an NPZ file: `names`, `status`, `features` and, of atoms, `ptr`; it appears whole or not at all.
-
-    Args:
-        path: its name ends in `.npz`.
-        rows: a row for every input; of molecules that failed, the features are NaN.
-        level: `molecule` or `atom`.
-        width: F, see `PropertyModel.num_features`.
+    """Write an NPZ file: `names`, `status`, `features` of `width` columns, NaN where a molecule failed, and, of atoms,
+    `ptr`; it appears whole or not at all.
 
     Raises:
         InputError: it cannot be written.

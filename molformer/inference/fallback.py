@@ -14,7 +14,7 @@ from molformer.inference.models import DEFAULT, FALLBACK, shipped
 from molformer.inference.prediction import Prediction
 from molformer.inference.predictor import Predictor
 from molformer.inference.request import PredictionRequest
-from molformer.inference.sources import policy_of, with_geometries
+from molformer.inference.sources import with_geometries
 from molformer.inference.table import Layout
 from molformer.targets import Label
 from molformer.uncertainty.applicability import outside
@@ -54,18 +54,21 @@ class FallbackPredictor:
         strict: bool = False,
         policy: ConformerPolicy | None = None,
         processes: int = 0,
+        geometry: str | None = None,
     ) -> Iterator[Prediction]:
         """As `Predictor.stream`."""
         first, second = self.predictors
         count = first.model.domain.conformers if conformers is None else conformers
-        made = iter(with_geometries(entries, policy_of(first.model.domain, count, policy), processes, count))
+        made = iter(with_geometries(entries, first.policy(geometry, count, policy), processes, count))
         requests = [request.only(each.model.targets) for each in self.predictors]
         if not requests[0].targets:  # only the second can answer
             for row in second.stream(made, requests[1], count, strict):
                 yield replace(row, model=self.names[1])
             return
         while chunk := list(islice(made, CHUNK)):
-            rows = [replace(row, model=self.names[0]) for row in first.stream(chunk, requests[0], count)]
+            rows = [
+                replace(row, model=self.names[0]) for row in first.stream(chunk, requests[0], count, geometry=geometry)
+            ]
             unknown = [place for place, row in enumerate(rows) if requests[1].targets and self._is_unknown(row)]
             for place, row in zip(
                 unknown, second.stream([chunk[place] for place in unknown], requests[1], count), strict=True

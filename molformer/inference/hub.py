@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from molformer.errors import ConfigError, ModelError
+from molformer.errors import ModelError, extra
 
-FILES = ("config.json", "model.safetensors", "reference.safetensors", "README.md")
-"""Files of a model folder; none needs unpickling."""
+FILES = ("config.json", "model.safetensors", "reference.safetensors", "README.md")  # none needs unpickling
 
 
 def download(repo_id: str, revision: str | None = None, token: str | None = None, **options: Any) -> Path:
@@ -20,7 +19,9 @@ def download(repo_id: str, revision: str | None = None, token: str | None = None
         ModelError: there is no such model, or it cannot be reached.
         ConfigError: huggingface_hub is not installed.
     """
-    hub = _hub(f"there is no folder '{repo_id}'; to look for it on the Hugging Face hub")
+    with extra("hub", f"there is no folder '{repo_id}'; to look for it on the Hugging Face hub"):
+        import huggingface_hub as hub
+
     patterns = [*FILES, *(f"member-*/{name}" for name in FILES)]
     try:
         folder = hub.snapshot_download(repo_id, revision=revision, token=token, allow_patterns=patterns, **options)
@@ -37,27 +38,18 @@ def upload(
     token: str | None = None,
     message: str = "Model",
 ) -> str:
-    """Put a model folder on the hub, see `Predictor.push_to_hub`.
-
-    Returns:
-        The address of the commit.
+    """Put a model folder on the hub, see `Predictor.push_to_hub`; returns the address of the commit.
 
     Raises:
         ModelError: the hub cannot be reached or refuses.
         ConfigError: huggingface_hub is not installed.
     """
-    hub = _hub("to put a model on the Hugging Face hub")
+    with extra("hub", "to put a model on the Hugging Face hub"):
+        import huggingface_hub as hub
+
     api = hub.HfApi(token=token)
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=repo_id, folder_path=os.fspath(folder), commit_message=message))
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot put the model on the hub as '{repo_id}': {str(error).splitlines()[0]}") from None
-
-
-def _hub(purpose: str) -> Any:
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise ConfigError(f"{purpose}, pip install 'molformer[hub]'") from None
-    return huggingface_hub

@@ -7,18 +7,12 @@ from pathlib import Path
 
 from molformer.errors import ModelError
 
-SHIPPED = Path(__file__).parent.parent / "pretrained"
-"""Folder of the shipped models."""
-
-DEFAULT = "qm9"
-"""Name of the shipped model used by default."""
-
-FALLBACK = "base"
-"""Name of the shipped model used where the default one does not know elements or charge of a molecule."""
+SHIPPED = Path(__file__).parent.parent / "pretrained"  # folder of the shipped models
+DEFAULT = "qm9"  # name of the shipped model used by default
+FALLBACK = "base"  # name of the shipped model used where the default one does not know elements or charge of a molecule
 
 CONFIG = "config.json"
-MEMBER = "member-*"
-"""Model folders inside the folder of an ensemble."""
+MEMBER = "member-*"  # model folders inside the folder of an ensemble
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -42,11 +36,8 @@ def default_model() -> str:
 
 
 def find_models(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Folders of a model or of the members of an ensemble.
-
-    Args:
-        source: a model folder, a run folder, the folder of a saved ensemble, the name of a shipped model, the id of
-            one on the hub; or several of these, which form an ensemble.
+    """Folders of a model or of the members of an ensemble: from a model folder, a run folder, the folder of a saved
+    ensemble, the name of a shipped model or the id of one on the hub; several form an ensemble.
 
     Raises:
         ModelError: there is no such model.

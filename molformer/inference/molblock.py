@@ -8,8 +8,7 @@ from molformer.data.conformers import canonical_smiles
 from molformer.errors import MolformerError
 from molformer.structure import Structure
 
-FEW = 200
-"""Number of atoms up to which bonds are inferred from coordinates, which is slow for larger structures."""
+FEW = 200  # number of atoms up to which bonds are inferred from coordinates, which is slow for larger structures
 
 
 def molblock(structure: Structure | None, title: str = "") -> str:

@@ -25,12 +25,7 @@ class PropertyPipeline:
         self.options = dict(options)
 
     def __call__(self, inputs: Any, **options: Any) -> list[dict[str, Any]]:
-        """A dictionary for each molecule: `input`, `formula`, `status`, `message`, and a column of a table each.
-
-        Args:
-            inputs: as in `Predictor.predict`.
-            options: of that, beside those of the pipeline.
-        """
+        """`input`, `formula`, `status`, `message` and values of each molecule, by heading; see `Predictor.predict`."""
         return self.predictor.predict(inputs, **{**self.options, **options}).to_dicts()
 
 

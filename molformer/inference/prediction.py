@@ -17,6 +17,9 @@ Status = Literal[
 ]
 """Status of an input. Rows with `ok` or `out_of_domain` have values, the others have none."""
 
+SHOWN = 4
+"""Number of values in the representation of a prediction."""
+
 
 @dataclass(frozen=True, eq=False)
 class Value:
@@ -77,6 +80,13 @@ class Prediction:
     values: dict[str, Value] = field(default_factory=dict)
     percentile: float | None = None
     model: str = ""
+
+    def __repr__(self) -> str:
+        shown = [f"{name} {value}" for name, value in self.values.items() if not value.value.shape][:SHOWN]
+        more = len(self.values) - len(shown)
+        reason = [self.status, *([] if self.values else [self.message])] if self.status != "ok" else []
+        facts = [*reason, *shown, f"{more} more" if more else ""]
+        return f"{type(self).__name__}({self.name}: {', '.join(filter(None, facts))})"
 
     def __getitem__(self, target: str) -> Value:
         if target in self.values:

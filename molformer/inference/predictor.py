@@ -23,9 +23,10 @@ from molformer.inference.embeddings import embed
 from molformer.inference.hub import download, upload
 from molformer.inference.models import find_models
 from molformer.inference.prediction import Prediction
+from molformer.inference.refinement import check_refines, refined
 from molformer.inference.request import PredictionRequest
 from molformer.inference.rows import row_of
-from molformer.inference.sources import listed, policy_of, processes_for, read_inputs, with_geometries
+from molformer.inference.sources import GeometryChoice, listed, policy_of, processes_for, read_inputs, with_geometries
 from molformer.inference.table import Layout, Predictions
 from molformer.models.forward import threads
 from molformer.models.property import PropertyModel, load_model
@@ -82,6 +83,11 @@ class Predictor:
             if other.descriptor_set.inputs != self.model.descriptor_set.inputs:
                 raise ModelError("the models of an ensemble must all take the same descriptors")
 
+    def __repr__(self) -> str:
+        names = ", ".join(target.name for target in self.targets)
+        members = f"{len(self.models)} models, " if len(self.models) > 1 else ""
+        return f"{type(self).__name__}({members}{names})"
+
     @classmethod
     def load(
         cls,
@@ -132,6 +138,7 @@ class Predictor:
         policy: ConformerPolicy | None = None,
         processes: int | None = None,
         progress: Callable[[int], None] | None = None,
+        geometry: GeometryChoice | None = None,
     ) -> Predictions:
         """Predictions, in the order of the inputs; a file with several molecules gives a row for each.
 
@@ -145,18 +152,21 @@ class Predictor:
             policy: of conformer generation; by default that of the training set.
             processes: worker processes for conformer generation; by default all cores for many molecules.
             progress: called with the number of finished rows.
+            geometry: of a molecule without coordinates: `etkdg`, the policy's; `refined` by the model's displacements;
+                or `xtb`, relaxed by GFN2-xTB. By default that of the model, see `Domain`.
 
         Returns:
             A row for every molecule, also for those that fail.
 
         Raises:
-            MolformerError: a target or unit does not exist; with `strict`, also the first failure.
+            MolformerError: a target or unit does not exist, or the model or what is installed cannot make the geometry;
+                with `strict`, also the first failure.
         """
         request = PredictionRequest.of(self.model.targets, targets, unit)
         inputs = listed(inputs)
         workers = processes_for(inputs, processes)
         rows = Predictions(targets=request.shown)
-        stream = self.stream(read_inputs(inputs), request, conformers, strict, policy, workers)
+        stream = self.stream(read_inputs(inputs), request, conformers, strict, policy, workers, geometry)
         for count, row in enumerate(stream, start=1):
             rows.append(row)
             if progress is not None:
@@ -171,12 +181,16 @@ class Predictor:
         strict: bool = False,
         policy: ConformerPolicy | None = None,
         processes: int = 0,
+        geometry: str | None = None,
     ) -> Iterator[Prediction]:
         """Predictions as an iterator, in constant memory; the arguments are those of `predict`."""
         request = request or PredictionRequest.of(self.model.targets)
         conformers = self.model.domain.conformers if conformers is None else conformers
-        policy = policy_of(self.model.domain, conformers, policy)
-        batches = self.runner.batches(with_geometries(entries, policy, processes, conformers))
+        policy = self.policy(geometry, conformers, policy)
+        entries = with_geometries(entries, policy, processes, conformers)
+        if (geometry or self.model.domain.geometry) == "refined":
+            entries = refined(self.runner, entries)
+        batches = self.runner.batches(entries)
         with ExitStack() as stack:
             runner: BatchRunner | Devices = self.runner
             if self.devices:
@@ -195,6 +209,19 @@ class Predictor:
     def known(self) -> dict[str, str]:
         """Elements, charges and sizes of the training set in short, by the name of the model in rows."""
         return {"": known(self.model, self.calibrations[0])}
+
+    def policy(
+        self, geometry: str | None = None, conformers: int = 1, policy: ConformerPolicy | None = None
+    ) -> ConformerPolicy:
+        """Policy of conformer generation for a geometry; the arguments are those of `predict`.
+
+        Raises:
+            ConfigError: the model or what is installed cannot make the geometry.
+        """
+        geometry = geometry or self.model.domain.geometry
+        if geometry == "refined":
+            check_refines(self.models)
+        return policy_of(self.model.domain, conformers, policy, geometry)
 
     def layout(self, request: PredictionRequest, conformers: int | None = None) -> Layout:
         """The columns of a table of predictions for a request."""

@@ -7,6 +7,14 @@ from molformer import units
 from molformer.errors import ConfigError, UnitError
 from molformer.targets import Label
 
+DISPLACEMENT = "displacement"
+"""Name of the target that refines geometries, see `refinement`; predicted if it is named, or the only target."""
+
+
+def is_displacement(target: Label) -> bool:
+    """Whether it is the target that refines geometries."""
+    return (target.name, target.kind, target.unit) == (DISPLACEMENT, "atom_vector", "Å")
+
 
 @dataclass(frozen=True)
 class PredictionRequest:
@@ -30,7 +38,7 @@ class PredictionRequest:
 
         Args:
             known: the targets of the model.
-            names: of the targets to predict; all if empty.
+            names: of the targets to predict; all if empty, without `DISPLACEMENT`.
             unit: output units by target name; or one unit, used for all targets of its dimension.
 
         Raises:
@@ -42,7 +50,8 @@ class PredictionRequest:
         for name in [*names, *(unit if isinstance(unit, Mapping) else ())]:
             if name not in available:
                 raise ConfigError(f"there is no target '{name}'; the model predicts {', '.join(available)}")
-        targets = tuple(available[name] for name in names or available)
+        shown_by_default = [target.name for target in known if not is_displacement(target)] or available
+        targets = tuple(available[name] for name in names or shown_by_default)
         wanted = _units(targets, unit)
         shown = tuple(replace(one, unit=wanted[one.name]) if one.name in wanted else one for one in targets)
         factors = tuple(units.factor(old.unit, new.unit) for old, new in zip(targets, shown, strict=True))

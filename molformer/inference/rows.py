@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from molformer.data.hydrogens import on_all_atoms
 from molformer.errors import NotFiniteError
 from molformer.inference.batches import Job
 from molformer.inference.prediction import Prediction, Value
@@ -14,7 +15,7 @@ from molformer.inference.request import PredictionRequest
 from molformer.models.forward import Output
 from molformer.models.property import PropertyModel
 from molformer.targets import Label
-from molformer.uncertainty.applicability import outside, same_geometry_family
+from molformer.uncertainty.applicability import outside, same_geometry_family, untrained_geometry
 from molformer.uncertainty.calibration import Calibration
 
 
@@ -30,7 +31,7 @@ def row_of(
     if job.error is not None:
         return Prediction(name, job.error.status, str(job.error))  # type: ignore[arg-type]
     structure = job.structures[0]
-    reasons = outside(model.domain, calibrations[0], structure)
+    reasons = outside(model.domain, calibrations[0], structure) + untrained_geometry(model.domain, structure)
     percentile = None
     assessed = [
         each.assess(each.inputs(output.features, structure.numbers, [len(structure)]), [structure.geometry])
@@ -51,7 +52,10 @@ def row_of(
         if not absent and not np.isfinite(by_model).all():
             error = NotFiniteError(f"{name}: the model gives no finite number for '{target.name}' of this structure")
             return Prediction(name, error.status, str(error), job.entry.structure)  # type: ignore[arg-type]
-        values[target.name] = aggregated(shown, factor * np.array(by_model), None if width is None else factor * width)
+        found = factor * np.array(by_model)
+        if target.kind == "charges" and model.config.hydrogens == "implicit":
+            found = on_all_atoms(job.entry.structure, found)  # type: ignore[arg-type]
+        values[target.name] = aggregated(shown, found, None if width is None else factor * width)
     if reasons:
         message = f"{name}: {'; '.join(reasons)}"
         return Prediction(name, "out_of_domain", message, job.entry.structure, values, percentile)
@@ -80,5 +84,17 @@ def aggregated(target: Label, values: np.ndarray, half_width: float | None = Non
         conformer_std = by_conformer.std(0, ddof=1)
     if models > 1:
         ensemble_std = (values[:, 0] if directed else values.mean(1)).std(0, ddof=1)
+    if half_width is not None:
+        half_width = with_spread(half_width, conformer_std)
     interval = None if half_width is None else (value - half_width, value + half_width)
     return Value(value, target.unit, conformer_std, ensemble_std, interval)
+
+
+def with_spread(half_width: float, conformer_std: np.ndarray | None) -> float:
+    """Half-width of the interval of a mean over conformers: root of the sum of squares of that of one and their spread.
+
+    The half-width of values of atoms is unchanged.
+    """
+    if conformer_std is None or conformer_std.ndim:
+        return half_width
+    return float(np.hypot(half_width, conformer_std))

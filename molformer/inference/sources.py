@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from molformer.data.conformer_generation import with_geometry
 from molformer.data.conformers import ConformerPolicy
@@ -15,8 +15,10 @@ from molformer.inference.batches import BatchRunner
 from molformer.models.domain import Domain
 from molformer.structure import Structure
 
-MANY = 64
-"""Number of inputs from which on conformers are generated in worker processes."""
+GeometryChoice = Literal["etkdg", "refined", "xtb"]
+"""Geometry of a molecule without coordinates: that of the conformer policy, refined by the model, or GFN2-xTB's."""
+
+MANY = 64  # number of inputs from which on conformers are generated in worker processes
 
 
 def listed(inputs: Any) -> Sequence[Any] | Iterable[Any]:
@@ -54,17 +56,23 @@ def processes_for(inputs: Iterable[Any], asked: int | None) -> int:
     return (os.cpu_count() or 1) if many else 0
 
 
-def policy_of(domain: Domain, conformers: int = 1, policy: ConformerPolicy | None = None) -> ConformerPolicy:
+def policy_of(
+    domain: Domain, conformers: int = 1, policy: ConformerPolicy | None = None, geometry: str | None = None
+) -> ConformerPolicy:
     """Policy of conformer generation: by default that of the training set of the model.
 
     Raises:
-        ConfigError: the number of conformers is not positive.
+        ConfigError: the number of conformers is not positive, or the geometry is unknown or not installed.
     """
     if conformers < 1:
         raise ConfigError(f"{conformers} conformers: use at least 1")
+    if geometry not in (None, *get_args(GeometryChoice)):
+        raise ConfigError(f"geometry '{geometry}' is not one of {', '.join(get_args(GeometryChoice))}")
     if policy is None:
         bare = "etkdg" in domain.geometries and not any("+" in geometry for geometry in domain.geometries)
         policy = ConformerPolicy("etkdg") if bare else ConformerPolicy()
+    if geometry == "xtb":
+        policy = replace(policy, method="etkdg+mmff+gfn2")
     return policy if policy.num_conformers >= conformers else replace(policy, num_conformers=conformers)
 
 

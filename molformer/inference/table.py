@@ -5,13 +5,14 @@ the orientation of the geometry. Of a category, a terminal shows the most probab
 probabilities. Per-atom values are only in files, in the order of the atoms; classes of atoms by index.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
-from molformer.errors import ConfigError, InputError
+from molformer.errors import InputError, extra
 from molformer.inference.prediction import Prediction, Value
 from molformer.targets import Label
 
@@ -20,31 +21,21 @@ if TYPE_CHECKING:
 
 Cell = str | float | list[float] | None
 
-FACTS = ("input", "formula", "status", "message")
-"""The first columns of every table."""
+FACTS = ("input", "formula", "status", "message")  #: the first columns of every table
 
 PERCENTILE = "distance percentile"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of a table of predictions.
+    """The columns of a table of predictions."""
 
-    Args:
-        targets: with the units of the values.
-        conformers: whether there are standard deviations over conformers.
-        ensemble: whether there are standard deviations over models.
-        intervals: names of the targets with intervals.
-        percentile: whether there are percentiles of the expected error.
-        models: whether rows say which model answered.
-    """
-
-    targets: tuple[Label, ...]
-    conformers: bool = False
-    ensemble: bool = False
-    intervals: frozenset[str] = frozenset()
-    percentile: bool = False
-    models: bool = False
+    targets: tuple[Label, ...]  #: with the units of the values
+    conformers: bool = False  #: whether there are standard deviations over conformers
+    ensemble: bool = False  #: whether there are standard deviations over models
+    intervals: frozenset[str] = frozenset()  #: names of the targets with intervals
+    percentile: bool = False  #: whether there are percentiles of expected errors
+    models: bool = False  #: whether rows say which model answered
 
     @classmethod
     def of(cls, rows: Iterable[Prediction], targets: Sequence[Label]) -> "Layout":
@@ -125,6 +116,10 @@ def text_of(cell: Cell) -> str:
     return "" if cell is None else f"{cell:.10g}" if isinstance(cell, float) else cell
 
 
+SHOWN_ROWS = 20
+"""Number of rows in the representation of predictions."""
+
+
 class Predictions(list[Prediction]):
     """Rows in the order of the inputs, one for each, also for inputs that failed.
 
@@ -138,6 +133,12 @@ class Predictions(list[Prediction]):
     def __init__(self, rows: Iterable[Prediction] = (), targets: Iterable[Label] = ()) -> None:
         super().__init__(rows)
         self.targets = tuple(targets)
+
+    def __repr__(self) -> str:
+        statuses = Counter(row.status for row in self)
+        counts = ", ".join(f"{number} {status}" for status, number in statuses.items())
+        lines = [f"{type(self).__name__}({counts})", *(f"  {row}" for row in self[:SHOWN_ROWS])]
+        return "\n".join([*lines, *(["  …"] if len(self) > SHOWN_ROWS else [])])
 
     @overload
     def __getitem__(self, place: str) -> Value: ...
@@ -169,9 +170,8 @@ class Predictions(list[Prediction]):
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
+        with extra("pandas", "tables need pandas"):
             import pandas
-        except ImportError:
-            raise ConfigError("tables need pandas: pip install 'molformer[pandas]'") from None
+
         layout = Layout.of(self, self.targets)
         return pandas.DataFrame([layout.cells(row) for row in self], columns=layout.headings)

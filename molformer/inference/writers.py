@@ -7,32 +7,27 @@ truncates. The rows of an unfinished Parquet file are in a CSV file beside it.
 import csv
 import os
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 from molformer.data.drafts import plain_field, writing
 from molformer.data.readers import Entry
-from molformer.errors import ConfigError, InputError
+from molformer.errors import InputError, extra
 from molformer.inference.prediction import Prediction
 from molformer.inference.table import FACTS, Layout, text_of
 
-SUFFIXES = (".csv", ".parquet", ".sdf")
-"""Suffixes of supported files."""
+SUFFIXES = (".csv", ".parquet", ".sdf")  # suffixes of supported files
 
 _GROUP = 10_000  # rows of a Parquet file that are in memory at a time
 
 
-class Writer(ABC):
-    """Context manager of an output file, which is completed on successful exit.
-
-    Args:
-        path: the file.
-        layout: its columns.
-        resume: continue after the last complete row of an existing file; otherwise it is replaced.
+class Writer(AbstractContextManager["Writer"]):
+    """Context manager of an output file with the columns of a layout, which is completed on successful exit; with
+    `resume` it goes on after the last complete row of an existing file, which is otherwise replaced.
 
     Raises:
         InputError: it cannot be written, or an existing file has other columns.
@@ -51,9 +46,6 @@ class Writer(ABC):
             self._file.flush()
             begun.pop_all()  # `__exit__` closes it
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with writing(self.path) if kind is None else suppress(OSError):
             self._file.close()
@@ -61,11 +53,7 @@ class Writer(ABC):
             self.finish()
 
     def rest(self, entries: Iterable[Entry], earlier: Callable[[str, str], None] | None = None) -> Iterator[Entry]:
-        """Entries without a row in the file.
-
-        Args:
-            entries: all of them.
-            earlier: called with the status and the message of each row that is there.
+        """Entries without a row in the file; `earlier` is called with status and message of each row that is there.
 
         Raises:
             InputError: the existing rows are not those of these entries.
@@ -105,7 +93,7 @@ class Writer(ABC):
         """Name of an input as written in the file."""
         return name
 
-    def begin(self) -> None:  # noqa: B027 - most files begin with their first row
+    def begin(self) -> None:
         """Write the header, if any."""
 
     @abstractmethod
@@ -124,7 +112,7 @@ class Writer(ABC):
     def facts(self) -> Iterator[list[str]]:
         """The columns `FACTS` of existing rows."""
 
-    def finish(self) -> None:  # noqa: B027 - most files are finished with their last row
+    def finish(self) -> None:
         """Complete the file after the last row."""
 
 
@@ -172,7 +160,8 @@ class ParquetWriter(CsvWriter):
     """A Parquet file; per-atom values are lists. Until it is complete, its rows are in `NAME.part.csv`."""
 
     def __init__(self, path: Path, layout: Layout, resume: bool) -> None:
-        _pyarrow()
+        with extra("parquet", "Parquet files need pyarrow"):
+            import pyarrow.parquet  # noqa: F401 - `finish` needs it
         self.target = path
         part = path.with_name(f"{path.name}.part.csv")
         if resume and path.is_file() and not part.is_file():
@@ -181,7 +170,9 @@ class ParquetWriter(CsvWriter):
 
     def finish(self) -> None:
         """Convert the rows to the Parquet file."""
-        arrow, parquet = _pyarrow()
+        import pyarrow as arrow
+        from pyarrow import parquet
+
         number = arrow.float64()
         types = {"text": arrow.string(), "number": number, "list": arrow.list_(number)}
         schema = arrow.schema(list(zip(self.layout.headings, map(types.get, self.layout.types), strict=True)))
@@ -251,11 +242,7 @@ class SdfWriter(Writer):
 
 
 class ScreenWriter:
-    """CSV rows on standard output, unbuffered.
-
-    Args:
-        layout: the columns.
-    """
+    """CSV rows on standard output, unbuffered."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -295,12 +282,3 @@ def _cell(text: str, kind: str) -> Any:
 
 def _line(text: str) -> str:
     return " ".join(text.split()).replace("$$$$", "$ $ $ $")
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise ConfigError("Parquet files need pyarrow: pip install 'molformer[parquet]'") from None
-    return pyarrow, pyarrow.parquet

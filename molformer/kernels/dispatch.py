@@ -26,35 +26,18 @@ Kernels = Literal["auto", "plain", "triton"]
 """Operations of torch, or fused ones of a GPU: the same weights, the same results. `auto` takes the fused ones on a GPU
 where they pay; `triton` wherever they are available, in Triton's interpreter too."""
 
-FUSED_NUMEL = 1 << 28
-"""Size of the largest tensor of all edges up to which the fused kernels, which have no chunks, are used."""
-
-LEAST_EDGES_FUSED = 1 << 12
-"""Edges from which on `auto` fuses a prediction: at their first use the kernels are compiled, which takes seconds."""
-
-CHUNK_NUMEL_ON_GPU = 1 << 27
-"""Size of the largest tensor of a chunk on a GPU."""
-
-MOST_CHUNK_NUMEL = 1 << 23
-"""The same on a processor, however large its caches are: a chunk makes a dozen such tensors."""
-
-LEAST_CHUNK = 512
-"""Edges of a chunk at least: products with fewer rows are slow, and gradients of weights are summed once a chunk."""
-
-WHOLE_NUMEL = 1 << 22
-"""Size of the largest tensor of all edges up to which a processor computes them at once where gradients are wanted."""
-
-L2_CACHE = 1 << 20
-"""Bytes for each core where the processor does not say."""
+FUSED_NUMEL = 1 << 28  # size of the largest tensor of all edges up to which the fused kernels are used, without chunks
+LEAST_EDGES_FUSED = 1 << 12  # edges from which on `auto` fuses a prediction: to compile the kernels takes seconds
+CHUNK_NUMEL_ON_GPU = 1 << 27  # size of the largest tensor of a chunk on a GPU
+MOST_CHUNK_NUMEL = 1 << 23  # the same on a processor, however large its caches are: a chunk makes a dozen such tensors
+LEAST_CHUNK = 512  # edges: products with fewer rows are slow, and gradients of weights are summed once a chunk
+WHOLE_NUMEL = 1 << 22  # size of the largest tensor of all edges up to which a processor takes them at once in training
+L2_CACHE = 1 << 20  # bytes for each core where the processor does not say
 
 
 @dataclass(frozen=True)
 class Dispatcher:
-    """Chooses the kernel for the messages; an `nn.attention.AttentionKernel`.
-
-    Args:
-        choice: see `Kernels`.
-    """
+    """Chooses the kernel for the messages; an `nn.attention.AttentionKernel`. For its choice see `Kernels`."""
 
     choice: Kernels = "auto"
 

@@ -20,8 +20,7 @@ from molformer.kernels.vjp import aggregate_vjp, convolution_vjp
 from molformer.nn.attention import SE3Attention
 from molformer.nn.edges import Edges
 
-SAVED_NUMEL = 1 << 24
-"""Size up to which keys and values of a layer are saved for the backward instead of being recomputed."""
+SAVED_NUMEL = 1 << 24  # size up to which keys and values of a layer are saved for the backward, not computed again
 
 
 class Chunk(NamedTuple):
@@ -44,8 +43,7 @@ class Rows(Enum):
     """A weight, which every chunk takes whole."""
 
 
-_Inputs = tuple[Tensor, ...]
-"""Queries (N, M, D), sender features (N, M, C), Wigner matrices, envelopes, radial functions, and weights."""
+_Inputs = tuple[Tensor, ...]  # queries (N, M, D), features (N, M, C), Wigner matrices, envelopes, radial, weights
 _ROWS = (Rows.RECEIVERS, Rows.SENDERS, Rows.EDGES, Rows.EDGES, Rows.EDGES)
 
 
@@ -61,11 +59,8 @@ def chunked(layer: SE3Attention, queries: Tensor, sent: Tensor, edges: Edges, si
 
 
 def receiver_chunks(starts: Tensor, size: int) -> list[Chunk]:
-    """Cut edges that are sorted by receiver into chunks.
-
-    Args:
-        starts: first edge into each node, and E (N+1,).
-        size: edges of a chunk; a node with more than these is a chunk of its own.
+    """Cut edges that are sorted by receiver, with the first edge into each node, and E, (N+1,), into chunks of about
+    `size` edges; a node with more than these is a chunk of its own.
 
     Example:
         >>> [chunk.edges for chunk in receiver_chunks(torch.tensor([0, 2, 4, 9, 9]), size=4)]
@@ -82,17 +77,11 @@ def receiver_chunks(starts: Tensor, size: int) -> list[Chunk]:
 
 
 class _Messages(NamedTuple):
-    """Messages of a chunk as a function of its inputs.
+    """Messages of a chunk as a function of its inputs."""
 
-    Args:
-        layer: whose convolution and heads are used.
-        dst: receiving nodes (E,).
-        saved: keys and values (e, M, 2·D) of each chunk, by its first node; None if they are not saved.
-    """
-
-    layer: SE3Attention
-    dst: Tensor
-    saved: dict[int, Tensor] | None
+    layer: SE3Attention  # whose convolution and heads are used
+    dst: Tensor  # receiving nodes (E,)
+    saved: dict[int, Tensor] | None  # keys and values (e, M, 2·D) of each chunk by its first node, or None
 
     def __call__(self, chunk: Chunk, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Messages (n, M, D)."""
@@ -130,21 +119,13 @@ class _Messages(NamedTuple):
 
 
 class _Chunked(NamedTuple):
-    """A function of nodes and edges that is computed chunk by chunk.
+    """A function of nodes and edges, computed chunk by chunk from parts of the inputs to parts of the outputs."""
 
-    Args:
-        function: from a chunk and its part of each input to its part of each output.
-        rows: of the inputs.
-        outputs: rows of each output, and the input that it has the shape of.
-        chunks: all edges and nodes.
-        src: sending nodes (E,).
-    """
-
-    function: "Callable[..., tuple[Tensor, ...]] | _Messages"
-    rows: tuple[Rows, ...]
-    outputs: tuple[tuple[Rows, int], ...]
-    chunks: Sequence[Chunk]
-    src: Tensor
+    function: "Callable[..., tuple[Tensor, ...]] | _Messages"  # of a chunk and its inputs
+    rows: tuple[Rows, ...]  # of the inputs
+    outputs: tuple[tuple[Rows, int], ...]  # rows of each output, and the input that it has the shape of
+    chunks: Sequence[Chunk]  # all edges and nodes
+    src: Tensor  # sending nodes (E,)
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The outputs, put together from those of the chunks."""

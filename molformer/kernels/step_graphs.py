@@ -21,14 +21,9 @@ from molformer.errors import ConfigError
 from molformer.graph import GraphBatch
 from molformer.kernels.autocast import Autocast
 
-MOST_GRAPHS = 32
-"""Number of sizes that are recorded; a batch of any other is computed without a graph."""
-
-SIZES_OF_AN_OCTAVE = 32
-"""Sizes between a number and its double: padding adds at most a 32nd part."""
-
-Losses = Callable[[GraphBatch], Tensor]
-"""From a batch to losses (L,), of which the first is differentiated."""
+MOST_GRAPHS = 32  # number of sizes that are recorded; a batch of any other is computed without a graph
+SIZES_OF_AN_OCTAVE = 32  # sizes between a number and its double: padding adds at most a 32nd part
+Losses = Callable[[GraphBatch], Tensor]  # from a batch to losses (L,), of which the first is differentiated
 
 
 def padded_size(count: int) -> int:
@@ -43,14 +38,10 @@ def padded_size(count: int) -> int:
 
 
 def padded(graph: GraphBatch, nodes: int, edges: int) -> GraphBatch:
-    """A batch with one more graph, which fills it up to the given numbers of nodes and edges.
+    """A batch with one more graph, which fills it up to the given numbers of nodes and edges, larger than those it has.
 
-    Its labels are missing, and its edges have no length, so that they carry no message.
-
-    Args:
-        graph: B graphs that are not periodic, of more than B+1 nodes, with edges sorted by receiver.
-        nodes: N, more than the batch has.
-        edges: E, at least as many as the batch has.
+    Its labels are missing, and its edges have no length, so that they carry no message. The graphs are not periodic, of
+    more than B+1 nodes, with edges sorted by receiver.
     """
     graphs = graph.num_graphs + 1
     rows = {len(graph.pos): nodes, graph.num_graphs: graphs, graph.num_graphs + 1: graphs + 1}
@@ -75,15 +66,8 @@ def padded(graph: GraphBatch, nodes: int, edges: int) -> GraphBatch:
 def write(graph: GraphBatch, larger: GraphBatch) -> None:
     """Overwrite a batch that `padded` returned with another one, padded to the same size."""
     last = len(larger.pos) - 1
-    padding: dict[str, float] = {
-        "numbers": 1,
-        "pos": 0,
-        "ptr": last + 1,
-        "batch": graph.num_graphs,
-        "charge": 0,
-        "features": 0,
-    }
-    padding |= {"src": last, "dst": last}
+    padding: dict[str, float] = {"numbers": 1, "pos": 0, "ptr": last + 1, "batch": graph.num_graphs, "charge": 0}
+    padding |= {"features": 0, "src": last, "dst": last}
     pairs = [(getattr(graph, name), getattr(larger, name), value) for name, value in padding.items()]
     pairs += [(label, larger.labels[name], torch.nan) for name, label in graph.labels.items()]
     for source, target, value in pairs:
@@ -103,12 +87,10 @@ class _Recorded:
 
 
 class StepGraphs:
-    """Replays losses and gradients of batches on a GPU.
+    """Replays losses and gradients of batches on a GPU; parameters of the module must keep their addresses.
 
-    Args:
-        module: the trained module; its parameters must keep their addresses.
-        losses: of a batch, computed with the module without control flow that depends on values of tensors, which
-            would wait for the GPU, and without random numbers.
+    The losses are computed with it without control flow that depends on values of tensors, which would wait for the
+    GPU, and without random numbers.
     """
 
     def __init__(self, module: nn.Module, losses: Losses) -> None:
@@ -118,10 +100,7 @@ class StepGraphs:
         self._pool: Any = None
 
     def __call__(self, graph: GraphBatch) -> Tensor:
-        """Losses (L,) of a batch, of which the first can be differentiated with respect to the parameters.
-
-        Args:
-            graph: as `padded` takes it, on the GPU.
+        """Losses (L,) of a batch on the GPU, as `padded` takes it; the first can be differentiated by the parameters.
 
         Raises:
             ConfigError: a step cannot be recorded, because it waits for the GPU.

@@ -52,27 +52,18 @@ def _pairs(lmax: int, device: torch.device) -> Tensor:
 
 
 def rotate_in(x: Tensor, edges: Edges, scales: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:
-    """Features of the senders in the edge frames of their edges: (N, M, C) to (E, M, C).
-
-    Args:
-        x: features of the nodes.
-        edges: with Wigner matrices (E, M, M) that need no gradient.
-        scales: factors of the rotated features, one for each pair (l, |m|) and channel (E, P·C).
-        pairs: the pair of each component (M,), where there are scales.
+    """Features of the senders (N, M, C) in the edge frames of their edges (E, M, C), whose Wigner matrices need no
+    gradient; perhaps times factors of each pair (l, |m|) and channel (E, P·C), with the pair of each component (M,).
     """
     y: Tensor = _RotateIn.apply(x, scales, edges.wigner, edges.src, pairs)
     return y
 
 
 def attend(queries: Tensor, sent: Tensor, edges: Edges, num_heads: int, eps: float | None) -> Tensor:
-    """Messages aggregated at the nodes: (N, M, C).
+    """Messages aggregated at the nodes (N, M, C): queries (N, M, C) in the common frame, keys and values (E, M, 2, C)
+    in those of edges that are sorted by receiver, whose Wigner matrices and envelopes need no gradient.
 
-    Args:
-        queries: (N, M, C), in the common frame.
-        sent: keys and values (E, M, 2, C), in the edge frames.
-        edges: sorted by receiver; Wigner matrices and envelopes need no gradient.
-        num_heads: H.
-        eps: with it, each head's part of a key is divided by the root of its mean square and this; None does not.
+    With `eps`, each head's part of a key is divided by the root of its mean square and this.
     """
     sums: Tensor = _Attend.apply(queries, sent, edges.wigner, edges.envelope, edges.starts, num_heads, eps)
     return sums
@@ -163,13 +154,7 @@ def _places(row, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CP: tl.constexpr, OF
 
 @triton.jit
 def _load(
-    pointer,
-    row,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    CP: tl.constexpr,
-    ACC: tl.constexpr,
-    OF: tl.constexpr = 1,
+    pointer, row, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CP: tl.constexpr, ACC: tl.constexpr, OF: tl.constexpr = 1
 ):
     """One of the matrices of `_places`, padded with zeros: (16, CP)."""
     places, inside = _places(row, ROWS, COLUMNS, CP, OF)

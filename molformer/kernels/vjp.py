@@ -15,8 +15,7 @@ from molformer.nn.edges import Edges
 from molformer.nn.full_kernel import FullConvolution
 from molformer.nn.so2 import EdgeConvolution, SeparableConvolution
 
-Gradients = tuple[Tensor, Tensor, list[Tensor]]
-"""Gradients of features in the frames, radial functions and matrices."""
+Gradients = tuple[Tensor, Tensor, list[Tensor]]  # gradients of features in the frames, radial functions and matrices
 
 
 def aggregate_vjp(

@@ -20,19 +20,14 @@ if TYPE_CHECKING:
 _RANGES = ((-8, 8), (0, 8), (0, 1), (0, 4), (0, 9), (0, 2))
 """Range of each of `data.molecular_graph.ATOM_FEATURES`, beyond which the upper end counts; the last is chirality."""
 
-_MOST = 8
-"""Largest total charge, of either sign, and largest multiplicity with an embedding of their own."""
+_MOST = 8  # largest total charge, of either sign, and largest multiplicity with an embedding of their own
 
 
 class Chemistry(nn.Module):
     """Embeddings a_k of molecular graphs, of total charge and multiplicity, or of both: x⁰_i = Σ_k a_k[i].
 
-    Args:
-        channels: C.
-        features: F, 0 without molecular graphs.
-        chirality: whether the chirality of atoms is an input, which a mirror changes.
-        state: whether total charge and multiplicity are inputs.
-        drop: probability that a structure loses its molecular graph in a step of training.
+    Without molecular graphs F is 0. Chirality, which a mirror changes, may be left out. With probability `drop` a
+    structure loses its molecular graph in a step of training.
 
     Example:
         >>> from molformer.data.conformers import embed_smiles

@@ -26,13 +26,8 @@ def differentiable(graph: GraphBatch, cell: bool) -> GraphBatch:
 def forces_and_stress(
     energy: Tensor, graph: GraphBatch, stress: bool, create_graph: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Forces and, if asked for, stress.
-
-    Args:
-        energy: of each graph (B,), computed from `graph`.
-        graph: what `differentiable` returned.
-        stress: whether to return the stress as well, from the same backward pass.
-        create_graph: whether the result is to be differentiated again, as in training.
+    """Forces and, if asked for, stress, from the energy (B,) of what `differentiable` returned, in one backward pass;
+    with `create_graph` they can be differentiated again, as in training.
 
     Returns:
         Forces (N, 3), unit of the energy over Å; stress (B, 3, 3), unit of the energy over Å³, NaN for graphs that

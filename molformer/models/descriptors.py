@@ -22,36 +22,21 @@ from molformer.targets.statistics import robust_statistics
 DescriptorChoice = Literal["none", "rdkit", "ecfp", "both"]
 """RDKit's 2-D descriptors, counts of circular substructures (ECFP4, Rogers & Hahn 2010, doi 10.1021/ci100050t)."""
 
-DescriptorReadoutName = Literal["mlp", "gaussian_process"]
-"""How descriptors are joined, see `DescriptorMLP` and `models.gaussian_process`."""
-
-HIDDEN = 128
-"""Width of the MLP."""
-
-DROPOUT = 0.3
-"""Share of descriptors, and of hidden numbers, that a step of training does without."""
-
-CLIP = 6.0
-"""Largest standardised descriptor."""
+DescriptorReadoutName = Literal["mlp", "gaussian_process"]  # see `DescriptorMLP`, `models.gaussian_process`
+HIDDEN = 128  # width of the MLP
+DROPOUT = 0.3  # share of descriptors, and of hidden numbers, that a step of training does without
+CLIP = 6.0  # largest standardised descriptor
 
 
 @dataclass(frozen=True)
 class DescriptorSet:
-    """The descriptors of a model.
+    """The descriptors of a model."""
 
-    Args:
-        names: of RDKit's descriptors, as labels are called.
-        bits: width of a fingerprint.
-        fingerprints: which, see `data.descriptors.FINGERPRINTS`.
-        support: molecules of a `GaussianProcess`, 0 for a `DescriptorMLP`.
-        entries: of the fingerprints of these molecules, see `GaussianProcess.set_support`.
-    """
-
-    names: tuple[str, ...] = ()
-    bits: int = 0
-    fingerprints: tuple[str, ...] = ()
-    support: int = 0
-    entries: int = 0
+    names: tuple[str, ...] = ()  # of RDKit's descriptors, as labels are called
+    bits: int = 0  # width of a fingerprint
+    fingerprints: tuple[str, ...] = ()  # which, see `data.descriptors.FINGERPRINTS`
+    support: int = 0  # molecules of a `GaussianProcess`, 0 for a `DescriptorMLP`
+    entries: int = 0  # of the fingerprints of these molecules, see `GaussianProcess.set_support`
 
     def __post_init__(self) -> None:
         for name in ("names", "fingerprints"):
@@ -68,11 +53,8 @@ class DescriptorSet:
 
 
 class DescriptorReadout(nn.Module, ABC):
-    """What descriptors add to the numbers and classes of a graph.
-
-    Args:
-        descriptors: which there are.
-        targets: of the model; those of atoms, vectors, tensors and derivatives are left as they are.
+    """What descriptors add to the numbers and classes of a graph; targets of atoms, vectors, tensors, their lengths and
+    other moments, and derivatives are left as they are.
 
     Raises:
         ConfigError: no target is a number or class of a graph.
@@ -83,7 +65,7 @@ class DescriptorReadout(nn.Module, ABC):
 
     def __init__(self, descriptors: DescriptorSet, targets: Sequence[Label]) -> None:
         super().__init__()
-        joined = [target for target in targets if not target.per_node and not target.shape]
+        joined = [target for target in targets if not target.per_node and not target.target_kind.lmax]
         if not joined:
             raise ConfigError("descriptors are joined to numbers and classes of molecules, and no target is one: none")
         self.descriptors = descriptors
@@ -109,12 +91,7 @@ class DescriptorReadout(nn.Module, ABC):
         return torch.where(self.spread > 0, scaled.nan_to_num(), 0.0)
 
     def forward(self, x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
-        """By target name, what is added to its value, in units of its scale: (B,), or (B, K) of classes.
-
-        Args:
-            x: features (N, M, C).
-            graph: with `descriptors`, or without.
-        """
+        """By target name, what is added to its value (B,) or (B, K), in units of its scale; x is (N, M, C)."""
         columns = self.columns(x, graph).double().split(list(self.sizes.values()), dim=1)
         return {n: part if part.shape[1] > 1 else part[:, 0] for n, part in zip(self.sizes, columns, strict=True)}
 
@@ -124,13 +101,8 @@ class DescriptorReadout(nn.Module, ABC):
 
 
 class DescriptorMLP(DescriptorReadout):
-    """f is a feed-forward network of x̄, the mean features of degree 0, and of standardised descriptors; it starts at 0.
-
-    Args:
-        descriptors: see `DescriptorReadout`.
-        channels: C.
-        targets: see `DescriptorReadout`.
-        drop: probability that a graph loses its descriptors in a step of training.
+    """f is a feed-forward network of x̄, the mean features (C,) of degree 0, and of standardised descriptors; it starts
+    at 0. With probability `drop` a graph loses its descriptors in a step of training.
     """
 
     def __init__(self, descriptors: DescriptorSet, channels: int, targets: Sequence[Label], drop: float = 0.0) -> None:

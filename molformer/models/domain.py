@@ -16,12 +16,14 @@ class Domain:
         max_atoms: number of atoms of the largest structure.
         geometries: origins of the geometries, see `Structure.geometry`.
         conformers: number of conformers of a molecule without coordinates, over which predictions are averaged.
+        geometry: how these are made by default, see `inference.sources.GeometryChoice`.
     """
 
     elements: tuple[int, ...] = ()
     max_atoms: int = 0
     geometries: tuple[str, ...] = ()
     conformers: int = 1
+    geometry: str = "etkdg"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for JSON and checkpoints."""
@@ -30,6 +32,7 @@ class Domain:
             "max_atoms": self.max_atoms,
             "geometries": list(self.geometries),
             "conformers": self.conformers,
+            "geometry": self.geometry,
         }
 
     @classmethod
@@ -43,4 +46,5 @@ class Domain:
         if elements and not 0 <= min(elements) <= max(elements) <= MAX_NUMBER:
             raise ValueError(f"an atomic number of its domain does not lie between 0 and {MAX_NUMBER}")
         geometries = tuple(str(each) for each in values["geometries"])
-        return cls(elements, int(values["max_atoms"]), geometries, int(values.get("conformers", 1)))
+        defaults = int(values.get("conformers", 1)), str(values.get("geometry", "etkdg"))
+        return cls(elements, int(values["max_atoms"]), geometries, *defaults)

@@ -21,11 +21,8 @@ from molformer.nn.stochastic_depth import StochasticDepth
 
 
 class SE3TransformerBlock(nn.Module):
-    """Attention and feed-forward, each on normalised features and added to the residual stream.
-
-    Args:
-        config: sizes of the encoder.
-        drop: probability that a graph does without one of the two in a step of training, see `StochasticDepth`.
+    """Attention and feed-forward on normalised features, each added to the residual stream; in training a graph does
+    without one of them with probability `drop`, see `StochasticDepth`.
     """
 
     def __init__(self, config: SE3TransformerConfig, drop: float = 0.0) -> None:

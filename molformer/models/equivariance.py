@@ -17,18 +17,10 @@ from molformer.so3 import random_rotation
 def equivariance_error(
     model: PropertyModel, graph: GraphBatch, dtype: torch.dtype = torch.float32, rotations: int = 4
 ) -> dict[str, float]:
-    """Largest equivariance error |f(Rx + t) - R f(x)| of each target over random rotations R and translations t.
+    """Largest equivariance error |f(Rx + t) - R f(x)| of a component of each target, relative to its scale, over random
+    rotations R and translations t of a batch of molecules, by a copy of the model in the given precision.
 
     Input vectors are rotated with the molecules. With a `symmetry_axis`, the rotations are about this axis.
-
-    Args:
-        model: a trained model; a copy of it is used.
-        graph: the molecules.
-        dtype: floating-point type of the computation.
-        rotations: number of random rotations.
-
-    Returns:
-        By target name: the largest error of a component, relative to the target's scale.
     """
     model = deepcopy(model).eval()
     for parameter in model.parameters():  # not the buffers: statistics are float64 in every model

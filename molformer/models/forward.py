@@ -17,21 +17,15 @@ from molformer.models.property import PropertyModel
 from molformer.structure import Structure
 from molformer.targets import Label
 
-FEW_ATOMS = 64
-"""Batches of up to this number of atoms use one thread, as synchronisation would take longer than the computation."""
+FEW_ATOMS = 64  # of a batch that uses one thread, as synchronisation would take longer than the computation
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """Output of a model for one structure.
+    """Output of a model for one structure."""
 
-    Args:
-        values: by target name, see `Value.value`; in the units of the model.
-        features: of each atom (n, F).
-    """
-
-    values: dict[str, np.ndarray]
-    features: np.ndarray
+    values: dict[str, np.ndarray]  # by target name, see `Value.value`; in the units of the model
+    features: np.ndarray  # of each atom (n, F)
 
 
 def run(model: PropertyModel, structures: Sequence[Structure], targets: Sequence[Label]) -> list[Output]:

@@ -17,17 +17,11 @@ from molformer.graph import GraphBatch
 from molformer.models.descriptors import DescriptorReadout, DescriptorSet
 from molformer.targets import Label
 
-LEVELS = 8
-"""Counts of a substructure above this are taken as this."""
+LEVELS = 8  # counts of a substructure above this are taken as this
 
 
 class GaussianProcess(DescriptorReadout):
-    """See the module.
-
-    Args:
-        descriptors: see `DescriptorReadout`.
-        targets: see `DescriptorReadout`.
-    """
+    """See the module, and `DescriptorReadout`."""
 
     entries: Tensor
     sums: Tensor
@@ -50,11 +44,7 @@ class GaussianProcess(DescriptorReadout):
         self.register_load_state_dict_post_hook(_check)
 
     def set_support(self, inputs: Tensor) -> None:
-        """Take molecules of the training part; `descriptors` then tells their number.
-
-        Args:
-            inputs: their descriptors (S, D).
-        """
+        """Take molecules of the training part, by their descriptors (S, D); `descriptors` then tells their number."""
         unary = self._unary(inputs)
         self.entries = unary.flatten(0, 1).nonzero().T.int()  # row of F S, column of one fingerprint's unary counts
         self.sums = unary.sum(-1).float()
@@ -98,9 +88,8 @@ class GaussianProcess(DescriptorReadout):
     def _unary(self, inputs: Tensor) -> Tensor:
         """Whether a count is larger than 0, 1, … of each fingerprint (F, B, U), so that shared ones are a product."""
         counts = inputs[:, len(self.descriptors.names) :, None] > torch.arange(LEVELS, device=inputs.device)
-        return counts.view(len(inputs), len(self.descriptors.fingerprints), LEVELS * self.descriptors.bits).transpose(
-            0, 1
-        )
+        shape = len(inputs), len(self.descriptors.fingerprints), LEVELS * self.descriptors.bits
+        return counts.view(shape).transpose(0, 1)
 
     def _of_rdkit(self, inputs: Tensor) -> Tensor:
         return self.standardised(inputs)[:, : len(self.descriptors.names)].float()

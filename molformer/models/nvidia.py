@@ -30,8 +30,7 @@ from molformer.nn.readout import Pooling, ScalarHead
 from molformer.so3 import kernel_to_frame
 from molformer.targets import Label
 
-E3nnVersion = Literal["0.3", "0.6"]
-"""Version with which a network was trained: signs of 3j symbols changed between 0.3 and 0.6."""
+E3nnVersion = Literal["0.3", "0.6"]  # with which a network was trained: signs of 3j symbols changed
 
 # fmt: off
 _SIGNS: dict[E3nnVersion, tuple[tuple[str, ...], ...]] = {
@@ -220,9 +219,8 @@ def _copy_convolution(
         radial, weight = convolution.radial[f"{k},{degree}"], convolution.weights[f"{k},{degree}"]
         assert isinstance(radial, RadialNet)
         with_norm = f"{net}6.weight" in state
-        for layer, saved in zip(
-            (0, 1, 3, 4) if with_norm else (0, 3), (0, 1, 3, 4) if with_norm else (0, 2), strict=True
-        ):
+        layers = [(0, 0), (1, 1), (3, 3), (4, 4)] if with_norm else [(0, 0), (3, 2)]
+        for layer, saved in layers:
             radial[layer].load_state_dict({part: state[f"{net}{saved}.{part}"] for part in ("weight", "bias")})
         signs = torch.tensor([1.0 if sign == "+" else -1.0 for sign in _SIGNS[e3nn][degree][k]], dtype=torch.float64)
         fold = torch.as_tensor(kernel_to_frame(degree, k)) * signs

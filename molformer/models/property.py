@@ -6,7 +6,7 @@ Letters: N nodes, B graphs, M components, C channels, K classes.
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Self, get_args
 
@@ -77,21 +77,14 @@ class PropertyModel(nn.Module):
         self.forces = forces
         check_targets(self.targets, config, forces)
         self.encoder = new_encoder(config, self.targets, forces)
-        self.heads = nn.ModuleDict(
-            {
-                module_name(target.name): new_head(target, config, pooling)
-                for target in targets
-                if target not in self.derived
-            }
-        )
+        with_head = [target for target in targets if target not in self.derived]
+        self.heads = nn.ModuleDict({module_name(each.name): new_head(each, config, pooling) for each in with_head})
         self.scales = nn.ModuleDict({module_name(target.name): DerivedScale() for target in self.derived})
         self.descriptors: DescriptorReadout | None = None
-        if descriptors:
-            with_head = [target for target in targets if target not in self.derived]
-            if descriptors.support:
-                self.descriptors = GaussianProcess(descriptors, with_head)
-            else:
-                self.descriptors = DescriptorMLP(descriptors, self.encoder.out_channels, with_head, config.drop_graph)
+        if descriptors and descriptors.support:
+            self.descriptors = GaussianProcess(descriptors, with_head)
+        elif descriptors:
+            self.descriptors = DescriptorMLP(descriptors, self.encoder.out_channels, with_head, config.drop_graph)
 
     def forward(self, graph: GraphBatch) -> dict[str, Tensor]:
         """Values of every target, in its unit.
@@ -114,10 +107,7 @@ class PropertyModel(nn.Module):
         return differentiable(graph, cell=any(target.target_kind.derivative == "strain" for target in self.derived))
 
     def features(self, graph: GraphBatch) -> Tensor:
-        """Equivariant node features (N, M, C), the input of `readout` and of further heads.
-
-        Args:
-            graph: as `differentiable` gives it.
+        """Equivariant node features (N, M, C) of what `differentiable` gave, the input of `readout` and further heads.
 
         Example:
             >>> from molformer.data.structure import Structure
@@ -133,11 +123,7 @@ class PropertyModel(nn.Module):
             return self.encoder(graph).to(self.encoder.species.weight.dtype)
 
     def readout(self, x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
-        """Values of every target, see `forward`.
-
-        Args:
-            x: output of `features` (N, M, C).
-            graph: its input.
+        """Values of every target, see `forward`, from the output of `features` (N, M, C) and its input.
 
         Raises:
             ConfigError: derivatives are predicted and the features are not those of this graph.
@@ -156,13 +142,7 @@ class PropertyModel(nn.Module):
         return values
 
     def read_heads(self, names: Sequence[str], x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
-        """Values of targets that have a head.
-
-        Args:
-            names: of the targets.
-            x: features (N, M, C).
-            graph: the graph of these features.
-        """
+        """Values of targets that have a head, by name, from the features (N, M, C) of a graph."""
         values = {name: self.head(name)(x, graph) for name in names}
         joined = {} if self.descriptors is None else self.descriptors(x, graph)
         return values | {name: values[name] + self.head(name).scale * joined[name] for name in values if name in joined}
@@ -226,11 +206,7 @@ class PropertyModel(nn.Module):
         return torch.where(own > 0, own, energy.scale / energy.size.sqrt() * derivative_factor(self.potential, target))
 
     def set_statistics(self, statistics: Mapping[str, TargetStatistics]) -> None:
-        """Set references and scales of all heads and derivatives to those of the training part.
-
-        Args:
-            statistics: by target name.
-        """
+        """Set references and scales of all heads and derivatives to those of the training part, by target name."""
         for name in self.predicted:
             found = statistics[name]
             self.head(name).set_statistics(found.scale, torch.as_tensor(found.references), found.size)
@@ -238,26 +214,28 @@ class PropertyModel(nn.Module):
             self._derived_scale(target).fill_(statistics[target.name].scale)
 
     def start_from(self, other: "PropertyModel") -> None:
-        """Copy the weights of the encoder and of matching heads of another model.
+        """Copy the weights of the encoder, of the same sizes, and of matching heads of another model.
 
-        A head matches if its target has the same name and kind and its weights the same shapes, which depend on the
-        pooling. Statistics of the targets are not copied: they are those of the training data.
-
-        Args:
-            other: a model whose encoder has the same sizes.
+        Statistics of the targets are not copied: they are those of the training data.
         """
         self.encoder.load_state_dict(other.encoder.state_dict())
-        known = {(target.name, target.kind, target.classes) for target in other.targets if target not in other.derived}
-        for target in self.targets:
-            if target in self.derived or (target.name, target.kind, target.classes) not in known:
-                continue
-            ours, theirs = (dict(model.head(target.name).named_parameters()) for model in (self, other))
-            if {name: weight.shape for name, weight in ours.items()} == {
-                n: weight.shape for n, weight in theirs.items()
-            }:
-                with torch.no_grad():
-                    for name, weight in ours.items():
-                        weight.copy_(theirs[name])
+        with torch.no_grad():
+            for name in self.matching_heads(other):
+                ours, theirs = self.head(name).parameters(), other.head(name).parameters()
+                for weight, given in zip(ours, theirs, strict=True):
+                    weight.copy_(given)
+
+    def matching_heads(self, other: "PropertyModel") -> list[str]:
+        """Names of the targets of which another model has a head with the same weights.
+
+        The target has the same name and kind, and the weights the same shapes, which depend on the pooling.
+        """
+
+        def key(model: PropertyModel, name: str) -> tuple[Label, list[tuple[str, torch.Size]]]:
+            label = replace(next(target for target in model.targets if target.name == name), unit="")
+            return label, [(part, weight.shape) for part, weight in model.head(name).named_parameters()]
+
+        return [name for name in self.predicted if name in other.predicted and key(self, name) == key(other, name)]
 
     def head(self, name: str) -> Head:
         """The head of a target."""
@@ -327,11 +305,7 @@ def check_device(device: str) -> None:
 
 
 def load_model(path: str | os.PathLike[str], device: str = "auto") -> PropertyModel:
-    """Load a trained model onto a device.
-
-    Args:
-        path: a model folder, or a run folder that holds one.
-        device: `auto` takes a GPU if there is one; else `cpu` or `cuda`.
+    """Load the model of a model or run folder onto a device: `auto` (a GPU if there is one), `cpu` or `cuda`.
 
     Raises:
         ModelError: there is no model, or it is damaged.

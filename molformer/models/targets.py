@@ -12,8 +12,7 @@ from molformer.models.published import PaperTransformer
 from molformer.nn.readout import Head, Pooling
 from molformer.targets import HeadOptions, Label
 
-ForcesFrom = Literal["conservative", "direct"]
-"""Where forces come from: minus the gradient of the energy, or a head of their own."""
+ForcesFrom = Literal["conservative", "direct"]  # minus the gradient of the energy, or a head of their own
 
 
 def derived_targets(targets: Sequence[Label], forces: ForcesFrom) -> list[Label]:
@@ -78,7 +77,8 @@ def check_targets(targets: Sequence[Label], config: SE3TransformerConfig, forces
         needed = needed_degree([target], forces)
         if config.lmax < needed:
             raise ConfigError(f"target '{target.name}' of kind '{target.kind}' needs lmax of at least {needed}")
-        if config.hydrogens == "implicit" and (target.per_node or target.target_kind.derivative):
+        each = target.per_node and target.kind != "charges"
+        if config.hydrogens == "implicit" and (each or target.target_kind.derivative):
             raise ConfigError(f"target '{target.name}' of kind '{target.kind}' needs all atoms: hydrogens 'explicit'")
 
 

@@ -17,8 +17,7 @@ from molformer.nn.edges import FAINTEST, Edges
 from molformer.nn.linear import DegreeLinear
 from molformer.nn.so2 import EdgeConvolution
 
-EPSILON = 1e-6
-"""Added to the mean square of queries and keys that are normalised."""
+EPSILON = 1e-6  # added to the mean square of queries and keys that are normalised
 
 
 class AttentionKernel(Protocol):
@@ -29,16 +28,8 @@ class AttentionKernel(Protocol):
 
 
 def attend(layer: "SE3Attention", queries: Tensor, sent: Tensor, edges: Edges) -> Tensor:
-    """The reference: keys and values of all edges, softmax over those into each node, sum.
-
-    Args:
-        layer: with its convolution and heads.
-        queries: q_i (N, M, D), normalised and scaled.
-        sent: f_j (N, M, C).
-        edges: E edges among the N nodes.
-
-    Returns:
-        Σ_j α_ij v_ij (N, M, D).
+    """The reference: keys and values of all edges from f_j (N, M, C), softmax over those into each node with q_i (N, M,
+    D), normalised and scaled; Σ_j α_ij v_ij (N, M, D).
     """
     return layer.aggregate(queries, *layer.keys_and_values(sent, edges), edges)
 

@@ -17,11 +17,8 @@ from molformer.nn.precision import full_precision
 from molformer.nn.radial import BesselBasis, PolynomialEnvelope
 from molformer.so3.frames import edge_wigner
 
-ZERO_LENGTH = 1e-6
-"""Å. A shorter edge has no direction; it carries no message."""
-
-FAINTEST = 1e-30
-"""Envelope below which an edge has no weight, however large its logit."""
+ZERO_LENGTH = 1e-6  # Å; a shorter edge has no direction and carries no message
+FAINTEST = 1e-30  # envelope below which an edge has no weight, however large its logit
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,15 +110,11 @@ class EdgeEmbedding(nn.Module):
         inputs: Sequence[Tensor] = (),
         bonds: Tensor | None = None,
     ) -> Edges:
-        """Embed edges.
+        """Embed edges src → dst (E,), sorted by dst, with vectors pos[dst] - pos[src] (E, 3), Å, of nodes of species
+        (N,).
 
-        Args:
-            species: atomic numbers (N,).
-            src: sending nodes (E,).
-            dst: receiving nodes (E,), ascending.
-            edge_vec: pos[dst] - pos[src] (E, 3), Å.
-            inputs: vectors (N, V, 3) and scalars (N, S) of the nodes, if the model has any.
-            bonds: features of the bond or path of bonds between the ends (E, F), if the model has them.
+        Inputs are vectors (N, V, 3) and scalars (N, S) of nodes; bonds, features (E, F) of bonds or paths between the
+        ends.
         """
         length, direction, zero = polar(edge_vec)
         with full_precision(edge_vec.device.type):

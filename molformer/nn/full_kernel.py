@@ -65,16 +65,7 @@ class FullConvolution(EdgeConvolution):
 
 
 def radial_product(h: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
-    """Σ_r h_er (W_r x_e) for all edges; h ⊗ x is recomputed in the backward instead of being saved.
-
-    Args:
-        h: radial functions (E, R).
-        x: features (E, K).
-        matrix: W (R·K, D).
-
-    Returns:
-        (E, D).
-    """
+    """Σ_r h_er (W_r x_e) (E, D) of h (E, R), x (E, K), W (R·K, D); the backward makes h ⊗ x again, to save memory."""
     return checkpoint(_radial_product, h, x, matrix, use_reentrant=False, preserve_rng_state=False)
 
 

@@ -65,18 +65,7 @@ class EdgeInputs(nn.Module):
         nn.init.normal_(self.linear.weight, std=1 / sqrt(3 * (vectors + scalars)))
 
     def forward(self, vectors: Tensor, scalars: Tensor, src: Tensor, dst: Tensor, direction: Tensor) -> Tensor:
-        """Edge features.
-
-        Args:
-            vectors: of the nodes (N, V, 3).
-            scalars: of the nodes (N, S).
-            src: sending nodes (E,).
-            dst: receiving nodes (E,).
-            direction: unit vectors (E, 3).
-
-        Returns:
-            (E, F).
-        """
+        """Edge features (E, F) from vectors (N, V, 3) and scalars (N, S) of nodes, and directions of edges (E, 3)."""
         u, v = vectors.index_select(0, src), vectors.index_select(0, dst)  # (E, V, 3)
         s, t = scalars.index_select(0, src), scalars.index_select(0, dst)  # (E, S)
         along = [(ends * direction[:, None]).sum(-1) for ends in (u, v)]

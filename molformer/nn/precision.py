@@ -12,10 +12,7 @@ import torch
 
 @contextmanager
 def full_precision(device: str) -> Iterator[None]:
-    """Matrix products in full precision: no autocast, and no TF32.
-
-    Args:
-        device: type of the device, such as `cuda`.
+    """Matrix products on a type of device, such as `cuda`, in full precision: no autocast, and no TF32.
 
     Example:
         >>> torch.set_float32_matmul_precision("high")

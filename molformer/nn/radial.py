@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-UNIT_CUTOFF = 5.0
-"""The cutoff in the basis's unit of length: its values are of order one for molecules and point clouds."""
+UNIT_CUTOFF = 5.0  # the cutoff in the basis's unit of length: values are of order one for molecules and point clouds
 
 
 class BesselBasis(nn.Module):

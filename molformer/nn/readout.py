@@ -45,12 +45,8 @@ class Head(nn.Module, ABC):
         """Features (N, M, C) to values in the target's unit, float64."""
 
     def set_statistics(self, scale: float, references: Tensor, size: float) -> None:
-        """Set the statistics of the target.
-
-        Args:
-            scale: typical deviation of the target from its references, in its unit.
-            references: value of each element (MAX_NUMBER+1,), in the target's unit.
-            size: typical number of nodes of a graph.
+        """Set the statistics of the target, in its unit: typical deviation from its references, these for each element
+        (MAX_NUMBER+1,), and typical number of nodes of a graph.
         """
         self.scale.fill_(scale)
         self.references.copy_(references)
@@ -88,13 +84,7 @@ class PooledHead(Head):
 
 
 class ScalarHead(PooledHead):
-    """One intensive scalar per graph: pooled outputs of the nodes plus the mean of the references of the elements.
-
-    Args:
-        channels: C.
-        pooling: see `Pooling`.
-        pool_first: see `PooledHead`.
-    """
+    """One intensive scalar per graph: pooled outputs of the nodes plus the mean of the references of the elements."""
 
     def __init__(self, channels: int, pooling: Pooling = "attention", pool_first: bool = False) -> None:
         super().__init__(channels, 1, pooling, pool_first)
@@ -115,9 +105,6 @@ class ExtensiveHead(Head):
     """One extensive scalar per graph: a sum of node contributions and of references of the elements.
 
     The contribution of a node is in units of scale / size, so that their sum is of the order of the scale.
-
-    Args:
-        channels: C.
     """
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
@@ -134,9 +121,6 @@ class VectorHead(Head):
 
     v_i is a linear map of degree 1, gated by degree 0; q_i comes from degree 0. It is translation-invariant,
     as the dipole of charges q_i minus their mean.
-
-    Args:
-        channels: C.
     """
 
     def __init__(self, channels: int) -> None:
@@ -201,9 +185,6 @@ class TensorHead(Head):
 
     a_i comes from degree 0, with references of the elements; t_i is a linear map of degree 2, gated by degree 0, and B
     its symmetric traceless matrix.
-
-    Args:
-        channels: C.
     """
 
     coupling: Tensor
@@ -225,11 +206,7 @@ class TensorHead(Head):
 
 
 class AtomHead(Head):
-    """One scalar per node.
-
-    Args:
-        channels: C.
-    """
+    """One scalar per node."""
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to values (N,)."""
@@ -237,14 +214,7 @@ class AtomHead(Head):
 
 
 class ClassHead(PooledHead):
-    """Logits of the classes of a graph, pooled like an intensive scalar.
-
-    Args:
-        channels: C.
-        outputs: K; 1 for a binary target.
-        pooling: see `Pooling`.
-        pool_first: see `PooledHead`.
-    """
+    """Logits of the classes of a graph, pooled like an intensive scalar."""
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to logits (B, K), or (B,) if K is 1."""
@@ -253,12 +223,7 @@ class ClassHead(PooledHead):
 
 
 class AtomClassHead(Head):
-    """Logits of the classes of each node.
-
-    Args:
-        channels: C.
-        outputs: K.
-    """
+    """Logits of the classes of each node."""
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to logits (N, K)."""
@@ -266,11 +231,7 @@ class AtomClassHead(Head):
 
 
 class ChargesHead(AtomHead):
-    """One scalar per node, which sum to the total charge.
-
-    Args:
-        channels: C.
-    """
+    """One scalar per node, which sum to the total charge."""
 
     def forward(self, x: Tensor, graph: "GraphBatch") -> Tensor:
         """Features (N, M, C) to charges (N,), e."""

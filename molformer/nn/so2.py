@@ -74,24 +74,16 @@ class EdgeConvolution(nn.Module, ABC):
 
     @abstractmethod
     def convolve(self, x: Tensor, radial: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-        """Apply the kernel, without its parameters.
-
-        Args:
-            x: features in the edge frames (E, M, C).
-            radial: what `radial` gives.
-            matrices: what `matrices` gives.
-
-        Returns:
-            (E, M, O·D), the outputs side by side.
+        """Apply the kernel, without its parameters: features in the edge frames (E, M, C), and what `radial` and
+        `matrices` give, to the outputs side by side (E, M, O·D).
         """
 
     def orders(self, x: Tensor) -> list[Tensor]:
         """Components of each |m|, (E, signs, n_m·C) of x (E, M, C): +m and -m for m > 0."""
         shapes = [(2 if m else 1, self.lmax + 1 - m) for m in range(self.lmax + 1)]  # signs, n_m
         parts = x.split([signs * degrees for signs, degrees in shapes], dim=1)
-        return [
-            part.reshape(len(x), shape[0], shape[1] * x.shape[2]) for part, shape in zip(parts, shapes, strict=True)
-        ]
+        width = x.shape[2]
+        return [part.reshape(len(x), signs, n * width) for part, (signs, n) in zip(parts, shapes, strict=True)]
 
     def join_orders(self, parts: Sequence[Tensor]) -> Tensor:
         """Outputs of each |m|, (E, signs·n_m·O·D) in any number of parts, side by side: (E, M, O·D)."""

@@ -11,10 +11,7 @@ from molformer.graph.batch import GraphBatch
 
 
 class StochasticDepth(nn.Module):
-    """Drops a branch for some of the graphs of a batch, in training.
-
-    Args:
-        drop: p, the probability that a graph's branch is dropped.
+    """Drops a branch for some of the graphs of a batch, in training, each with probability `drop`.
 
     Example:
         >>> StochasticDepth(0.1)

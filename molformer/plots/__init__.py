@@ -5,16 +5,3 @@ from molformer.plots.molecule import molecule
 from molformer.plots.regression import intervals, learning_curve, parity
 from molformer.plots.space import feature_map, plane
 from molformer.plots.view import MoleculeView, view
-
-__all__ = [
-    "MoleculeView",
-    "attention_matrix",
-    "block_matrix",
-    "feature_map",
-    "intervals",
-    "learning_curve",
-    "molecule",
-    "parity",
-    "plane",
-    "view",
-]

@@ -12,13 +12,7 @@ if TYPE_CHECKING:
 
 
 def attention_matrix(attention: "Attention", layer: int, head: int | None = None) -> Figure:
-    """Attention matrix: targets as rows, sources as columns.
-
-    Args:
-        attention: result of `Predictor.attention`.
-        layer: from 0; negative ones count from the end.
-        head: from 0; None for the mean of all.
-    """
+    """Attention matrix of `Predictor.attention`, targets as rows, sources as columns; of a head, or the mean of all."""
     figure = Figure(figsize=(4.8, 4.2), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     picture = axes.imshow(attention.matrix(layer, head), cmap="Purples", vmin=0)
@@ -32,11 +26,7 @@ def attention_matrix(attention: "Attention", layer: int, head: int | None = None
 
 
 def block_matrix(matrix: np.ndarray, title: str = "") -> Figure:
-    """A matrix (M, M) between the components of features, with lines between the degrees.
-
-    Args:
-        matrix: rows and columns ordered by degree: component (l, m) at index l² + l + m.
-        title: of the figure.
+    """A matrix (M, M) between the components (l, m) of features at index l² + l + m, with lines between the degrees.
 
     Example:
         >>> block_matrix(np.eye(9), "D(R)").axes[0].get_title()

@@ -62,10 +62,7 @@ def parity(
 
 
 def learning_curve(rows: Sequence[Mapping[str, float]]) -> Figure:
-    """Losses of the training and validation part by epoch.
-
-    Args:
-        rows: of `metrics.csv`, with `epoch`, `train/loss` and `val/loss`, see `read_metrics`.
+    """Losses of the training and validation part by epoch, from rows of `metrics.csv`, see `read_metrics`.
 
     Example:
         >>> learning_curve([{"epoch": 0, "train/loss": 1.0, "val/loss": 1.2}]).axes[0].get_ylabel()
@@ -85,11 +82,7 @@ def learning_curve(rows: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def intervals(rows: "Sequence[Prediction]", target: str) -> Figure:
-    """Predicted values of a target with prediction intervals, a line for each molecule.
-
-    Args:
-        rows: result of `Predictor.predict`; hollow points have no interval.
-        target: its name.
+    """Predicted values of a target with prediction intervals, a line for each molecule; hollow points have no interval.
 
     Raises:
         InputError: no row has a value.

@@ -13,20 +13,13 @@ def plane(features: np.ndarray, count: int = 2) -> np.ndarray:
     """
     centered = features - features.mean(0)
     spread = centered.std(0)
-    left, size, _ = np.linalg.svd(
-        centered / np.where(spread > 1e-9 * spread.max(), spread, np.inf), full_matrices=False
-    )
+    scaled = centered / np.where(spread > 1e-9 * spread.max(), spread, np.inf)
+    left, size, _ = np.linalg.svd(scaled, full_matrices=False)
     return left[:, :count] * size[:count]
 
 
 def feature_map(points: np.ndarray, values: np.ndarray, name: str, unit: str = "") -> Figure:
-    """Scatter plot of points (B, 2) coloured by values, clipped to the 2nd and 98th percentile.
-
-    Args:
-        points: coordinates of the molecules.
-        values: (B,); NaN is drawn grey.
-        name: of the values.
-        unit: of the values.
+    """Scatter plot of points (B, 2) coloured by values (B,), clipped to the 2nd and 98th percentile; NaN is drawn grey.
 
     Example:
         >>> feature_map(np.zeros((3, 2)), np.arange(3.0), "gap", "eV").axes[1].get_ylabel()

@@ -14,17 +14,11 @@ from molformer.structure import Structure
 
 @dataclass(frozen=True)
 class MoleculeView:
-    """HTML representation of an interactive view.
+    """HTML representation of an interactive view."""
 
-    Args:
-        page: self-contained HTML page.
-        width: pixels.
-        height: pixels.
-    """
-
-    page: str
-    width: int = 480
-    height: int = 360
+    page: str  # self-contained HTML page
+    width: int = 480  # pixels
+    height: int = 360  # pixels
 
     def _repr_html_(self) -> str:
         return (

@@ -56,7 +56,7 @@ def create_app(service: Service, hosts: Container[str] | None = None) -> FastAPI
     async def predict(asked: schema.PredictionRequest, request: Request) -> schema.PredictionResponse:
         """Predict molecules: a row for each, in order, also for failures."""
         wanted = PredictionRequest.of(service.predictor.model.targets, asked.targets, asked.unit)
-        rows = await service.predict(asked.molecules, wanted, asked.conformers, _address(request))
+        rows = await service.predict(asked.molecules, wanted, asked.conformers, _address(request), asked.method)
         return schema.PredictionResponse(model=service.name, rows=[schema.row_of(row, asked.geometry) for row in rows])
 
     @app.post("/predict/file", responses=_PROBLEMS)
@@ -66,6 +66,7 @@ def create_app(service: Service, hosts: Container[str] | None = None) -> FastAPI
         targets: Annotated[list[str], Form(description="What to predict; all by default.")] = [],  # noqa: B006
         unit: Annotated[str, Form(description="Of all targets that it can measure.")] = "",
         conformers: Annotated[schema.Conformers | None, Form()] = None,
+        method: Annotated[schema.Method | None, Form()] = None,
         geometry: Annotated[bool, Form(description="Whether the geometries are wanted.")] = False,
     ) -> schema.PredictionResponse:
         """Predict the molecules of a file: a row for each, in order, also for failures."""
@@ -73,7 +74,7 @@ def create_app(service: Service, hosts: Container[str] | None = None) -> FastAPI
         wanted = PredictionRequest.of(service.predictor.model.targets, names, unit or None)
         address = _address(request)
         entries = await service.entries_of_file(await file.read(), file.filename or "", address)
-        rows = await service.predict(entries, wanted, conformers, address)
+        rows = await service.predict(entries, wanted, conformers, address, method)
         return schema.PredictionResponse(model=service.name, rows=[schema.row_of(row, geometry) for row in rows])
 
     @app.post("/explain", responses=_PROBLEMS)

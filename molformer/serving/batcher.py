@@ -24,14 +24,10 @@ from molformer.serving.fairness import Client, FairQueue
 
 logger = logging.getLogger(__name__)
 
-LARGE_EDGES = 3000
-"""Edges of a molecule that is computed alone; all pairs of 55 atoms have as many."""
+LARGE_EDGES = 3000  # edges of a molecule that is computed alone; all pairs of 55 atoms have as many
 
-SMALL_SHARE = 3.0
-"""Time that small molecules have after a large one, if there are any, in units of the time that it took."""
-
-CLOSE_SECONDS = 5.0
-"""That the pass in progress may still take when the batcher is closed."""
+SMALL_SHARE = 3.0  # time that small molecules have after a large one, if there are any, in units of its time
+CLOSE_SECONDS = 5.0  # that the pass in progress may still take when the batcher is closed
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +38,10 @@ class _Item:
 
 
 class Batcher:
-    """A queue of molecules and the thread that predicts them.
+    """A queue of molecules, each waiting some seconds for others, and the thread that predicts them.
 
-    Args:
-        predictor: the model.
-        max_batch_delay: seconds that a molecule waits for others to share a pass with.
-        observe: called with the number of molecules of each pass.
-        busy: number of cores that others compute on; threads that wait for one of these would delay all.
+    `observe` is called with the number of molecules of each pass. `busy` is the number of cores that others compute on:
+    threads that wait for one of these would delay all.
     """
 
     def __init__(

@@ -13,16 +13,10 @@ Item = TypeVar("Item")
 
 
 class Client(NamedTuple):
-    """Who asks.
+    """Who asks; a host with many connections has no larger share than one with a single connection."""
 
-    Args:
-        address: of the connection.
-        weight: by which its costs are multiplied, the number of requests of its host that are in progress: a host
-            with many connections has no larger share than one with a single connection.
-    """
-
-    address: tuple[str, int] = ("", 0)
-    weight: int = 1
+    address: tuple[str, int] = ("", 0)  # of the connection
+    weight: int = 1  # of its costs: the number of requests of its host that are in progress
 
 
 class FairQueue(Generic[Item]):

@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Container
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -23,31 +24,22 @@ DOCS_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inlin
 """The same for the page of the API, whose scripts write styles into it."""
 
 
-CLIENT_LEFT = 499
-"""Status under which a request is counted whose client left before the answer, as by nginx."""
+CLIENT_LEFT = 499  # status under which a request is counted whose client left before the answer, as by nginx
 
 
+@dataclass(eq=False)
 class Guard:
     """A layer around an application.
 
-    Args:
-        app: what answers.
-        limits: bytes and seconds of a request.
-        metrics: where it is counted.
-        paths: addresses that are counted by their name; others together.
-        hosts: names under which the server may be addressed, beside the address that a connection was made to; all if
-            None. A page of another site could else read answers, after it had its own name point to this machine.
+    A page of another site could read answers, after it had its own name point to this machine; the server may therefore
+    be addressed under some names alone, beside the address that a connection was made to.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        limits: Limits,
-        metrics: Metrics,
-        paths: frozenset[str] = frozenset(),
-        hosts: Container[str] | None = None,
-    ) -> None:
-        self.app, self.limits, self.metrics, self.paths, self.hosts = app, limits, metrics, paths, hosts
+    app: ASGIApp  # what answers
+    limits: Limits  # bytes and seconds of a request
+    metrics: Metrics  # where it is counted
+    paths: frozenset[str] = frozenset()  # addresses that are counted by their name; others together
+    hosts: Container[str] | None = None  # names under which the server may be addressed; all if None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; see ASGI."""

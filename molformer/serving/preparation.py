@@ -23,14 +23,9 @@ from molformer.serving.limits import Limits
 from molformer.serving.reading import entry_of_line, name_and_suffix, named_by_formula, read_upload
 from molformer.structure import Structure
 
-LARGE_MS = 500.0
-"""Estimated time of a task from which on it is computed by the workers for large ones."""
-
-SMALL_SECONDS = 5.0
-"""After which a task that was thought to be small is begun anew by the workers for large ones."""
-
-GRACE_SECONDS = 1.0
-"""For which a worker may still compute what nobody waits for: to start another worker takes as long."""
+LARGE_MS = 500.0  # estimated time of a task from which on it is computed by the workers for large ones
+SMALL_SECONDS = 5.0  # after which a task that was thought to be small is begun anew by the workers for large ones
+GRACE_SECONDS = 1.0  # for which a worker may still compute what nobody waits for: to start another worker takes as long
 
 _ATOM = re.compile(r"\[[^\]]*\]|Br|Cl|[BCNOPSFIbcnops]")
 
@@ -136,12 +131,8 @@ class Lane:
 
 
 class Preparation:
-    """Worker processes that read uploads and make geometries.
-
-    Args:
-        policy: how geometries are made, apart from their number.
-        processes: how many; they start with `start`, or when they are needed. Half as many again are for what is large.
-        limits: of a molecule, and of the memory and time of a task.
+    """Worker processes that read uploads and make geometries, apart from their number by a policy; they start with
+    `start`, or when they are needed. Half as many again are for what is large.
     """
 
     def __init__(self, policy: ConformerPolicy, processes: int, limits: Limits) -> None:

@@ -16,11 +16,8 @@ from molformer.serving.limits import Limits
 
 logger = logging.getLogger(__name__)
 
-LINKING = (".h5", ".hdf5", ".safetensors")
-"""Files that can refer to others, which would be opened with them, or that are mapped and not read."""
-
-UPLOADS = tuple(suffix for suffix in SUFFIXES if suffix not in LINKING)
-"""Endings of the files that can be uploaded, each also with `.gz`."""
+LINKING = (".h5", ".hdf5", ".safetensors")  # may refer to other files, or are mapped and not read
+UPLOADS = tuple(suffix for suffix in SUFFIXES if suffix not in LINKING)  # each also with `.gz`
 
 
 def entry_of_line(text: str, limits: Limits) -> Entry | None:

@@ -1,7 +1,6 @@
 """What goes over the wire: requests and answers, and how predictions become answers."""
 
-import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
@@ -18,6 +17,10 @@ Conformers = Annotated[
     int, Field(ge=1, le=MOST_CONFORMERS, description="Geometries of a molecule without coordinates, to average over.")
 ]
 
+Method = Annotated[
+    Literal["etkdg", "refined"],
+    Field(description="How geometries of molecules without coordinates are made; by default the model's choice."),
+]
 
 Names = Annotated[list[Annotated[str, Field(max_length=1000)]], FailFast(), Field(max_length=MOST_NAMES)]
 
@@ -48,6 +51,7 @@ class PredictionRequest(_Request):
         None, description="Of all targets that it can measure, or by their name."
     )
     conformers: Conformers | None = None
+    method: Method | None = None
     geometry: bool = Field(False, description="Whether the geometries that were used are wanted.")
 
 
@@ -170,11 +174,5 @@ def geometry_of(structure: Structure) -> Geometry:
 
 def numbers(array: Any) -> Any:
     """Numbers as lists, null for those that are not finite, which JSON has not."""
-    values = np.asarray(array, dtype=np.float64).tolist()
-    return _finite(values)
-
-
-def _finite(values: Any) -> Any:
-    if isinstance(values, list):
-        return [_finite(value) for value in values]
-    return values if math.isfinite(values) else None
+    values = np.asarray(array, dtype=np.float64)
+    return np.where(np.isfinite(values), values.astype(object), np.array(None)).tolist()

@@ -17,8 +17,7 @@ from molformer.serving.batcher import CLOSE_SECONDS
 from molformer.serving.limits import Limits
 from molformer.serving.service import Service
 
-LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
-"""Of this machine, for itself."""
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")  # of this machine, for itself
 
 
 def serve(
@@ -31,13 +30,8 @@ def serve(
     """Answer requests until a signal ends it; what is in flight is finished, for as long as a request may take.
 
     A process that is frozen, such as by native code that never returns, ends itself after that time and some seconds.
-
-    Args:
-        service: what is served.
-        host: the address to listen at; by default nobody outside this machine can reach it.
-        port: 0 takes a free one.
-        announce: called with the address when requests are accepted.
-        allowed_hosts: names in the Host header of requests, beside those of this machine; `*` allows any.
+    By default nobody outside this machine can reach it. A port of 0 is a free one; the address is announced when
+    requests are accepted. Host headers may have names of this machine and those allowed, any with `*`.
 
     Raises:
         ConfigError: the address is taken or is not one of this machine.

@@ -11,8 +11,8 @@ from molformer.data.readers import Entry
 from molformer.errors import MolformerError
 from molformer.inference.prediction import Prediction
 from molformer.inference.predictor import Predictor
+from molformer.inference.refinement import refined
 from molformer.inference.request import PredictionRequest
-from molformer.inference.sources import policy_of
 from molformer.serving import schema
 from molformer.serving.batcher import CLOSE_SECONDS, Batcher
 from molformer.serving.fairness import Client
@@ -39,7 +39,7 @@ class Service:
         self.name = name
         self.limits = limits or Limits()
         self.metrics = Metrics()
-        policy = policy_of(predictor.model.domain)
+        policy = predictor.policy()
         self.preparation = Preparation(policy, processes or os.cpu_count() or 1, self.limits)
         delay, observe = self.limits.max_batch_delay, self.metrics.passes.observe
         self.batcher = Batcher(predictor, delay, observe, self.preparation.busy)
@@ -54,19 +54,25 @@ class Service:
         request: PredictionRequest,
         conformers: int | None,
         address: tuple[str, int],
+        geometry: str | None = None,
     ) -> list[Prediction]:
         """A row for every molecule, a text or an entry of a file, in their order.
 
-        Without a number of conformers it is that of the training.
+        Without a number of conformers or a geometry they are those of the model, see `Domain`.
 
         Raises:
+            ConfigError: the model cannot make the geometry.
             TooMuch: there are too many.
             Busy: too many are waiting already.
         """
         conformers = conformers or self.predictor.model.domain.conformers
+        geometry = geometry or self.predictor.model.domain.geometry
+        self.predictor.policy(geometry)
         with self._admitted(len(molecules), address) as client:
             async with asyncio.TaskGroup() as group:  # if one fails, the others are given up
-                tasks = [group.create_task(self._row(each, request, conformers, client)) for each in molecules]
+                tasks = [
+                    group.create_task(self._row(each, request, conformers, geometry, client)) for each in molecules
+                ]
             rows = [task.result() for task in tasks]
         for row in rows:
             self.metrics.molecules.labels(row.status).inc()
@@ -108,11 +114,13 @@ class Service:
         return ended and not wait(set(self._explaining), CLOSE_SECONDS).not_done
 
     async def _row(
-        self, molecule: str | Entry, request: PredictionRequest, conformers: int, client: Client
+        self, molecule: str | Entry, request: PredictionRequest, conformers: int, geometry: str, client: Client
     ) -> Prediction:
         if isinstance(molecule, str):
             molecule = await self.preparation.entry_of_text(molecule, client)
         entry = await self.preparation.with_geometry(molecule, conformers, client)
+        if geometry == "refined":
+            entry = await asyncio.to_thread(lambda: next(refined(self.predictor.runner, [entry])))
         job = await asyncio.to_thread(self.predictor.runner.job, entry)  # descriptors of a large molecule take a second
         if job.error is not None:
             return Prediction(job.entry.name, job.error.status, str(job.error))  # type: ignore[arg-type]

@@ -7,8 +7,7 @@ plain (x, y, z).
 
 from functools import cache
 
-MAX_LMAX = 6
-"""Highest degree for which tables are made."""
+MAX_LMAX = 6  # highest degree for which tables are made
 
 
 def num_components(lmax: int) -> int:

@@ -1,6 +1,9 @@
-"""Coupling of degrees: real Wigner 3j symbols, computed once in float64.
+"""Coupling of degrees: real Wigner 3j symbols, computed once in float64, and the kernel in the edge's frame.
 
-Their signs are this package's own and do not follow any library's (e3nn changed some between versions).
+The signs are this package's own and do not follow any library's (e3nn changed some between versions). In the frame
+where the edge is the polar axis only Y_{J0} is nonzero in the kernel
+    W^{lk}(x) = Σ_J φ_J Σ_m Y_Jm(x) Q_Jm,
+so it couples output m with input ±m alone, by coefficients a_0, a_m, b_m, see `nn.so2`.
 """
 
 from fractions import Fraction
@@ -37,6 +40,29 @@ def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
     tensor = tensor.real if l1 + l2 + l3 & 1 == 0 else tensor.imag
     first = tensor.flat[np.flatnonzero(np.abs(tensor) > 1e-9)[0]]
     return tensor * (np.sign(first) / np.linalg.norm(tensor))
+
+
+@cache
+def kernel_to_frame(out_degree: int, in_degree: int) -> np.ndarray:
+    """Orthogonal matrix from the coefficients φ_J of a kernel to those in the edge's frame.
+
+    Args:
+        out_degree: l, degree of the output.
+        in_degree: k, degree of the input.
+
+    Returns:
+        (1 + 2·min(l,k), same): rows a_0, √2 a_1, √2 b_1, √2 a_2, √2 b_2, …; columns J = |l-k| … l+k. J + l + k even
+        gives the a's, odd gives the b's.
+    """
+    size = 1 + 2 * min(out_degree, in_degree)
+    table = np.zeros((size, size))
+    for column, degree in enumerate(range(abs(out_degree - in_degree), out_degree + in_degree + 1)):
+        kernel = sqrt(2 * degree + 1) * wigner_3j(out_degree, in_degree, degree)[:, :, degree]  # Y_J0 on the axis
+        table[0, column] = kernel[out_degree, in_degree]
+        for m in range(1, min(out_degree, in_degree) + 1):
+            table[2 * m - 1, column] = sqrt(2) * kernel[out_degree + m, in_degree + m]
+            table[2 * m, column] = sqrt(2) * kernel[out_degree - m, in_degree + m]
+    return table
 
 
 @cache

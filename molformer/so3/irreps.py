@@ -28,10 +28,8 @@ def irreps(lmax: int, channels: int, group: str = "SE(3)") -> "Irreps":
 
 def to_irreps(x: Tensor) -> Tensor:
     """Features (..., M, C) in e3nn's layout (..., M·C): degree by degree, channels before components."""
-    lmax = lmax_of(x.shape[-2])
-    return torch.cat(
-        [x[..., degree_slice(degree), :].transpose(-1, -2).flatten(-2) for degree in range(lmax + 1)], dim=-1
-    )
+    parts = [x[..., degree_slice(degree), :] for degree in range(lmax_of(x.shape[-2]) + 1)]
+    return torch.cat([part.transpose(-1, -2).flatten(-2) for part in parts], dim=-1)
 
 
 def from_irreps(x: Tensor, lmax: int) -> Tensor:

@@ -14,15 +14,7 @@ from molformer.so3.coupling import wigner_3j
 
 
 def wigner_blocks(rotation: Tensor, lmax: int) -> list[Tensor]:
-    """D^0 … D^lmax of rotations.
-
-    Args:
-        rotation: matrices (..., 3, 3) of determinant 1, for degree 1 in the order (x, y, z).
-        lmax: highest degree.
-
-    Returns:
-        lmax+1 tensors (..., 2l+1, 2l+1).
-    """
+    """D^0 … D^lmax, tensors (..., 2l+1, 2l+1), of rotations (..., 3, 3), whose degree 1 is in the order (x, y, z)."""
     blocks = [torch.ones_like(rotation[..., :1, :1]), rotation]
     for degree in range(1, lmax):
         coupling = torch.as_tensor(wigner_3j(degree, 1, degree + 1) * sqrt(2 * degree + 3)).to(rotation)
@@ -48,11 +40,7 @@ def wigner_matrix(rotation: Tensor, lmax: int) -> Tensor:
 
 def random_rotation(generator: torch.Generator | None = None, dtype: torch.dtype = torch.float64) -> Tensor:
     """A rotation matrix (3, 3) drawn uniformly from SO(3), from a random unit quaternion."""
-    quaternion = torch.randn(4, generator=generator, dtype=torch.float64)
-    w, x, y, z = (quaternion / quaternion.norm()).tolist()
-    matrix = [
-        [w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z],
-    ]
-    return torch.tensor(matrix, dtype=dtype)
+    from scipy.spatial.transform import Rotation
+
+    quaternion = torch.randn(4, generator=generator, dtype=torch.float64).roll(-1)  # (x, y, z, w)
+    return torch.tensor(Rotation.from_quat(quaternion.numpy()).as_matrix(), dtype=dtype)

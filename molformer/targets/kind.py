@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from molformer.nn.readout import Head, Pooling
     from molformer.targets.losses import LossName
 
-Baseline = Literal["sum", "mean", "element"]
+Baseline = Literal["sum", "mean", "element", "moment"]
 """A linear model of the composition: the sum over atoms of a coefficient of their element, the mean of these, or, for
-values per atom, the coefficient itself; times the identity where a value is a matrix."""
+values per atom, the coefficient itself; times the identity where a value is a matrix. For a second moment, the sum over
+atoms of two coefficients, the second times the squared distance from the centre of nuclear charge."""
 
 Derivative = Literal["position", "strain"]
 """Variable of differentiation of an energy; see `models.derivatives` for signs and factors."""
@@ -74,6 +75,7 @@ class TargetKind:
         irreps: of a value, in the notation of e3nn; `0e + 2e` for a symmetric matrix.
         per_node: whether there is one value per atom or point rather than per structure.
         baseline: composition model fitted to the training part and subtracted from the target; None for zero.
+        reads: degree of features that the head reads, if higher than that of `irreps`.
         derivative: of an energy; if there is also a head, `forces` of the model selects between them.
         periodic: whether it is defined only for structures that are periodic in three directions.
         voigt: whether files may also give it in Voigt order xx, yy, zz, yz, xz, xy.
@@ -98,6 +100,7 @@ class TargetKind:
     irreps: str = "0e"
     per_node: bool = False
     baseline: Baseline | None = None
+    reads: int = 0
     derivative: Derivative | None = None
     periodic: bool = False
     voigt: bool = False
@@ -130,8 +133,8 @@ class TargetKind:
 
     @property
     def lmax(self) -> int:
-        """Highest degree of a value, and so the lowest `lmax` of the features for its readout."""
-        return max(degree for degree, _ in self._parts)
+        """Highest degree of a value or of what its head reads: the lowest `lmax` of the features for its readout."""
+        return max(self.reads, *(degree for degree, _ in self._parts))
 
     @property
     def is_class(self) -> bool:
@@ -142,6 +145,14 @@ class TargetKind:
     def additive(self) -> bool:
         """Whether it is a scalar that is a sum over atoms, such as an energy."""
         return self.baseline == "sum" and not self.shape
+
+    def same_values(self, other: "TargetKind") -> bool:
+        """Whether values of another kind are of the same sort, however they are read out: such as any two scalars."""
+        mine, theirs = (
+            (kind.shape, kind.irreps, kind.per_node, kind.is_class, kind.named_classes, kind.periodic)
+            for kind in (self, other)
+        )
+        return mine == theirs
 
     @property
     def identity(self) -> "np.ndarray | float":

@@ -22,6 +22,12 @@ def _heads() -> Any:
     return readout
 
 
+def _moments() -> Any:
+    from molformer.targets import moments
+
+    return moments
+
+
 def _class_head(options: HeadOptions) -> "Head":
     return _heads().ClassHead(options.channels, max(1, len(options.classes)), options.pooling, options.pool_first)
 
@@ -46,7 +52,13 @@ BUILT_IN = (
     # a translation-invariant vector, such as a dipole
     TargetKind("vector", lambda o: _heads().VectorHead(o.channels), (3,), "1o"),
     # a symmetric rank-2 tensor, such as a polarizability
-    TargetKind("tensor", lambda o: _heads().TensorHead(o.channels), (3, 3), "0e + 2e", baseline="sum"),
+    TargetKind("tensor", lambda o: _moments().NonlocalTensorHead(o.channels), (3, 3), "0e + 2e", baseline="sum"),
+    # the length of a translation-invariant vector, where its direction is not labelled
+    TargetKind("vector_length", lambda o: _moments().VectorLengthHead(o.channels), reads=1),
+    # a third of the trace of a symmetric rank-2 tensor, where nothing else of it is labelled
+    TargetKind("isotropic_tensor", lambda o: _moments().IsotropicTensorHead(o.channels), baseline="sum", reads=1),
+    # the electronic spatial extent ⟨r²⟩
+    TargetKind("spatial_extent", lambda o: _moments().SpatialExtentHead(o.channels), baseline="moment", reads=1),
     # a scalar per atom, such as a chemical shift
     TargetKind("atom", lambda o: _heads().AtomHead(o.channels), per_node=True, baseline="element"),
     # the same where their sum is the total charge

@@ -25,10 +25,8 @@ from molformer.training.config import TrainingConfig
 
 _ENCODER_KEYS = [field.name for field in fields(SE3TransformerConfig)]
 _TRAINING_KEYS = [field.name for field in fields(TrainingConfig)]
-KEYS = ["preset", *_ENCODER_KEYS, *_TRAINING_KEYS]
-"""All valid keys of a config."""
-DEFAULT_PRESET = "tiny"
-"""Default preset, which trains within minutes on two cores."""
+KEYS = ["preset", *_ENCODER_KEYS, *_TRAINING_KEYS]  #: all valid keys of a config
+DEFAULT_PRESET = "tiny"  #: default preset, which trains within minutes on two cores
 PRETRAINING: dict[str, Any] = {
     "targets": ["rdkit.MolLogP", "rdkit.TPSA"],
     "objectives": {"descriptors": 1.0, "masking": 0.1, "denoising": 0.1},
@@ -39,8 +37,7 @@ PRETRAINING: dict[str, Any] = {
 """Defaults of `molformer pretrain`."""
 WITHOUT_CONFIG: dict[str, Any] = {"split_by": "auto"}
 """Defaults of a run without a YAML file; those of the config `table` come before them if the data are a table."""
-TABLE = re.compile(r"\.(csv|tsv|parquet)(\.gz)?\b", re.IGNORECASE)
-"""In the name of a table, or of several."""
+TABLE = re.compile(r"\.(csv|tsv|parquet)(\.gz)?\b", re.IGNORECASE)  #: in the name of a table, or of several
 CHANGEABLE = ("epochs", "patience", "device", "devices", "nodes", "workers", "wandb")
 """Keys that may be changed on resumption."""
 
@@ -64,14 +61,10 @@ def read_configs(
         values["data"] = str(FOLDER / data)
     overrides = _current_overrides(overrides)
     if defaults is None and not path:
-        defaults = (_of_tables() if _names_table(overrides) else {}) | WITHOUT_CONFIG
+        table = _read_yaml(str(find_config("table"))) if _names_table(overrides) else {}
+        of_tables = {key: value for key, value in table.items() if key not in ("data", "targets", "run")}
+        defaults = of_tables | WITHOUT_CONFIG
     return _configs(values, path, overrides, defaults or {})
-
-
-def _of_tables() -> dict[str, Any]:
-    """What the config `table` says of network and training."""
-    values = _read_yaml(str(find_config("table")))
-    return {key: value for key, value in values.items() if key not in ("data", "targets", "run")}
 
 
 def _names_table(overrides: Sequence[str]) -> bool:

@@ -18,16 +18,8 @@ NO_INTERVAL = (float("nan"), float("nan"))
 def ratio_interval(
     sums: np.ndarray, figure: Callable[[np.ndarray], np.ndarray], resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Confidence interval of a metric that is a function of sums over structures.
-
-    Args:
-        sums: contribution of each structure to each sum (n, k).
-        figure: maps the sums of R resamples (R, k) to the metric (R,).
-        resamples: R.
-        seed: of the resampling.
-
-    Returns:
-        The central 95 % interval; NaN for fewer than two structures.
+    """Central 95 % interval of a metric that is a function of sums over structures, to which each contributes (n, k);
+    `figure` maps the sums of R resamples (R, k) to it (R,). NaN for fewer than two structures.
 
     Example:
         >>> errors = np.array([[1.0, 1], [2.0, 1], [3.0, 1]])
@@ -48,16 +40,8 @@ def ratio_interval(
 def sample_interval(
     figure: Callable[[np.ndarray], float], size: int, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Confidence interval of a metric that is not a function of sums, such as the area under a curve.
-
-    Args:
-        figure: maps drawn indices (size,) to the metric; NaN if undefined.
-        size: n.
-        resamples: R.
-        seed: of the resampling.
-
-    Returns:
-        The central 95 % interval; NaN for fewer than two structures.
+    """Central 95 % interval of a metric that is not a function of sums, such as the area under a curve; `figure` maps
+    drawn indices (size,) to it, NaN if undefined. NaN for fewer than two structures.
     """
     if size < 2:
         return NO_INTERVAL

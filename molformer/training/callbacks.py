@@ -15,8 +15,7 @@ from torch import Tensor
 from molformer.training.task import PropertyTask
 from molformer.uncertainty.calibration import FILE as CALIBRATION
 
-LAST = "last.ckpt"
-"""Name of the checkpoint from which a run is resumed."""
+LAST = "last.ckpt"  # name of the checkpoint from which a run is resumed
 
 
 class BestModel(Callback):
@@ -83,11 +82,8 @@ class LastCheckpoint(Checkpoint):
 class MovingAverage(WeightAveraging):
     """Exponential moving average of the weights, used for validation and saved.
 
-    w̄ ← w̄ + (1 - d_n)(w - w̄) with d_n = min(decay, (1 + n)/(10 + n)) at step n, so that the initial weights
-    have little influence in a short run. Buffers are not averaged.
-
-    Args:
-        decay: of the average; 0.99 to 0.9999.
+    w̄ ← w̄ + (1 - d_n)(w - w̄) with d_n = min(decay, (1 + n)/(10 + n)) at step n, so that the initial weights have
+    little influence in a short run. Buffers are not averaged.
     """
 
     def __init__(self, decay: float) -> None:

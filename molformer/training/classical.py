@@ -20,11 +20,8 @@ from molformer.training.target_errors import Predicted, TargetErrors, evaluate
 
 logger = logging.getLogger(__name__)
 
-TREES, SECONDS = 500, 120.0
-"""Size of a forest, or what it has grown to when all forests of a run have had that time."""
-
-LARGEST = 20_000
-"""Most molecules for which the methods are fitted."""
+TREES, SECONDS = 500, 120.0  # size of a forest, or what it has grown to when all forests of a run have had that time
+LARGEST = 20_000  # most molecules for which the methods are fitted
 
 
 @dataclass(frozen=True)

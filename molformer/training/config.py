@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from molformer.data.augmentation import PointAugmentation
-from molformer.data.cloud_dataset import CloudOptions, Sampling
+from molformer.data.augmentation import CloudOptions, PointAugmentation, Sampling
 from molformer.data.labels import split_target
 from molformer.data.readers.entry import Censored
 from molformer.data.splits import SplitMethod, SplitPolicy
@@ -20,8 +19,7 @@ Precision = Literal["32", "64", "tf32", "bf16-mixed"]
 WandbMode = Literal["auto", "online", "offline", "off"]
 Device = Literal["auto", "cpu", "cuda"]
 
-OBJECTIVES = ("denoising", "masking", "descriptors")
-"""Losses that need no labels, see `molformer.training.objectives`."""
+OBJECTIVES = ("denoising", "masking", "descriptors")  #: losses that need no labels, see `molformer.training.objectives`
 
 _SMALLEST = {
     1: ("batch_size", "accumulate", "epochs", "patience", "devices", "nodes", "conformers", "ensemble"),
@@ -37,7 +35,7 @@ class TrainingConfig:
 
     Args:
         data: training data: a structure store, or files of molecules (one, or a list), imported on first use.
-        targets: names of the labels to predict; for files, also NAME=KIND,UNIT.
+        targets: names of the labels to predict; also NAME=KIND, such as mu=vector_length; for files NAME=KIND,UNIT.
         smiles_column: SMILES column of a table; detected by its name if empty.
         salts: for a SMILES of several parts, `refuse` its row, use the `largest` part, or `keep` all.
         censored: values such as `>5` and `<0.1` are `bounds`, with a loss where a prediction lies on the wrong side and

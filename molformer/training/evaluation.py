@@ -41,23 +41,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class TestResult:
-    """Result of an evaluation.
-
-    Args:
-        errors: of each labelled target.
-        predicted: predictions and labels, in the model's units.
-        indices: evaluated rows of the store.
-        store: the data.
-        covered: empirical coverage of the model's intervals, by target name.
-    """
+    """Result of an evaluation."""
 
     __test__ = False  # not a test case
 
-    errors: list[TargetErrors]
-    predicted: Predicted
-    indices: np.ndarray
-    store: StructureStore
-    covered: Mapping[str, Coverage] = field(default_factory=dict)
+    errors: list[TargetErrors]  #: of each labelled target
+    predicted: Predicted  #: predictions and labels, in the model's units
+    indices: np.ndarray  #: evaluated rows of the store
+    store: StructureStore  #: the data
+    covered: Mapping[str, Coverage] = field(default_factory=dict)  #: empirical coverage of intervals, by target name
 
     def write(self, folder: Path) -> None:
         """Write predictions and parity plots.
@@ -154,7 +146,7 @@ def evaluate_model(
 
 def _factor(target: Label, label: Label) -> float:
     """Conversion factor from the unit of the data to that of the model; a missing unit is that of the model."""
-    if label.kind != target.kind:
+    if not label.target_kind.same_values(target.target_kind):
         raise ConfigError(f"'{label.name}' is of kind '{label.kind}' in the data and '{target.kind}' in the model")
     if label.classes != target.classes:
         raise ConfigError(

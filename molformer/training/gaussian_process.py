@@ -23,34 +23,20 @@ from molformer.targets.statistics import TargetStatistics
 
 logger = logging.getLogger(__name__)
 
-SUPPORT = 3000
-"""Most molecules of the support."""
-SAMPLE = 1200
-"""Most molecules with which kernel and noise are chosen."""
-NOISE = (0.01, 0.03, 0.1, 0.3, 1.0)
-"""Variances of the noise, in units of the kernel's, that are tried."""
+SUPPORT = 3000  # most molecules of the support
+SAMPLE = 1200  # most molecules with which kernel and noise are chosen
+NOISE = (0.01, 0.03, 0.1, 0.3, 1.0)  # variances of the noise, in units of the kernel's, that are tried
 FOLDS = 5
-KNOWN = 0.1
-"""Share of the validation and test part with a scaffold of the training part, below which a split is by scaffold."""
-CHUNK = 256
-"""Molecules whose kernels are computed at once."""
-JITTER = 1e-5
-"""On the diagonal of a kernel, which repeated molecules make singular."""
-PENALTY = 1e-3
-"""Of the logits of classes, which a few molecules may separate."""
+KNOWN = 0.1  # share of the other parts with a scaffold of the training part, below which a split is by scaffold
+CHUNK = 256  # molecules whose kernels are computed at once
+JITTER = 1e-5  # on the diagonal of a kernel, which repeated molecules make singular
+PENALTY = 1e-3  # of the logits of classes, which a few molecules may separate
 
 
 def fit_gaussian_process(
     descriptors: DescriptorSet, data: StoreDataModule, statistics: dict[str, TargetStatistics], seed: int
 ) -> tuple[GaussianProcess, np.ndarray]:
-    """The fitted process, and its values for all structures of the store (n, T), in units of the scales.
-
-    Args:
-        descriptors: which it takes.
-        data: store, split and `inputs`.
-        statistics: of the targets, on the training part.
-        seed: of folds and support.
-    """
+    """The fitted process, and its values for all structures of the store (n, T), in units of the scales."""
     assert data.inputs is not None
     process = GaussianProcess(descriptors, data.targets)
     inputs = torch.from_numpy(np.array(data.inputs[:, : len(descriptors)], dtype=np.float32))

@@ -21,25 +21,15 @@ from molformer.version import __version__
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Result of a run.
+    """Result of a run."""
 
-    Args:
-        folder: the run folder.
-        model: the model folder inside it.
-        errors: of each target on the test part.
-        epochs: number of trained epochs, including resumed parts; of an ensemble, the sum, as of the seconds.
-        seconds: of training.
-        machine: hardware.
-        classical: errors of classical methods on the same split, where there are any.
-    """
-
-    folder: Path
-    model: Path
-    errors: list[TargetErrors]
-    epochs: int
-    seconds: float
-    machine: str = ""
-    classical: list[Classical] = field(default_factory=list)
+    folder: Path  #: the run folder
+    model: Path  #: the model folder inside it
+    errors: list[TargetErrors]  #: of each target on the test part
+    epochs: int  #: including resumed parts; of an ensemble, the sum, as of the seconds
+    seconds: float  #: of training
+    machine: str = ""  #: hardware
+    classical: list[Classical] = field(default_factory=list)  #: of classical methods on the split
 
 
 def write_model_card(
@@ -50,16 +40,10 @@ def write_model_card(
     covered: Mapping[str, Coverage],
     equivariance: Mapping[str, Mapping[str, float]],
 ) -> None:
-    """Write the model card of a trained model into its folder.
+    """Write the model card into a model's folder, with the coverage of intervals on the test part by target name.
 
-    Args:
-        model: the trained model.
-        data: training and test data.
-        training: the settings.
-        result: of the run.
-        covered: empirical coverage of the intervals on the test part, by target name.
-        equivariance: by floating-point type, the equivariance error of each target relative to its scale; empty for an
-            ensemble, of which each member has a card of its own.
+    The equivariance error of each target relative to its scale is by floating-point type; empty for an ensemble, of
+    which each member has a card of its own.
     """
     text = [
         *_heading(model, result.model, training.ensemble),

@@ -18,8 +18,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
-EPOCHS_LOG = logging.getLogger("molformer.epochs")
-"""Receives a line per epoch, written to `train.log` only."""
+EPOCHS_LOG = logging.getLogger("molformer.epochs")  # receives a line per epoch, written to `train.log` only
 EPOCHS_LOG.propagate = False
 
 

@@ -28,17 +28,10 @@ from molformer.nn.readout import AtomVectorHead, PooledHead
 from molformer.targets.losses import masked_loss_sum
 from molformer.targets.statistics import robust_statistics
 
-HIDDEN = 0
-"""Atomic number of an atom whose element is hidden: that of a site that is no atom."""
-
-ORDERS = 5
-"""Orders of a bond, see `molecular_graph.BOND_FEATURES`."""
-
-WHOLE = 0.5
-"""Share of the molecules in which no atom is hidden, so that an encoder also sees what it will be used for."""
-
-CLIP = 6.0
-"""Largest descriptor, in units of its spread."""
+HIDDEN = 0  #: atomic number of an atom whose element is hidden: that of a site that is no atom
+ORDERS = 5  #: orders of a bond, see `molecular_graph.BOND_FEATURES`
+WHOLE = 0.5  #: share of the molecules in which no atom is hidden, so that an encoder also sees what it will be used for
+CLIP = 6.0  #: largest descriptor, in units of its spread
 
 
 class Objective(nn.Module, ABC):

@@ -20,16 +20,11 @@ _LEFT_ALONE = (EquivariantRMSNorm, NormNonlinearity, nn.Embedding, nn.LayerNorm)
 
 
 def rate_of_step(step: int, steps: int, warmup: float, cooldown: float = 0.0) -> float:
-    """Learning-rate schedule: warm-up followed by a decay to zero, as a fraction of the highest rate.
+    """Learning rate of a step, from 0, as a fraction of the highest: warm-up in that fraction of the steps, then a
+    decay.
 
-    With a cooldown the rate is constant and decays linearly at the end (Hägele et al. 2024, arXiv 2405.18392), which
-    performs like a cosine without fixing the number of steps in advance.
-
-    Args:
-        step: from 0.
-        steps: number of them.
-        warmup: fraction of the steps in which the rate increases.
-        cooldown: fraction in which it decreases; 0 for a cosine after the warm-up.
+    With a cooldown the rate is constant and decays linearly in that fraction at the end (Hägele et al. 2024, arXiv
+    2405.18392), which performs like a cosine without fixing the number of steps in advance.
 
     Example:
         >>> [rate_of_step(step, steps=10, warmup=0.2, cooldown=0.4) for step in (0, 1, 5, 7, 9)]
@@ -60,17 +55,11 @@ def decayed_parameters(module: nn.Module) -> set[str]:
 def layer_rates(
     module: nn.Module, encoder: float = 1.0, frozen_blocks: int = 0, layer_decay: float = 1.0
 ) -> dict[str, float]:
-    """Learning-rate factors for fine-tuning, by parameter name; 0 for frozen parameters.
+    """Learning-rate factors for fine-tuning, by parameter name; 0 for frozen parameters, 1 outside of an encoder.
 
-    Of n blocks, the last has encoder · layer_decay, block i encoder · layer_decayⁿ⁻ⁱ and the embeddings
-    encoder · layer_decayⁿ⁺¹ (Clark et al. 2020, ELECTRA, arXiv 2003.10555).
-
-    Args:
-        module: a `PropertyModel`, or anything else that holds an encoder.
-        encoder: factor of the encoder; all other parameters, such as the heads, have 1.
-        frozen_blocks: number of first blocks of the encoder that are frozen, with the embeddings of species and edges;
-            0 freezes nothing.
-        layer_decay: factor from one block to the one before it, the last included; 1 for equal rates.
+    Of n blocks, the last has encoder · layer_decay, block i encoder · layer_decayⁿ⁻ⁱ and the embeddings encoder ·
+    layer_decayⁿ⁺¹ (Clark et al. 2020, ELECTRA, arXiv 2003.10555). With the first blocks the embeddings of species and
+    edges are frozen; 0 freezes nothing.
 
     Raises:
         ConfigError: the factor is negative, or the encoder has fewer blocks.
@@ -111,17 +100,8 @@ def freeze(module: nn.Module, rates: Mapping[str, float]) -> None:
 def parameter_groups(
     module: nn.Module, weight_decay: float, learning_rate: float | None = None, rates: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW by weight decay and learning rate.
-
-    Args:
-        module: the network.
-        weight_decay: of the parameters that `decayed_parameters` names.
-        learning_rate: of a parameter whose factor is 1; needed with `rates`.
-        rates: factors by name, see `layer_rates`; parameters of factor 0 are in no group.
-
-    Returns:
-        Arguments of an optimizer: `params`, `weight_decay` and, if a learning rate is given, `lr` of each group that
-        has any parameter.
+    """Parameter groups for AdamW: `params`, `weight_decay` for what `decayed_parameters` names, and `lr`, if a rate is
+    given, which `rates` multiply by name, see `layer_rates`; parameters of factor 0 are in no group.
 
     Example:
         >>> groups = parameter_groups(nn.Linear(2, 3), weight_decay=0.01)

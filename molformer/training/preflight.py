@@ -23,25 +23,15 @@ _BATCHES = 4
 
 @dataclass(frozen=True)
 class Preflight:
-    """Estimated cost of a run.
+    """Estimated cost of a run."""
 
-    Args:
-        parameters: number of trainable parameters.
-        molecules: structures per step on this device.
-        atoms: atoms per step.
-        edges: edges per step.
-        memory_gb: peak memory of the process or of the GPU, without the averaged weights.
-        epoch_seconds: training time of an epoch, without validation.
-        replayed: whether steps will be replayed by CUDA graphs, and so are faster than measured.
-    """
-
-    parameters: int
-    molecules: float
-    atoms: float
-    edges: float
-    memory_gb: float
-    epoch_seconds: float
-    replayed: bool = False
+    parameters: int  # number of trainable parameters
+    molecules: float  # structures per step on this device
+    atoms: float  # atoms per step
+    edges: float  # edges per step
+    memory_gb: float  # peak memory of the process or of the GPU, without the averaged weights
+    epoch_seconds: float  # training time of an epoch, without validation
+    replayed: bool = False  # whether steps will be replayed by CUDA graphs, and so are faster than measured
 
     def __str__(self) -> str:
         return (

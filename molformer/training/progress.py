@@ -10,11 +10,7 @@ from molformer.training.monitor import Monitor
 
 
 class RunProgress(Callback):
-    """Shows a progress bar on a terminal, or a line per epoch otherwise.
-
-    Args:
-        console: for the output.
-    """
+    """Shows a progress bar on a terminal, or a line per epoch otherwise."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

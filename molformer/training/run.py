@@ -21,6 +21,7 @@ from molformer.data.datamodule import MoleculeDataModule, StoreDataModule
 from molformer.data.descriptor_table import chosen, descriptor_table
 from molformer.data.drafts import draft_folder, writing
 from molformer.data.hydrogens import heavy_atom_store
+from molformer.data.labels import with_kinds
 from molformer.data.readers import ReadOptions
 from molformer.data.report import report_dropped, report_duplicates
 from molformer.data.splits import SplitPolicy
@@ -99,23 +100,27 @@ def train(
             "the model will have no intervals"
         )
     if training.ensemble > 1:
-        return _train_ensemble(folder, encoder, training, data, progress, resume)
+        return _train_ensemble(encoder, training, data, progress, resume)
     lightning.seed_everything(training.seed, verbose=False)
     task = new_task(encoder, training, data, initial)
     if writes_files():
-        _open_folder(folder, encoder, training, data, resume)
+        _open_folder(encoder, training, data, resume)
     with log_file(folder):
         if writes_files() and not resume:
+            if initial is not None:
+                ours = task.model.matching_heads(initial)
+                new = ", ".join(name for name in task.model.predicted if name not in ours) or "none"
+                taken = ", ".join(ours) or "none"
+                logger.info("from %s: the encoder and heads of: %s; new heads: %s", training.initial, taken, new)
             report_dropped(store, data.targets, folder)
             report_duplicates(store, data.targets, folder)
             parts = [len(part) for part in (data.split.train, data.split.val, data.split.test)]
             logger.info("split: %s, %d rows for training, %d for validation, %d for test", data.split.method, *parts)
-        return _run(folder, task, training, data, progress, resume)
+        return _run(task, training, data, progress, resume)
 
 
-def _open_folder(
-    folder: Path, encoder: SE3TransformerConfig, training: TrainingConfig, data: StoreDataModule, resume: bool
-) -> None:
+def _open_folder(encoder: SE3TransformerConfig, training: TrainingConfig, data: StoreDataModule, resume: bool) -> None:
+    folder = Path(training.run)
     if resume:
         check_folder(folder, data)
     else:
@@ -125,7 +130,6 @@ def _open_folder(
 
 
 def _train_ensemble(
-    folder: Path,
     encoder: SE3TransformerConfig,
     training: TrainingConfig,
     data: StoreDataModule,
@@ -135,10 +139,10 @@ def _train_ensemble(
     """Train the members in run folders of their own, write them into one model folder, and evaluate their mean."""
     from molformer.inference.predictor import Predictor  # needs RDKit, which training from a store does not
 
-    _open_folder(folder, encoder, training, data, resume)
-    alone = replace(
-        training, ensemble=1, baselines=False, folds=0, split_by="file", split_file=str(folder / "split.json")
-    )
+    folder = Path(training.run)
+    _open_folder(encoder, training, data, resume)
+    split = str(folder / "split.json")
+    alone = replace(training, ensemble=1, baselines=False, folds=0, split_by="file", split_file=split)
     results = []
     try:
         for number in range(training.ensemble):
@@ -166,22 +170,17 @@ def _train_ensemble(
 
 
 def _run(
-    folder: Path,
-    task: PropertyTask,
-    training: TrainingConfig,
-    data: StoreDataModule,
-    progress: Callback | None,
-    resume: bool,
+    task: PropertyTask, training: TrainingConfig, data: StoreDataModule, progress: Callback | None, resume: bool
 ) -> TrainingResult:
+    folder = Path(training.run)
     best, monitor = BestModel(folder / "model"), Monitor(folder / "metrics.csv")
     is_member = folder.match(MEMBER) and (folder.parent / "run.json").is_file()
     whole = folder.parent if is_member else folder
     checkpoint = folder / LAST if resume and (folder / LAST).is_file() else None
     try:
         with quiet_lightning(), out_of_memory_advice(training):
-            trainer = make_trainer(
-                folder, training, [best, monitor], progress, asdict(training) | task.model.config.to_dict()
-            )
+            settings = asdict(training) | task.model.config.to_dict()
+            trainer = make_trainer(folder, training, [best, monitor], progress, settings)
             if trainer.world_size == 1:
                 context = trainer.precision_plugin.forward_context()
                 logger.info("%s", preflight(task, data, context, trainer.strategy.root_device))
@@ -202,18 +201,14 @@ def _run(
             shutil.rmtree(folder, ignore_errors=True)
     if best.epoch < 0:
         raise TrainingError("no epoch ended with a finite validation loss: lower learning_rate")
-    return _finish(folder, task, training, data, trainer, monitor)
+    return _finish(task, training, data, trainer, monitor)
 
 
 def _finish(
-    folder: Path,
-    task: PropertyTask,
-    training: TrainingConfig,
-    data: StoreDataModule,
-    trainer: lightning.Trainer,
-    monitor: Monitor,
+    task: PropertyTask, training: TrainingConfig, data: StoreDataModule, trainer: lightning.Trainer, monitor: Monitor
 ) -> TrainingResult:
     """Evaluate the best model and write the results of the run."""
+    folder = Path(training.run)
     model = PropertyModel.load(folder / "model").to(task.device)
     calibration = calibrate_run(model, data)
     predicted, errors, classical = _evaluated(folder, model, data, training, [calibration])
@@ -223,10 +218,7 @@ def _finish(
         plots = write_plots(folder, predicted, errors, folder / "metrics.csv")
         known = data.split.test if len(data.split.test) else data.split.train
         few = data.dataset(known, training=False)[next(iter(data.batches(known, False)))[:8]]
-        symmetry = {
-            name: equivariance_error(model, few, dtype)
-            for name, dtype in (("float32", torch.float32), ("float64", torch.float64))
-        }
+        symmetry = {name: equivariance_error(model, few, getattr(torch, name)) for name in ("float32", "float64")}
         calibration.save(folder / "model")
         shares = covered(predicted, [calibration], data.store, data.split.test)
         write_model_card(model, data, training, result, shares, symmetry)
@@ -263,6 +255,7 @@ def data_module(
     """Data module of a run, with hydrogens as atoms or implicit ones; a resumed run reads its split."""
     store = store or _open_store(training)
     store = heavy_atom_store(store) if implicit else store
+    store.labels = with_kinds(store.labels, training.targets)
     policy = training.split_policy()
     if split_file is not None and split_file.is_file():
         policy = SplitPolicy("file", file=str(split_file))
@@ -347,10 +340,9 @@ def new_task(
     elif data.inputs is not None and task.model.descriptors is not None:
         task.model.descriptors.set_statistics(data.inputs[_sample(training, data)])
     for objective in task.objectives.values():
-        if not isinstance(objective, Descriptors):
-            continue
-        values = np.stack([data.store.column(name)[_sample(training, data)] for name in names], axis=1)
-        objective.set_statistics(values)
+        if isinstance(objective, Descriptors):
+            columns = [data.store.column(name)[_sample(training, data)] for name in names]
+            objective.set_statistics(np.stack(columns, axis=1))
     if initial is not None:
         task.model.start_from(initial)
     if training.precision == "64":
@@ -362,9 +354,7 @@ def new_task(
         raise ConfigError("cuda_graphs is not for molecular_graph or charge_and_spin: turn it off")
     if training.compile:
         if task.model.derived:
-            raise ConfigError(
-                "compile is not for conservative forces or stress: torch.compile has no second derivative"
-            )
+            raise ConfigError("compile is not for conservative forces or stress, which need second derivatives")
         for block in task.model.encoder.blocks:
             block.compile(dynamic=True)
     return task

@@ -28,8 +28,7 @@ from molformer.training.distributed import writes_files
 from molformer.training.monitor import EPOCHS_LOG
 from molformer.version import __version__
 
-FORMAT = 1
-"""Version of the format of run folders; newer ones are refused."""
+FORMAT = 1  # version of the format of run folders; newer ones are refused
 
 _FOLDER_OF_RANK_ZERO = "MOLFORMER_RUN"  # passes the folder to the processes that Lightning starts
 

@@ -33,20 +33,12 @@ NAN = float("nan")
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """Predictions and labels of a data set, in the units of the targets.
+    """Predictions (of classes, probabilities) and labels of a data set, in the units of the targets."""
 
-    Args:
-        values: by target name: predictions and labels, (B, …) or, per atom, (n, …); for classes,
-            predicted probabilities.
-        sizes: number of atoms of each structure (B,).
-        bounds: of labels that are only known to lie beyond one (B,), NaN elsewhere, see `bounds_of`.
-        inputs: of the calibrations of the models (B, D), see `Calibration.inputs`.
-    """
-
-    values: dict[str, tuple[np.ndarray, np.ndarray]]
-    sizes: np.ndarray
-    bounds: dict[str, np.ndarray] = field(default_factory=dict)
-    inputs: tuple[np.ndarray, ...] = ()
+    values: dict[str, tuple[np.ndarray, np.ndarray]]  # by target name: (B, …) or, per atom, (n, …)
+    sizes: np.ndarray  # number of atoms of each structure (B,)
+    bounds: dict[str, np.ndarray] = field(default_factory=dict)  # of censored labels (B,), see `bounds_of`
+    inputs: tuple[np.ndarray, ...] = ()  # of the calibrations of the models (B, D), see `Calibration.inputs`
 
     def owners(self, target: Label) -> np.ndarray:
         """Index of the structure of each value of a target (n,)."""
@@ -56,40 +48,22 @@ class Predicted:
 
 @dataclass(frozen=True)
 class TargetErrors:
-    """Errors of one target on a data set, in the target's unit, with 95 % bootstrap intervals.
+    """Errors of one target, in its unit, with 95 % bootstrap intervals; NaN where they are not defined."""
 
-    Args:
-        target: name, unit and kind.
-        count: number of labelled molecules or atoms.
-        error: mean absolute error over components; of a class, the fraction of wrong predictions.
-        interval: of `error`.
-        rmse: root mean square error; NaN for a class.
-        rmse_interval: of `rmse`.
-        r2: coefficient of determination; NaN for a class.
-        per_atom: mean absolute error of an extensive energy divided by the number of atoms; NaN for others.
-        error_mean: `error` of the mean baseline, for classes of the most frequent class; NaN if unknown.
-        error_composition: `error` of the composition baseline; NaN where it is not defined.
-        roc_auc: area under the ROC curve of a binary target, or of the second of two classes; NaN for others, or if
-            only one class occurs.
-        roc_auc_interval: of `roc_auc`.
-        iou: mean over the classes of intersection over union, of classes of atoms or points; NaN for others.
-        censored: number of values that are bounds, which no figure above includes.
-    """
-
-    target: Label
-    count: int
-    error: float
-    interval: Interval = NO_INTERVAL
-    rmse: float = NAN
-    rmse_interval: Interval = NO_INTERVAL
-    r2: float = NAN
-    per_atom: float = NAN
-    error_mean: float = NAN
-    error_composition: float = NAN
-    roc_auc: float = NAN
-    roc_auc_interval: Interval = NO_INTERVAL
-    iou: float = NAN
-    censored: int = 0
+    target: Label  # name, unit and kind
+    count: int  # number of labelled molecules or atoms
+    error: float  # mean absolute error over components; of a class, the fraction of wrong predictions
+    interval: Interval = NO_INTERVAL  # of `error`
+    rmse: float = NAN  # root mean square error, not of a class
+    rmse_interval: Interval = NO_INTERVAL  # of `rmse`
+    r2: float = NAN  # coefficient of determination, not of a class
+    per_atom: float = NAN  # mean absolute error of an extensive energy divided by the number of atoms
+    error_mean: float = NAN  # `error` of the mean baseline, for classes of the most frequent class
+    error_composition: float = NAN  # `error` of the composition baseline
+    roc_auc: float = NAN  # area under the ROC curve of a binary target, or of the second of two classes, if both occur
+    roc_auc_interval: Interval = NO_INTERVAL  # of `roc_auc`
+    iou: float = NAN  # mean over the classes of intersection over union, of classes of atoms or points
+    censored: int = 0  # number of values that are bounds, which no figure above includes
 
 
 def predict_batches(
@@ -97,15 +71,11 @@ def predict_batches(
     batches: Iterable[GraphBatch],
     calibrations: Sequence[Calibration] = (),
 ) -> Predicted:
-    """Predictions and labels of a data set; the batches are distributed over the processes of a run.
+    """Predictions and labels of a data set, in every process; the batches, identical in each, are distributed over
+    them.
 
-    Args:
-        models: a model, or the members of an ensemble, of which predictions are averaged; is set to evaluation mode.
-        batches: with labels of some of its targets, identical in every process.
-        calibrations: of the models, of which `inputs` are wanted.
-
-    Returns:
-        All labelled targets, in the order of the batches, in every process.
+    Those of several models, the members of an ensemble, are averaged; all are set to evaluation mode. Inputs are those
+    of the calibrations of the models.
     """
     models = [models] if isinstance(models, PropertyModel) else models
     device = next(models[0].parameters()).device
@@ -118,14 +88,10 @@ def predict_batches(
             if number % size == rank:
                 done.append((number, _predict_batch(models, graph.to(device), calibrations)))
     parts = [part for _, part in sorted(gathered(done), key=lambda pair: pair[0])]
-    values = {
-        target.name: (
-            np.concatenate([part.values[target.name][0] for part in parts]),
-            np.concatenate([part.values[target.name][1] for part in parts]),
-        )
-        for target in models[0].targets
-        if parts and target.name in parts[0].values
-    }
+    values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name in parts[0].values if parts else ():
+        prediction, label = (np.concatenate(each) for each in zip(*(part.values[name] for part in parts), strict=True))
+        values[name] = prediction, label
     names = parts[0].bounds if parts else ()
     bounds = {name: np.concatenate([part.bounds[name] for part in parts]) for name in names}
     inputs = tuple(np.concatenate(each) for each in zip(*(part.inputs for part in parts), strict=True))
@@ -179,13 +145,7 @@ def covered(
 
 
 def evaluate(predicted: Predicted, targets: Sequence[Label], data: StoreDataModule | None = None) -> list[TargetErrors]:
-    """Errors of every target.
-
-    Args:
-        predicted: result of `predict_batches`.
-        targets: to evaluate.
-        data: for the baselines, if `predicted` is its test part.
-    """
+    """Errors of targets; baselines are known if `predicted` is the test part of `data`."""
     rows = []
     for target in targets:
         prediction, label = predicted.values[target.name]
@@ -215,10 +175,8 @@ def _number_errors(values: _Labelled, data: StoreDataModule | None) -> TargetErr
         return TargetErrors(target, 0, NAN)
     flat = (len(label), -1)
     difference = np.abs(prediction - label).reshape(flat)
-    sums = np.zeros((owner.max() + 1, 3))
-    np.add.at(
-        sums, owner, np.stack([difference.sum(1), (difference**2).sum(1), np.full(len(label), difference.shape[1])], 1)
-    )
+    sums, width = np.zeros((owner.max() + 1, 3)), np.full(len(label), difference.shape[1])
+    np.add.at(sums, owner, np.stack([difference.sum(1), (difference**2).sum(1), width], 1))
     guess, truth = torch.from_numpy(prediction.reshape(-1)), torch.from_numpy(label.reshape(-1))
     by_mean, by_composition = _baselines(data, target) if data is not None else (NAN, NAN)
     return TargetErrors(

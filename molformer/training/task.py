@@ -32,8 +32,7 @@ from molformer.training.distributed import summed, world
 from molformer.training.objectives import Denoising, Descriptors, Masking, Objective
 from molformer.training.optimizer import freeze, layer_rates, parameter_groups, rate_of_step
 
-STEPS_BETWEEN_CHECKS = 16
-"""Number of steps between tests that the loss is finite."""
+STEPS_BETWEEN_CHECKS = 16  #: number of steps between tests that the loss is finite
 
 
 class PropertyTask(LightningModule):
@@ -201,13 +200,10 @@ class PropertyTask(LightningModule):
         corrupted = self.model.differentiable(corrupted)
         x = self.model.features(corrupted)
         whole = replace(corrupted, numbers=graph.numbers)  # heads have references of the elements
-        losses = self._shared_losses(self.model.readout(x, whole), graph)
-        return losses | {
-            name: self._shared_mean(*objective(x, corrupted, graph)) for name, objective in self._objectives()
-        }
-
-    def _shared_losses(self, values: Mapping[str, Tensor], graph: GraphBatch) -> dict[str, Tensor]:
-        return {t.name: self._shared_mean(*self._loss_sum(t, values, graph)) for t in self.model.targets}
+        values = self.model.readout(x, whole)
+        sums = {target.name: self._loss_sum(target, values, graph) for target in self.model.targets}
+        sums |= {name: objective(x, corrupted, graph) for name, objective in self._objectives()}
+        return {name: self._shared_mean(*pair) for name, pair in sums.items()}
 
     @staticmethod
     def _shared_mean(total: Tensor, count: Tensor) -> Tensor:

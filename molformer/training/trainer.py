@@ -40,14 +40,8 @@ def make_trainer(
     progress: Callback | None,
     settings: dict[str, Any],
 ) -> lightning.Trainer:
-    """A trainer of a run.
-
-    Args:
-        folder: the run folder.
-        training: devices, precision, epochs.
-        first: callbacks that must precede the averaging of weights, see `BestModel`.
-        progress: callback that shows the progress, or None.
-        settings: config shown by W&B.
+    """A trainer of a run, with callbacks that precede the averaging of weights, see `BestModel`, one that shows the
+    progress, and settings to be shown by W&B.
     """
     callbacks = [
         *first,
@@ -62,16 +56,13 @@ def make_trainer(
     wandb = wandb_logger(folder, training.wandb, settings) if writes_files() else None
     alone = training.devices == training.nodes == 1
     on_cpu = training.device == "cpu" or not torch.cuda.is_available()
+    backend = "gloo" if on_cpu else "nccl"
     torch.set_float32_matmul_precision("high" if training.precision == "tf32" and not on_cpu else "highest")
     return lightning.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[training.device],
         devices=training.devices,
         num_nodes=training.nodes,
-        strategy=(
-            "auto"
-            if alone
-            else DDPStrategy(find_unused_parameters=True, process_group_backend="gloo" if on_cpu else "nccl")
-        ),
+        strategy="auto" if alone else DDPStrategy(find_unused_parameters=True, process_group_backend=backend),
         use_distributed_sampler=False,  # `EpochBatches` distributes batches
         precision=_PRECISION[training.precision],  # type: ignore[arg-type]
         max_epochs=training.epochs,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lightning import Callback, LightningModule, Trainer
 
-from molformer.errors import ConfigError, TrainingError
+from molformer.errors import ConfigError, TrainingError, extra
 from molformer.models.renamed import current_name
 from molformer.training.arguments import KEYS, read_configs
 from molformer.training.run import train
@@ -22,19 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """Search space of one key.
+    """Search space of one key."""
 
-    Args:
-        key: of a config.
-        low: lower bound; the scale is logarithmic if `high` is at least ten times as large.
-        high: upper bound.
-        choices: categorical values, instead of a range.
-    """
-
-    key: str
-    low: float = 0.0
-    high: float = 0.0
-    choices: tuple[str, ...] = ()
+    key: str  #: of a config
+    low: float = 0.0  #: lower bound; the scale is logarithmic if `high` is at least ten times as large
+    high: float = 0.0  #: upper bound
+    choices: tuple[str, ...] = ()  #: categorical values, instead of a range
 
     @classmethod
     def parse(cls, text: str) -> "Range":
@@ -95,12 +88,10 @@ def tune(
     Raises:
         ConfigError: Optuna is not installed, the search space is empty, or a setting is invalid.
     """
-    try:
+    with extra("tune", "tuning needs Optuna"):
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
-    except ImportError:
-        raise ConfigError('tuning needs Optuna: pip install "molformer[tune]"') from None
     if not ranges:
         raise ConfigError("nothing is varied: use --vary, such as --vary learning_rate=1e-4:3e-3")
     read_configs(config, overrides)  # validates the settings

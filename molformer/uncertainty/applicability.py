@@ -76,6 +76,14 @@ def outside(domain: Domain, calibration: Calibration | None, structure: Structur
     return found
 
 
+def untrained_geometry(domain: Domain, structure: Structure) -> list[str]:
+    """As `outside`, the reason why a geometry of GFN2-xTB is unlike those of the training set, if it is."""
+    known = [geometry.partition(",")[0] for geometry in domain.geometries]
+    if "gfn2" not in structure.geometry or not known or any(geometry.endswith("gfn2") for geometry in known):
+        return []
+    return [f"it is relaxed by GFN2-xTB, and the model was trained with geometries of {', '.join(known)}"]
+
+
 def same_geometry_family(calibration: Calibration, structure: Structure) -> bool:
     """Whether the intervals were calibrated on geometries of the same family as that of the structure."""
     families = {geometry_family(geometry) for geometry in calibration.geometries}

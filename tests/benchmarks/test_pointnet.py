@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from benchmarks.pointnet import PointNet, accuracies, rows, train, turned
+from molformer.data.augmentation import CloudOptions
 from molformer.data.cloud_datamodule import PointCloudDataModule
-from molformer.data.cloud_dataset import CloudOptions
 from molformer.data.store import write_store
 from molformer.data.structure import Label, Structure
 from molformer.training.run import train as train_molformer

@@ -1,5 +1,7 @@
 """Molecular graphs: from SMILES and files, perceived, selected, and with hydrogens that are none of the atoms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from rdkit import Chem
@@ -7,9 +9,10 @@ from rdkit.Chem import rdDistGeom
 
 from molformer.data.bonds import graph_of, perceive_bonds
 from molformer.data.conformers import ConformerPolicy, embed_smiles
-from molformer.data.hydrogens import heavy_atoms
+from molformer.data.hydrogens import heavy_atom_store, heavy_atoms, on_all_atoms, with_hydrogens
 from molformer.data.readers import ReadOptions, read_input
-from molformer.data.structure import Structure
+from molformer.data.store import write_store
+from molformer.data.structure import Label, Structure
 from molformer.errors import InputError
 from molformer.molecular_graph import ATOM_FEATURES, MolecularGraph
 
@@ -130,6 +133,25 @@ def test_implicit_hydrogens_are_counted_by_their_atoms(smiles, formula, spin):
     absent = heavy.molecular_graph.absent_hydrogens(heavy.numbers)
     assert len(heavy) + absent == len(molecule)
     assert heavy_atoms(heavy).formula == formula
+
+
+def test_a_heavy_atom_has_the_charge_of_its_hydrogens_too():
+    ethanol = embed_smiles("CCO")
+    charges = np.array([0.1, 0.2, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0])  # C C O, three H, two H, one H
+    united = with_hydrogens(ethanol, charges)
+    assert united == pytest.approx([7.1, 24.2, 32.3])
+    assert on_all_atoms(ethanol, np.stack([united, 2 * united])) == pytest.approx(
+        np.array([[7.1, 24.2, 32.3, *[0] * 6], [14.2, 48.4, 64.6, *[0] * 6]])
+    )
+
+
+def test_a_store_of_heavy_atoms_has_their_charges(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOLFORMER_CACHE", str(tmp_path))
+    molecules = [
+        replace(molecule, labels={"q": np.full(len(molecule), 0.5)}) for molecule in map(embed_smiles, ("CO", "[NH4+]"))
+    ]
+    store = heavy_atom_store(write_store(tmp_path / "all", molecules, [Label("q", "e", "charges")]))
+    assert [one.labels["q"].tolist() for one in store] == [[2.0, 1.0], [2.5]]
 
 
 def test_an_odd_number_of_electrons_is_no_singlet():

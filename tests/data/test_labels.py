@@ -1,6 +1,6 @@
 import pytest
 
-from molformer.data.labels import parse_targets, split_target
+from molformer.data.labels import parse_targets, split_target, with_kinds
 from molformer.data.structure import Label
 from molformer.errors import InputError
 
@@ -44,3 +44,14 @@ def test_a_kind_that_is_none_and_a_name_that_is_unknown(tmp_path):
         parse_targets(["gap=intensiv"])
     with pytest.raises(InputError, match="'colour' is not a well-known property"):
         parse_targets(["colour"], [tmp_path / "set.xyz"])
+
+
+def test_labels_of_a_store_are_read_out_by_another_kind():
+    labels = {"mu": Label("mu", "D", "intensive"), "y": Label("y", "", "intensive"), "v": Label("v", "D", "vector")}
+    found = with_kinds(labels, ["mu=vector_length", "y=extensive,eV", "v", "v=vector,D"])
+    assert [found[name].kind for name in labels] == ["vector_length", "extensive", "vector"]
+    assert [found[name].unit for name in labels] == ["D", "eV", "D"]
+    assert labels["mu"].kind == "intensive"
+    for text in ("v=intensive", "mu=intensive,e·Å", "mu=binary", "mu=vector"):
+        with pytest.raises(InputError, match=r"in 'D' in the store, which cannot be taken as"):
+            with_kinds(labels, [text])

@@ -8,7 +8,7 @@ import pytest
 
 PIECE = """
 import torch
-from molformer.inference.allocator import keep_freed_memory
+from molformer.inference.batches import keep_freed_memory
 {first}
 piece = torch.empty(20 << 20, dtype=torch.uint8)
 heap = next(line.split()[0] for line in open("/proc/self/maps") if line.endswith("[heap]\\n"))

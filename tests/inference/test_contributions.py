@@ -18,7 +18,11 @@ TARGETS = [
     Label("shift", "", "atom"),
     Label("dipole", "D", "vector"),
     Label("active", "", "binary"),
+    Label("mu", "D", "vector_length"),
+    Label("alpha", "a0^3", "isotropic_tensor"),
+    Label("r2", "a0^2", "spatial_extent"),
 ]
+SCALARS = ("gap", "energy", "mu", "alpha", "r2")
 
 
 @pytest.fixture(scope="module", params=["mean", "attention"])
@@ -26,8 +30,9 @@ def predictor(request):
     torch.manual_seed(0)
     model = PropertyModel(small_config(num_layers=1), TARGETS, request.param, Domain((1, 6, 7, 8), 9, ("given",)))
     moved(model)
-    for name in ("gap", "energy"):
+    for name in ("gap", "energy", "alpha"):
         model.head(name).set_statistics(3.0, torch.linspace(-2, 5, 119), 6.0)
+    model.head("r2").set_statistics(3.0, torch.rand(2, 119), 6.0)
     return Predictor(model.double())
 
 
@@ -35,10 +40,10 @@ def test_they_add_up_to_the_prediction(predictor):
     for atoms in (1, 6):
         structure = random_structure(atoms)
         found, row = predictor.contributions(structure), predictor.predict(structure)[0]
-        assert sorted(found) == ["charges", "energy", "gap", "shift"]
-        for name in ("gap", "energy"):
+        assert sorted(found) == sorted(["charges", "shift", *SCALARS])
+        for name in SCALARS:
             assert found[name].shape == (atoms,)
-            assert found[name].sum() == pytest.approx(float(row[name]), rel=1e-9)
+            assert found[name].sum() == pytest.approx(float(row[name]), rel=1e-9, abs=1e-12)
         for name in ("charges", "shift"):
             np.testing.assert_allclose(found[name], row[name].value, rtol=1e-9)
 

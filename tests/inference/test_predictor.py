@@ -27,6 +27,19 @@ def test_one_row_for_each_input_in_order_whatever_fails(folder, tmp_path):
     assert float(rows[0]["gap"]) == pytest.approx(float(rows[5]["gap"]), abs=1e-5)
 
 
+def test_representations_are_short_and_say_what_failed(folder):
+    predictor = molformer.load(folder)
+    rows = predictor.predict(["CCO", "nonsense"])
+    first, ethanol, nonsense = repr(rows).splitlines()
+    assert first == "Predictions(1 ok, 1 invalid_input)"
+    assert ethanol.startswith(f"  Prediction(CCO: gap {rows[0]['gap']}")
+    assert len(ethanol) < 120
+    assert nonsense == f"  Prediction(nonsense: invalid_input, {rows[1].message})"
+    assert repr(rows[0].structure) == "Structure(C2H6O, CCO, etkdg+mmff)"
+    assert repr(rows[0].structure.molecular_graph) == "MolecularGraph(9 atoms, 8 bonds)"
+    assert repr(predictor) == f"Predictor({', '.join(target.name for target in TARGETS)})"
+
+
 def test_every_door_gives_the_same_number(folder, tmp_path):
     structure = embed_smiles("CCO")
     lines = [

@@ -14,7 +14,7 @@ from molformer.inference import Predictor
 from molformer.inference.ase import MolformerCalculator
 from molformer.inference.checks import check_model
 from molformer.models import PropertyModel, SE3Transformer, SE3TransformerConfig
-from tests.helpers import TOLERANCE, moved, parity, rotation_and_matrix, small_config, turned
+from tests.helpers import TOLERANCE, moved, parity, rotation_and_matrix, small_config, small_model, turned
 
 SMILES = ("C[C@H](N)C(=O)[O-]", "c1ccc[nH]1", "C[CH2]")
 GROUPS = pytest.mark.parametrize("group", ["SE(3)", "E(3)"])
@@ -181,6 +181,15 @@ def test_saved_checked_and_predicted_with(tmp_path, hydrogens):
     else:
         assert without.status == "ok"
         assert not np.isclose(without["gap"].value, given["gap"].value, atol=1e-3)
+
+
+def test_charges_of_heavy_atoms_are_given_for_all_atoms():
+    model = small_model([Label("q", "e", "charges")], molecular_graph=True, hydrogens="implicit", charge_and_spin=True)
+    ion, alcohol = Predictor(model).predict(["C[NH3+]", "CO"])
+    assert ion["q"].value.shape == (8,)
+    assert ion["q"].value.sum() == pytest.approx(1.0, abs=1e-6)
+    assert alcohol["q"].value.sum() == pytest.approx(0.0, abs=1e-6)
+    assert np.flatnonzero(alcohol["q"].value).tolist() == [0, 1]
 
 
 def test_settings_that_do_not_fit_are_refused():

@@ -2,8 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
-from tests.serving.conftest import TARGETS, WATER
+from molformer.data.structure import Label
+from molformer.inference.predictor import Predictor
+from molformer.models import Domain, PropertyModel
+from molformer.serving.service import Service
+from tests.helpers import moved, small_config
+from tests.serving.conftest import TARGETS, WATER, listening
 
 MOL = """water
      RDKit          3D
@@ -154,3 +160,22 @@ def test_pages_load_nothing_from_elsewhere(client):
 
 def _metric(text, name):
     return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)), 0.0)
+
+
+def test_a_geometry_is_refined_where_the_model_can():
+    torch.manual_seed(0)
+    targets = [Label("gap", "eV", "intensive"), Label("displacement", "Å", "atom_vector")]
+    domain = Domain((1, 6, 7, 8), 20, ("etkdg+mmff", "given"), geometry="refined")
+    refining = Predictor(moved(PropertyModel(small_config(num_layers=1), targets, domain=domain)))
+    with listening(Service(refining, "refining", processes=1)) as client:
+        default, plain = (predict(client, "CCO", **options)[0] for options in ({}, {"method": "etkdg"}))
+    expected = [float(refining.predict("CCO", geometry=geometry)["gap"]) for geometry in ("refined", "etkdg")]
+    found = [row["values"]["gap"]["value"] for row in (default, plain)]
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert abs(found[0] - found[1]) > 1e-4
+
+
+def test_a_model_that_cannot_refine_says_so(client):
+    answer = client.post("/predict", json={"molecules": ["CCO"], "method": "refined"})
+    assert answer.status_code == 400
+    assert "choose geometry etkdg" in answer.json()["detail"]

@@ -121,6 +121,21 @@ def test_matrices_of_atoms_have_the_trace_of_their_element_as_reference(tmp_path
     assert found.scale == pytest.approx(np.sqrt(2 / 9))
 
 
+def test_kinds_of_the_same_values_differ_in_their_readout_alone():
+    kind = kind_of("intensive")
+    same = {name for name in kind_names() if kind_of(name).same_values(kind)}
+    assert same == {"intensive", "extensive", "vector_length", "isotropic_tensor", "spatial_extent"}
+    assert not kind_of("vector").same_values(kind_of("forces"))
+    assert not kind_of("tensor").same_values(kind_of("stress"))
+
+
+@pytest.mark.parametrize("name", ["vector_length", "isotropic_tensor", "spatial_extent"])
+def test_scalars_that_are_read_from_vectors_need_features_of_degree_1(name):
+    assert kind_of(name).irreps == "0e"
+    assert kind_of(name).lmax == 1
+    assert register(replace(kind_of(name), name="mine", irreps="2e", shape=(5,), baseline=None)).lmax == 2
+
+
 def test_kinds_of_the_package_cannot_be_replaced():
     with pytest.raises(ConfigError, match="'vector' is a kind of molformer itself"):
         register(TargetKind("vector", head, (3,), "1o"))

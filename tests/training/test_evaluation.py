@@ -72,8 +72,8 @@ def test_structures_with_unseen_elements_are_left_out_and_said_to_be(run, tmp_pa
 def test_data_that_do_not_fit_are_refused(run, tmp_path):
     with pytest.raises(UnitError, match="cannot convert"):
         evaluate_model(run.folder, a_store(tmp_path, "D"))
-    with pytest.raises(ConfigError, match="of kind 'extensive' in the data and 'intensive' in the model"):
-        evaluate_model(run.folder, a_store(tmp_path, kind="extensive"))
+    with pytest.raises(ConfigError, match="of kind 'binary' in the data and 'intensive' in the model"):
+        evaluate_model(run.folder, a_store(tmp_path, unit="", kind="binary"))
     path = str(write_store(tmp_path / "none", [random_structure(3)], []).path)
     with pytest.raises(ConfigError, match=r"predicts energy, gap and .* holds no labels"):
         evaluate_model(run.folder, path)

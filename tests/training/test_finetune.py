@@ -63,6 +63,21 @@ def test_heads_of_the_same_targets_are_initialised(source, store, tmp_path):
         assert torch.allclose(one, other, atol=1e-4)
 
 
+def test_a_head_of_another_kind_is_new_and_the_log_says_so(source, store, tmp_path):
+    settings = training(store, tmp_path / "run", targets=["gap=extensive", "energy"], epochs=1)
+    settings = replace(settings, initial=str(source.folder), learning_rate=1e-6)
+    result = train(small_config(), settings)
+    model = PropertyModel.load(result.model)
+    assert [target.kind for target in model.targets] == ["extensive", "extensive"]
+    said = f"from {source.folder}: the encoder and heads of: energy; new heads: gap\n"
+    assert said in (result.folder / "train.log").read_text()
+    both = replace(settings, targets=["gap=vector_length", "energy"], run=str(tmp_path / "again"))
+    again = train(small_config(), replace(both, initial=str(result.folder)))
+    assert "heads of: energy; new heads: gap\n" in (again.folder / "train.log").read_text()
+    ours, theirs = (PropertyModel.load(run.model).head("energy").net[0].weight for run in (again, source))
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
 def test_heads_of_another_pooling_are_new(store, tmp_path):
     first = training(store, tmp_path / "first", targets=["gap"], epochs=1, pooling="attention")
     source = train(small_config(num_layers=1, channels=4), first)

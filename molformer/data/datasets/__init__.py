@@ -77,11 +77,7 @@ def fetch(name: str, folder: str | Path, file: str | Path | None = None, progres
 
 
 def read(name: str, path: str | Path) -> Iterator[Entry]:
-    """Entries of a data set, with all of its labels.
-
-    Args:
-        name: see `names`.
-        path: what `fetch` returned.
+    """Entries of a data set, with all of its labels, from the file that `fetch` returned.
 
     Raises:
         InputError: there is no such data set, or it has no file.
@@ -94,12 +90,7 @@ def read(name: str, path: str | Path) -> Iterator[Entry]:
 
 
 def generate(name: str, count: int = 0, seed: int = 0) -> Iterator[Entry]:
-    """Entries of a generated data set, reproducible by seed.
-
-    Args:
-        name: see `names`.
-        count: number of entries; 0 for that of the publication.
-        seed: of the random generator.
+    """Entries of a generated data set, reproducible by seed; as many as published if `count` is 0.
 
     Raises:
         InputError: there is no such data set, or it is a published one.

@@ -14,7 +14,7 @@ import numpy as np
 
 from molformer.data.datasets.dataset import DataSet, RemoteFile, read_by_suffix
 from molformer.data.readers import Entry
-from molformer.errors import InputError
+from molformer.errors import InputError, extra
 from molformer.structure import Structure
 from molformer.targets import Label
 
@@ -54,10 +54,9 @@ def _unpack(path: Path, root: Path) -> None:
 
 def _read_arrays(path: Path, dataset: DataSet) -> Iterator[Entry]:
     """Clouds of the HDF5 files of an archive that hold `data` (n, p, 3) and `label` (n,) or (n, 1)."""
-    try:
+    with extra("hdf5", f"'{path}' needs h5py", InputError):
         import h5py
-    except ImportError:
-        raise InputError(f"'{path}' needs h5py: pip install 'molformer[hdf5]'") from None
+
     try:
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if _part(name)]

@@ -10,46 +10,27 @@ from molformer.targets import Label
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that is published somewhere.
+    """A file that is published somewhere."""
 
-    Args:
-        filename: its name on disk.
-        urls: where it is, the first that answers is taken.
-        size: bytes, None where the publisher does not say.
-        md5: published checksum, empty where there is none.
-    """
-
-    filename: str
-    urls: tuple[str, ...]
-    size: int | None = None
-    md5: str = ""
+    filename: str  #: its name on disk
+    urls: tuple[str, ...]  #: where it is, the first that answers is taken
+    size: int | None = None  #: bytes, None where the publisher does not say
+    md5: str = ""  #: published checksum, empty where there is none
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A public data set, or one that is made here; it has files and a reader, or `generate`.
+    """A public data set, or one that is made here; it has files and a reader, or `generate`."""
 
-    Args:
-        name: its name here.
-        title: one line that says what it is.
-        labels: with units and kinds.
-        licence: of the data, as their publisher says.
-        citation: what to cite.
-        files: the first is the one that the reader takes.
-        reader: gives the entries of the first file.
-        generate: makes as many entries as are asked for, from a seed.
-        count: how many there are of a data set that is made here.
-    """
-
-    name: str
-    title: str
-    labels: tuple[Label, ...]
-    licence: str
-    citation: str
-    files: tuple[RemoteFile, ...] = ()
-    reader: Callable[[Path, "DataSet"], Iterator[Entry]] | None = None
-    generate: Callable[[int, int], Iterator[Entry]] | None = None
-    count: int = 0
+    name: str  #: its name here
+    title: str  #: one line that says what it is
+    labels: tuple[Label, ...]  #: with units and kinds
+    licence: str  #: of the data, as their publisher says
+    citation: str  #: what to cite
+    files: tuple[RemoteFile, ...] = ()  #: the first is the one that the reader takes
+    reader: Callable[[Path, "DataSet"], Iterator[Entry]] | None = None  #: gives the entries of the first file
+    generate: Callable[[int, int], Iterator[Entry]] | None = None  #: makes as many entries as asked for, from a seed
+    count: int = 0  #: how many there are of a data set that is made here
 
 
 def read_by_suffix(path: Path, dataset: DataSet, smiles_column: str = "") -> Iterator[Entry]:

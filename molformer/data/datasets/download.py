@@ -21,8 +21,7 @@ from molformer.data.datasets.dataset import RemoteFile
 from molformer.data.drafts import writing
 from molformer.errors import InputError
 
-Progress = Callable[[int, int | None], None]
-"""Callback with the number of downloaded bytes, and the total if known."""
+Progress = Callable[[int, int | None], None]  # callback with the number of downloaded bytes, and the total if known
 
 _BLOCK = 1 << 20
 _AGENT = "Mozilla/5.0 (compatible; molformer)"  # figshare rejects other user agents
@@ -42,15 +41,8 @@ def download(
     pause: float = 2.0,
     timeout: float = 60.0,
 ) -> Path:
-    """Download a file into a folder, unless it exists.
-
-    Args:
-        remote: the file.
-        folder: made if it is not there.
-        progress: see `Progress`.
-        attempts: how often a cut connection is taken up again, for each address.
-        pause: seconds between attempts.
-        timeout: seconds of silence after which a connection counts as cut.
+    """Download a file into a folder, unless it exists; a connection that was cut, or silent for `timeout` s, is taken
+    up again after `pause` s, `attempts` times for each address.
 
     Raises:
         InputError: no address gives the file, it is not the one that was published, or it cannot be written.
@@ -175,22 +167,21 @@ def _write_record(target: Path, digest: str, remote: RemoteFile) -> None:
 
 def _check(path: Path, remote: RemoteFile) -> str:
     """SHA-256 of a file, after a comparison with what was published."""
-    digests = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
     with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            for digest in digests.values():
-                digest.update(block)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() if remote.md5 else ""
     size = path.stat().st_size
     if not remote.md5 and remote.size not in (None, size):
         raise InputError(
             f"'{path}' has {size} bytes, the published '{remote.filename}' has {remote.size}; fetch it again"
         )
-    if remote.md5 and digests["md5"].hexdigest() != remote.md5:
+    if md5 != remote.md5:
         raise InputError(
-            f"'{path}' is not the published '{remote.filename}': its md5 is {digests['md5'].hexdigest()}, expected "
-            f"{remote.md5}; fetch it again"
+            f"'{path}' is not the published '{remote.filename}': its md5 is {md5}, expected {remote.md5}; "
+            "fetch it again"
         )
-    return digests["sha256"].hexdigest()
+    return sha256
 
 
 def _record(target: Path) -> Path:

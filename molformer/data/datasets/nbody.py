@@ -17,13 +17,10 @@ from molformer.structure import Structure
 from molformer.targets import Label
 
 PARTICLES = 5
-SPREAD = 1.0
-"""Standard deviation of each coordinate at the start."""
-SPEED = 0.5
-"""Of every particle at the start."""
+SPREAD = 1.0  # standard deviation of each coordinate at the start
+SPEED = 0.5  # of every particle at the start
 TIME_STEP = 0.001
-LARGEST_FORCE = 100.0
-"""Bound of each component of a force, reached at distances below about 0.1."""
+LARGEST_FORCE = 100.0  # bound of each component of a force, reached at distances below about 0.1
 
 DISPLACEMENT = Label("displacement", "", "atom_vector")
 VELOCITY_CHANGE = Label("velocity_change", "", "atom_vector")
@@ -33,17 +30,11 @@ _CHUNK = 1000  # systems that are simulated together: their arrays stay in the c
 
 @dataclass(frozen=True, eq=False)
 class Particles:
-    """State of n systems.
+    """State of n systems of p particles."""
 
-    Args:
-        charges: ±1 (n, p).
-        pos: positions (n, p, 3).
-        velocity: of each particle (n, p, 3).
-    """
-
-    charges: np.ndarray
-    pos: np.ndarray
-    velocity: np.ndarray
+    charges: np.ndarray  # ±1 (n, p)
+    pos: np.ndarray  # positions (n, p, 3)
+    velocity: np.ndarray  # of each particle (n, p, 3)
 
 
 def random_particles(count: int, generator: np.random.Generator) -> Particles:

@@ -17,22 +17,13 @@ from molformer.targets import Label
 
 PARTS = ("sphere", "cylinder", "box", "cone")
 POINTS = 512
-GAP = 0.1
-"""Between a primitive and those before it, along the direction in which it was moved out."""
+GAP = 0.1  # between a primitive and those before it, along the direction in which it was moved out
 PART = Label("part", "", "atom_category", classes=PARTS)
 
 
 def primitive(kind: str, points: int, generator: np.random.Generator) -> np.ndarray:
-    """Points (p, 3) uniform on the surface of a primitive of random size at the origin.
-
-    Args:
-        kind: one of `PARTS`.
-        points: p.
-        generator: of size and points.
-
-    Example:
-        >>> primitive("sphere", 100, np.random.default_rng(0)).shape
-        (100, 3)
+    """Points (p, 3) uniform on the surface of a primitive, of one of the kinds `PARTS` and a random size, at the
+    origin.
     """
     radius, height = generator.uniform(0.3, 0.6), generator.uniform(0.8, 1.6)
     if kind == "sphere":

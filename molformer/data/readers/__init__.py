@@ -20,62 +20,28 @@ if TYPE_CHECKING:
     from ase import Atoms
     from rdkit.Chem import Mol
 
-_FORMATS = {
-    ".smi": "smiles",
-    ".smiles": "smiles",
-    ".txt": "smiles",
-    ".xyz": "xyz",
-    ".extxyz": "xyz",
-    ".sdf": "sdf",
-    ".mol": "sdf",
-    ".sd": "sdf",
-    ".pdb": "pdb",
-    ".ent": "pdb",
-    ".mol2": "mol2",
-    ".cif": "crystals",
-    ".vasp": "crystals",
-    ".poscar": "crystals",
-    ".csv": "table",
-    ".tsv": "table",
-    ".parquet": "table",
-    ".ply": "points",
-    ".off": "points",
-    ".obj": "points",
-    ".stl": "points",
-    ".pcd": "points",
-    ".npy": "points",
-    ".pts": "points",
-    ".xyzn": "points",
-    ".npz": "npz",
-    ".h5": "hdf5",
-    ".hdf5": "hdf5",
-    ".safetensors": "store",
+_SUFFIXES = {
+    "smiles": ".smi .smiles .txt",
+    "xyz": ".xyz .extxyz",
+    "sdf": ".sdf .mol .sd",
+    "pdb": ".pdb .ent",
+    "mol2": ".mol2",
+    "crystals": ".cif .vasp .poscar",
+    "table": ".csv .tsv .parquet",
+    "points": ".ply .off .obj .stl .pcd .npy .pts .xyzn",
+    "npz": ".npz",
+    "hdf5": ".h5 .hdf5",
+    "store": ".safetensors",
 }
+_FORMATS = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 
-SUFFIXES = tuple(_FORMATS)
-"""Endings of the files that can be read, each also with `.gz`."""
-
-__all__ = [
-    "SUFFIXES",
-    "Entry",
-    "Format",
-    "ReadOptions",
-    "format_of",
-    "is_file",
-    "library_of",
-    "read_file",
-    "read_input",
-]
+SUFFIXES = tuple(_FORMATS)  # endings of the files that can be read, each also with `.gz`
 
 
 def read_input(source: "str | Path | Structure | Mol | Atoms", options: ReadOptions | None = None) -> Iterator[Entry]:
-    """Entries of one input: a file has one for each molecule, anything else has one.
+    """Entries of a SMILES, file, structure, RDKit `Mol` or ASE `Atoms`: a file has one for each molecule, others one.
 
     Bonds of 3-D molecules that have none are perceived where `options` say so; if they cannot be, that is an error.
-
-    Args:
-        source: a SMILES, the path of a file, a structure, an RDKit `Mol` or an ASE `Atoms`.
-        options: of reading.
 
     Example:
         >>> [entry.smiles for entry in read_input("CCO")]

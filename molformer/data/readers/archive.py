@@ -39,12 +39,7 @@ class Archive:
         return shape, dtype.kind
 
     def load(self, name: str, kinds: str, shape: tuple[int | None, ...]) -> np.ndarray:
-        """An array.
-
-        Args:
-            name: its name.
-            kinds: letters of the numpy kinds that it may be of, such as `fiu` for numbers and `US` for text.
-            shape: the shape that it must have; None stands for any length.
+        """An array of some numpy kinds, such as `fiu` (numbers) or `US` (text), and of a shape, None for any length.
 
         Raises:
             InputError: there is no such array, or it is damaged, of other values or of another shape.
@@ -64,7 +59,9 @@ class Archive:
             raise InputError(f"'{self.path}': array '{name}' has shape {found}, expected ({expected})")
         try:
             with self.members.open(f"{name}.npy") as file:
-                return read_npy(file, packed_size(self.members, name))
+                # Bytes that there are of it, whatever the directory says.
+                there = min(self.members.getinfo(f"{name}.npy").compress_size, self.members.start_dir)
+                return read_npy(file, there)
         except DAMAGE as error:
             raise InputError(f"'{self.path}': array '{name}' is damaged: {one_line(error)}") from None
 
@@ -87,11 +84,6 @@ class Archive:
             return ""
         word = self.load(name, "US", tuple(1 for _ in self.header(name)[0])).item()
         return word.decode(errors="replace") if isinstance(word, bytes) else word
-
-
-def packed_size(members: zipfile.ZipFile, name: str) -> int:
-    """Bytes that an archive has of an array, whatever its directory says."""
-    return min(members.getinfo(f"{name}.npy").compress_size, members.start_dir)
 
 
 @contextmanager

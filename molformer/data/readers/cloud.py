@@ -1,36 +1,32 @@
-"""Conversion of point clouds from files to structures.
+"""Clouds of files: those that are one table of numbers, NPY and plain text, and any as structures.
 
 Letters: n points, F further numbers of each.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from molformer.errors import InputError
+from molformer.data.readers.entry import ReadOptions
+from molformer.data.readers.files import open_bytes, open_text, read_npy
+from molformer.errors import DAMAGE, InputError, one_line
 from molformer.structure import Structure
 from molformer.targets import Label
 
-CLASS = "class"
-"""Name of the label that says what a cloud shows."""
+CLASS = "class"  # name of the label that says what a cloud shows
 
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """Points as a file has them.
+    """Points as a file has them."""
 
-    Args:
-        pos: positions (n, 3), in the unit of the file.
-        features: normals, then colours, where the file has them (n, F).
-        class_name: what the cloud shows; empty where the file does not say.
-        labels: further values by label name.
-    """
-
-    pos: np.ndarray
-    features: np.ndarray | None = None
-    class_name: str = ""
-    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    pos: np.ndarray  # positions (n, 3), in the unit of the file
+    features: np.ndarray | None = None  # normals, then colours, where the file has them (n, F)
+    class_name: str = ""  # what the cloud shows; empty where the file does not say
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)  # further values by label name
 
 
 def class_label(names: Sequence[str]) -> Label:
@@ -51,6 +47,46 @@ def table_cloud(table: np.ndarray) -> Cloud:
     if table.ndim != 2 or table.shape[1] < 3 or table.dtype.kind not in "fiub":
         raise InputError(f"an array of shape {table.shape} and type {table.dtype} is not a cloud; use numbers (n, 3+F)")
     return Cloud(table[:, :3], table[:, 3:] if table.shape[1] > 3 else None)
+
+
+def load_npy(path: Path, options: ReadOptions) -> Cloud:
+    """Cloud of an NPY file of shape (n, 3+F); nothing is ever unpickled.
+
+    Raises:
+        InputError: the file is not one, or has another shape.
+    """
+    with open_bytes(path, options.max_bytes) as file:
+        content = io.BytesIO(file.read())
+    try:
+        table = read_npy(content, len(content.getbuffer()))
+    except DAMAGE as error:
+        raise InputError(f"'{path}' is not a complete NPY file: {one_line(error)}") from None
+    try:
+        return table_cloud(table)
+    except InputError as error:
+        raise InputError(f"'{path}': {error}") from None
+
+
+def load_text(path: Path, options: ReadOptions) -> Cloud:
+    """Cloud of a text file: a point a line, numbers apart by blanks or commas; a first line with the count is checked.
+
+    Raises:
+        InputError: a line is not numbers, the lines differ in length, or the count is wrong.
+    """
+    with open_text(path, options.max_bytes) as file:
+        lines = [line.replace(",", " ").split() for line in file if line.strip() and not line.startswith("#")]
+    stated = lines.pop(0)[0] if lines and len(lines[0]) == 1 else str(len(lines))
+    if stated != str(len(lines)):
+        raise InputError(f"'{path}': the first line says {stated} points, there are {len(lines)}")
+    if not lines:
+        raise InputError(f"'{path}': the cloud has no points")
+    for row, line in enumerate(lines, start=1):
+        if len(line) != len(lines[0]) or len(line) < 3:
+            raise InputError(f"'{path}': point {row} has {len(line)} numbers; use x y z, and as many for every point")
+    try:
+        return table_cloud(np.array(lines, dtype=np.float64))
+    except ValueError as error:
+        raise InputError(f"'{path}': {one_line(error)}") from None
 
 
 def cloud_structure(cloud: Cloud, where: str, wanted: Sequence[Label]) -> Structure:

@@ -17,21 +17,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Column:
-    """What a file says of one property.
+    """What a file says of one property."""
 
-    Args:
-        name: its name.
-        shape: of one value.
-        per_atom: whether there is one value an atom (N, …) or one a molecule (n, …).
-        load: reads the array.
-        unit: as the file says, empty if it does not.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    per_atom: bool
-    load: Callable[[], np.ndarray]
-    unit: str = ""
+    name: str  # its name
+    shape: tuple[int, ...]  # of one value
+    per_atom: bool  # whether there is one value an atom (N, …) or one a molecule (n, …)
+    load: Callable[[], np.ndarray]  # reads the array
+    unit: str = ""  # as the file says, empty if it does not
 
 
 @dataclass(frozen=True)

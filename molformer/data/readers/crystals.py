@@ -18,8 +18,7 @@ from molformer.errors import InputError, one_line
 if TYPE_CHECKING:
     from ase import Atoms
 
-MAX_BYTES = 64 * 2**20
-"""Size of a file, at most: ASE reads it as a whole."""
+MAX_BYTES = 64 * 2**20  # size of a file, at most: ASE reads it as a whole
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:

@@ -15,11 +15,8 @@ import numpy as np
 
 from molformer.errors import InputError
 
-MAX_LINE = 64 * 2**20
-"""Bytes of a line of text, at most: a packed file without line ends would otherwise fill the memory."""
-
-_MOST_PACKED = 1100
-"""Bytes that one of a packed array can stand for: deflate, which NPZ and HDF5 pack with, has at most 1,032."""
+MAX_LINE = 64 * 2**20  # bytes of a line of text: a packed file without line ends would otherwise fill the memory
+_MOST_PACKED = 1100  # bytes for one of a packed array: deflate, which NPZ and HDF5 pack with, has at most 1,032
 
 
 def check_declared(declared: int, there: int) -> None:
@@ -127,9 +124,8 @@ class _Limited(io.RawIOBase):
         self._left -= len(data)
         if self._left < 0:
             raise InputError(f"'{self._path}' is larger than allowed: raise max_bytes if it is meant to be so large")
-        self._line = (
-            self._line + len(data) if (end := max(data.rfind(b"\n"), data.rfind(b"\r"))) < 0 else len(data) - end
-        )
+        end = max(data.rfind(b"\n"), data.rfind(b"\r"))
+        self._line = self._line + len(data) if end < 0 else len(data) - end
         if 0 < self._max_line < self._line:
             raise InputError(f"'{self._path}' has a line of more than {self._max_line} bytes: it is no text")
         buffer[: len(data)] = data

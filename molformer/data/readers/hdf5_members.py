@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from molformer.data.readers.files import check_declared, open_bytes
-from molformer.errors import DAMAGE, InputError, one_line
+from molformer.errors import DAMAGE, InputError, extra, one_line
 
 
 @contextmanager
@@ -17,10 +17,9 @@ def open_hdf5(path: Path, max_bytes: int) -> Iterator[Any]:
     Raises:
         InputError: h5py is not installed, or the file is missing, empty, damaged or too large.
     """
-    try:
+    with extra("hdf5", f"'{path}' needs h5py", InputError):
         import h5py
-    except ImportError:
-        raise InputError(f"'{path}' needs h5py: pip install 'molformer[hdf5]'") from None
+
     with open_bytes(path, max_bytes) as stream:
         packed = path.suffix.lower() == ".gz"
         try:
@@ -31,11 +30,7 @@ def open_hdf5(path: Path, max_bytes: int) -> Iterator[Any]:
 
 
 def member(group: Any, name: str) -> Any:
-    """A group or array of a group, by a name that is one of its keys.
-
-    Args:
-        group: of an open file.
-        name: without `/`, unless it is part of the name.
+    """A group or array of a group of an open file, by a name that is one of its keys.
 
     Raises:
         ValueError: it is a link, its values are in another file, or it is said to be larger than what the file has.

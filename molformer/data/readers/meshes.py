@@ -16,7 +16,7 @@ import numpy as np
 from molformer.data.readers.cloud import Cloud
 from molformer.data.readers.entry import ReadOptions
 from molformer.data.readers.files import open_bytes, suffix_of
-from molformer.errors import InputError
+from molformer.errors import InputError, extra
 
 _NORMALS = ("nx", "ny", "nz")
 _COLOURS = ("red", "green", "blue")
@@ -28,10 +28,9 @@ def load(path: Path, options: ReadOptions) -> Cloud:
     Raises:
         InputError: trimesh is not installed, or the file is not what its name says, or is cut short.
     """
-    try:
+    with extra("points", f"'{path}' needs trimesh", InputError):
         import trimesh
-    except ImportError:
-        raise InputError(f"'{path}' needs trimesh: pip install 'molformer[points]'") from None
+
     kind = suffix_of(path)[1:]
     with open_bytes(path, options.max_bytes) as file:
         content = file.read()
@@ -66,16 +65,7 @@ def load(path: Path, options: ReadOptions) -> Cloud:
 
 
 def sample_surface(vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Points drawn evenly from the surface of a triangle mesh.
-
-    Args:
-        vertices: positions (v, 3).
-        faces: vertices of each triangle (f, 3).
-        count: points to draw.
-        rng: the source of chance.
-
-    Returns:
-        Positions (count, 3).
+    """Positions (count, 3) drawn evenly from the surface of triangles (f, 3) of vertices (v, 3).
 
     Raises:
         InputError: a vertex of a face is not finite, or the mesh has no area.

@@ -18,8 +18,7 @@ from molformer.data.readers.entry import Entry, ReadOptions
 from molformer.data.readers.files import open_bytes
 from molformer.errors import DAMAGE, InputError, one_line
 
-MAX_RECORD = 64 * 2**20
-"""Bytes of one record; more is an error, so that a file without separators is not read into memory as a whole."""
+MAX_RECORD = 64 * 2**20  # bytes of a record, so that a file without separators is not read into memory as a whole
 
 Split = Callable[[Iterable[bytes]], Iterator[list[bytes]]]
 Parse = Callable[[list[str], str, ReadOptions], Entry]
@@ -52,16 +51,11 @@ def entry_of(
     labels: Callable[[int], Mapping[str, np.ndarray]] = lambda atoms: {},
     add_hydrogens: bool = False,
 ) -> Entry:
-    """The entry of an RDKit molecule.
+    """The entry of an RDKit molecule, by its first conformer, if any; `labels` gives its labels from the number of
+    atoms.
 
-    Args:
-        mol: with or without a conformer; if it has several, the first is used.
-        where: its place, for messages.
-        name: its title.
-        solid: whether its conformer is 3-D; without coordinates that differ it never is. None where it is flat and
-            nothing says that it is a drawing: it is then judged by `is_planar_geometry`.
-        labels: its labels, from the number of its atoms.
-        add_hydrogens: add those that a 3-D molecule lacks, at the usual lengths and angles.
+    Without coordinates that differ a conformer is not `solid`, 3-D; where that is None, nothing says whether a flat one
+    is a drawing, and it is judged by `is_planar_geometry`. Hydrogens are added at the usual lengths and angles.
 
     Raises:
         InputError: it has no atoms, an atom is no element, it is not a possible molecule, it has 3-D coordinates and

@@ -18,13 +18,9 @@ _RESULTS = ("energy", "forces", "stress", "dipole", "charges")
 
 
 def from_rdkit(mol: "Mol") -> Entry:
-    """The entry of an RDKit molecule: its first conformer if that is 3-D, else its SMILES.
+    """The entry of an RDKit molecule: its first conformer if that is 3-D (with all hydrogens), else its SMILES.
 
-    Args:
-        mol: with all hydrogens as atoms where it is 3-D; its property `_Name` is the name.
-
-    Returns:
-        An entry, with an error if the molecule cannot be used.
+    Its property `_Name` is the name. The entry has an error if the molecule cannot be used.
 
     Example:
         >>> from rdkit import Chem
@@ -40,22 +36,17 @@ def from_rdkit(mol: "Mol") -> Entry:
         entry = entry_of(mol, where, name, solid)
     except InputError as error:
         return Entry(where, where=where, error=error)
-    return entry if name else Entry(_title(entry), structure=entry.structure, smiles=entry.smiles)
+    title = name or entry.smiles or (entry.structure.smiles if entry.structure else "")
+    return entry if name else Entry(title, structure=entry.structure, smiles=entry.smiles)
 
 
 def from_ase(atoms: "Atoms") -> Entry:
-    """The entry of ASE atoms, with their cell if it is periodic.
+    """The entry of ASE atoms, with their cell if it is periodic, and with an error if they cannot be used.
 
-    What their calculator has computed for these positions comes along as labels in ASE's units: `energy` (eV),
-    `forces` (eV/Å), `stress` (eV/Å³, if they are periodic in three directions), `dipole` (e·Å) and `charges` (e).
-    Nothing is computed anew.
-
-    Args:
-        atoms: the total charge is `atoms.info["charge"]`, or else the sum of their initial charges; the multiplicity
-            is `atoms.info["spin"]` (or `multiplicity`), or else 1 plus the sum of their initial magnetic moments.
-
-    Returns:
-        An entry, with an error if the atoms cannot be used.
+    What their calculator has computed for these positions comes along as labels in ASE's units: `energy` (eV), `forces`
+    (eV/Å), `stress` (eV/Å³, if they are periodic in three directions), `dipole` (e·Å) and `charges` (e). Nothing is
+    computed anew. The total charge is `atoms.info["charge"]`, or else the sum of their initial charges; the
+    multiplicity is `atoms.info["spin"]` (or `multiplicity`), or else 1 plus the sum of their initial magnetic moments.
 
     Example:
         >>> from ase import Atoms
@@ -86,10 +77,6 @@ def _state(atoms: "Atoms", names: tuple[str, ...], default: float, initial: str)
     if any(str(name).lower() in names for name in atoms.info) or abs(default - np.rint(default)) < 1e-3:
         return whole_number(atoms.info, names, default)
     raise InputError(f"its {initial} {default:.3g}, which is no whole number: set atoms.info['{names[0]}']")
-
-
-def _title(entry: Entry) -> str:
-    return entry.smiles or (entry.structure.smiles if entry.structure else "")
 
 
 def _lattice(atoms: "Atoms") -> dict[str, Any]:

@@ -7,8 +7,8 @@ Points have no element: `numbers` are 0, and `pos` are in the unit of the file. 
 from collections.abc import Iterator
 from pathlib import Path
 
-from molformer.data.readers import cloud_arrays, cloud_tables, meshes, pcd
-from molformer.data.readers.cloud import CLASS, Cloud, class_label, cloud_structure
+from molformer.data.readers import cloud_arrays, meshes, pcd
+from molformer.data.readers.cloud import CLASS, Cloud, class_label, cloud_structure, load_npy, load_text
 from molformer.data.readers.entry import Entry, Format, ReadOptions
 from molformer.data.readers.files import suffix_of
 from molformer.errors import InputError
@@ -20,9 +20,9 @@ _LOADERS = {
     ".obj": meshes.load,
     ".stl": meshes.load,
     ".pcd": pcd.load,
-    ".npy": cloud_tables.load_npy,
-    ".pts": cloud_tables.load_text,
-    ".xyzn": cloud_tables.load_text,
+    ".npy": load_npy,
+    ".pts": load_text,
+    ".xyzn": load_text,
 }
 _ARRAYS = (".npz", ".h5", ".hdf5")
 
@@ -81,7 +81,7 @@ def _files(root: Path) -> list[Path]:
 
 def _read_one(path: Path, name: str, class_name: str, wanted: list[Label], options: ReadOptions) -> Entry:
     try:
-        cloud = _LOADERS.get(suffix_of(path), cloud_tables.load_text)(path, options)
+        cloud = _LOADERS.get(suffix_of(path), load_text)(path, options)
     except InputError as error:
         return Entry(name, where=str(path), error=error)
     return _entry(Cloud(cloud.pos, cloud.features, class_name), name, str(path), wanted)

@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
-from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,7 +25,7 @@ import numpy as np
 from molformer import units
 from molformer.data.readers.entry import Censored, Entry, Format, ReadOptions
 from molformer.data.readers.files import open_text, suffix_of
-from molformer.errors import InputError, MolformerError, UnitError
+from molformer.errors import InputError, MolformerError, UnitError, extra
 from molformer.targets import Label
 
 logger = logging.getLogger(__name__)
@@ -34,8 +33,7 @@ logger = logging.getLogger(__name__)
 SMILES_COLUMNS = ("smiles", "canonicalsmiles", "isomericsmiles", "smi", "smile")
 """Headings of a SMILES column, best first, in lower case without blanks, hyphens and underscores."""
 
-MOLECULE_COLUMNS = ("mol", "molecule", "structure", "compound")
-"""Headings that it may have where none has `smiles` in it, likewise."""
+MOLECULE_COLUMNS = ("mol", "molecule", "structure", "compound")  # where none has `smiles` in it
 
 NAME_COLUMNS = (
     *("name", "title", "id", "molid", "moleculeid", "compoundid", "moleculename", "compoundname"),
@@ -47,11 +45,8 @@ MISSING = {"", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "n.a.", "#na"
 MISSING |= {"1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
 """Spellings, in lower case, of a label that is not there: those of pandas and of public collections."""
 
-MAX_CLASSES = 50
-"""A column with more different texts is not taken for a category."""
-
-GUESS_ROWS = 1000
-"""Rows from which `guess_label` guesses."""
+MAX_CLASSES = 50  # a column with more different texts is not taken for a category
+GUESS_ROWS = 1000  # rows from which `guess_label` guesses
 
 _MAX_LINE = 16 * 2**20  # characters; a file without line ends would otherwise be read into memory as a whole
 _MAX_COLUMNS = 100_000
@@ -114,17 +109,11 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
 
 
 def guess_labels(path: Path, wanted: Sequence[tuple[str, str]], options: ReadOptions | None = None) -> list[Label]:
-    """What the values of columns look like: binary, numbers, or the names of classes.
+    """What the values of columns look like: labels of kind `binary`, `intensive` (if most are numbers) or `category`,
+    from the first `GUESS_ROWS` rows; the classes are those of all rows.
 
-    Args:
-        path: a table.
-        wanted: headings, and `category` where that is the kind, else an empty text. A heading may end in a unit that
-            `molformer.units` knows, `gap (eV)` or `gap [eV]`; the label is then called `gap`.
-        options: how the table is read.
-
-    Returns:
-        Labels of kind `binary`, `intensive` (if most values are numbers) or `category`, from the first `GUESS_ROWS`
-        rows; the classes are those of all rows.
+    A column is named by its heading and `category` where that is the kind, else an empty text. A heading may end in a
+    unit that `molformer.units` knows, `gap (eV)` or `gap [eV]`; the label is then called `gap`.
 
     Raises:
         InputError: there is no such column, or it has no values, too many different texts, or such as look like
@@ -250,16 +239,8 @@ def label_values(
 
 
 def label_value(label: Label, raw: Any, where: str, decimal_comma: bool = False) -> float:
-    """The value of a label from a field of a table or a property of a record.
-
-    Args:
-        label: of a kind with one number a structure.
-        raw: a text, or a number from Parquet.
-        where: for messages.
-        decimal_comma: whether that is how numbers are written.
-
-    Returns:
-        The number, 0 or 1, or the index of the class; NaN where it is missing.
+    """The value of a label with one number a structure, from a text or a number of Parquet: the number, 0 or 1, or the
+    index of the class; NaN where it is missing.
 
     Raises:
         InputError: it is none of those.
@@ -461,23 +442,21 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
 
 
 def _open_parquet(path: Path, max_bytes: int) -> _Table:
-    try:
-        parquet = import_module("pyarrow.parquet")
-        damage = import_module("pyarrow").ArrowException
-    except ImportError:
-        raise InputError(f"'{path}': Parquet files need pyarrow: pip install 'molformer[parquet]'") from None
+    with extra("parquet", f"'{path}': Parquet files need pyarrow", InputError):
+        from pyarrow import ArrowException, parquet
+
     if path.suffix.lower() != ".parquet":
         raise InputError(f"'{path}': Parquet files are compressed inside: unpack it first")
     try:
         file = parquet.ParquetFile(path, page_checksum_verification=True)
         size = sum(file.metadata.row_group(index).total_byte_size for index in range(file.metadata.num_row_groups))
         names = [name.strip() for name in file.schema_arrow.names]
-    except (damage, OSError, UnicodeDecodeError) as error:
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.errno else f"not a Parquet file: {error}"
         raise InputError(f"cannot read '{path}': {' '.join(str(reason).split())[:200]}") from None
     if size > max_bytes:
         raise InputError(f"'{path}' is larger than allowed: raise max_bytes if it is meant to be so large")
-    return _Table(names, _parquet_rows(file, path, damage))
+    return _Table(names, _parquet_rows(file, path, ArrowException))
 
 
 def _parquet_rows(file: Any, path: Path, damage: type[Exception]) -> Iterator[_Row]:

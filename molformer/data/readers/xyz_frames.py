@@ -19,11 +19,8 @@ from molformer.data.readers.annotations import refuse_placeholders
 from molformer.elements import number_of
 from molformer.errors import DAMAGE, InputError, one_line
 
-MAX_COMMENT = 1 << 17
-"""Characters of a comment, at most."""
-
-MAX_ATOMS, MAX_FRAME = 1 << 22, 1 << 28
-"""Atoms and characters of a frame, at most."""
+MAX_COMMENT = 1 << 17  # characters of a comment, at most
+MAX_ATOMS, MAX_FRAME = 1 << 22, 1 << 28  # atoms and characters of a frame, at most
 
 _QM9 = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "u0", "u298", "h298", "g298", "cv")
 _KEYS = re.compile(r'(?<![^\s"])(lattice|properties|pbc|stress|virial)(?="?\s*=)', re.IGNORECASE)
@@ -54,25 +51,15 @@ class RawFrame:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A frame as numbers.
+    """A frame as numbers."""
 
-    Args:
-        numbers: atomic numbers (n,).
-        pos: positions (n, 3), Å.
-        cell: lattice vectors as rows (3, 3), Å; zeros where there is none.
-        pbc: which of them are periodic (3,).
-        whole: what the comment says, by name.
-        each: what the columns say of each atom, by name (n, …).
-        columns: of the atoms.
-    """
-
-    numbers: np.ndarray
-    pos: np.ndarray
-    cell: np.ndarray
-    pbc: np.ndarray
-    whole: dict[str, Any]
-    each: dict[str, np.ndarray]
-    columns: list[Column]
+    numbers: np.ndarray  # atomic numbers (n,)
+    pos: np.ndarray  # positions (n, 3), Å
+    cell: np.ndarray  # lattice vectors as rows (3, 3), Å; zeros where there is none
+    pbc: np.ndarray  # which of them are periodic (3,)
+    whole: dict[str, Any]  # what the comment says, by name
+    each: dict[str, np.ndarray]  # what the columns say of each atom, by name (n, …)
+    columns: list[Column]  # of the atoms
 
 
 def raw_frames(file: TextIO) -> Iterator[RawFrame]:

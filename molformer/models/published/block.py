@@ -20,18 +20,11 @@ from molformer.so3.components import degree_slice
 
 
 class PaperAttention(nn.Module):
-    """Σ_j α_ij v_ij, and before it the queries, keys and values.
+    """Σ_j α_ij v_ij, and before it the queries, keys and values; D is a multiple of the heads.
 
     An edge that nears the cutoff fades: α_ij = u² exp(s) / Σ u exp(s) with its envelope u. Where all u are 1 this is
-    the published softmax.
-
-    Args:
-        convolution: kernel to keys and values: D + D channels of the degrees of the input, D of higher ones.
-        in_lmax: highest degree of the input.
-        lmax: highest degree of the output.
-        channels: C.
-        share: D, a multiple of the heads.
-        num_heads: H.
+    the published softmax. The kernel has D + D channels, of keys and values, for degrees of the input, D for higher
+    ones.
     """
 
     def __init__(
@@ -70,13 +63,8 @@ class PaperAttention(nn.Module):
 
 
 class LinearSelfInteraction(nn.Module):
-    """S^l as a matrix for each degree: what is received and the node's own features, (N, M, D) and (N, M, C).
-
-    Args:
-        in_lmax: highest degree of the node's own features.
-        lmax: highest degree.
-        channels: C.
-        share: D.
+    """S^l as a matrix for each degree: what is received (N, M, D) and the node's own features (N, M, C) up to
+    `in_lmax`.
     """
 
     def __init__(self, in_lmax: int, lmax: int, channels: int, share: int) -> None:
@@ -96,12 +84,6 @@ class AttentiveSelfInteraction(nn.Module):
 
     f^l are the D channels that are received and, of degrees up to `in_lmax`, the C of the node itself, K in all. The
     networks have K⁴-like sizes: this is for few channels.
-
-    Args:
-        in_lmax: highest degree of the node's own features.
-        lmax: highest degree.
-        channels: C.
-        share: D.
     """
 
     def __init__(self, in_lmax: int, lmax: int, channels: int, share: int) -> None:
@@ -133,11 +115,7 @@ class AttentiveSelfInteraction(nn.Module):
 
 
 class NormNonlinearity(nn.Module):
-    """x/|x| · ReLU(LayerNorm(|x|)) for each degree, |x| the length of a channel over its orders.
-
-    Args:
-        lmax: highest degree.
-        channels: C.
+    """x/|x| · ReLU(LayerNorm(|x|)) for each degree up to lmax, |x| the length of a channel over its orders.
 
     Example:
         >>> NormNonlinearity(2, 8)(torch.zeros(5, 9, 8)).abs().max().item()
@@ -161,13 +139,7 @@ class NormNonlinearity(nn.Module):
 
 
 class PaperBlock(nn.Module):
-    """Attention, self-interaction and, if wanted, the norm nonlinearity.
-
-    Args:
-        attention: of the block.
-        interaction: of the block.
-        norm: or None.
-    """
+    """Attention, self-interaction and, if wanted, the norm nonlinearity."""
 
     def __init__(self, attention: PaperAttention, interaction: nn.Module, norm: NormNonlinearity | None) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ Fuchs et al. 2020 (arXiv 2006.10503): blocks of attention, self-interaction and 
 without attention, y_i = Σ_j (W(x_ij) f_j + S f_i), to the degrees that the targets need. There is no residual stream
 and no feed-forward. `SE3Transformer` is the faster and more accurate network; this one is for comparison, and for
 weights that were trained elsewhere.
-Letters: N nodes, E edges, M = (lmax+1)² components, C channels.
+Letters: N nodes, E edges, F edge features, M = (lmax+1)² components, C channels.
 """
 
 from itertools import pairwise
@@ -24,11 +24,31 @@ from molformer.models.published.block import (
     PaperBlock,
     by_row,
 )
-from molformer.models.published.edges import LengthEmbedding
 from molformer.models.published.pairwise import PairwiseConvolution, frame_rows
-from molformer.nn.edges import Edges
+from molformer.nn.edges import Edges, polar
 from molformer.nn.linear import DegreeLinear
-from molformer.so3 import num_components
+from molformer.nn.precision import full_precision
+from molformer.nn.radial import PolynomialEnvelope
+from molformer.so3 import edge_wigner, num_components
+
+
+class LengthEmbedding(nn.Module):
+    """Edge vectors to `Edges` up to degree lmax; features are numbers given for an edge, then its length; cutoff, Å."""
+
+    def __init__(self, lmax: int, cutoff: float) -> None:
+        super().__init__()
+        self.lmax = lmax
+        self.envelope = PolynomialEnvelope(cutoff)
+
+    def forward(self, src: Tensor, dst: Tensor, edge_vec: Tensor, num_nodes: int, given: Tensor | None = None) -> Edges:
+        """Embed edges (E,), sorted by dst, of vectors pos[dst] - pos[src] (E, 3), Å, and given scalars (E, F-1)."""
+        length, direction, zero = polar(edge_vec)
+        with full_precision(edge_vec.device.type):
+            wigner = edge_wigner(direction, self.lmax)
+        features = length[:, None]
+        if given is not None:
+            features = torch.cat([given.to(features.dtype), features], dim=1)
+        return Edges(src, dst, num_nodes, wigner, features, self.envelope(length).masked_fill(zero, 0.0))
 
 
 class PaperTransformer(Encoder):

@@ -18,18 +18,11 @@ from molformer.nn.full_kernel import radial_product
 from molformer.nn.so2 import Group
 from molformer.so3 import frame_order
 
-Rows = dict[tuple[int, int], Tensor]
-"""Features of edges by degree and order (l, m): (E, C)."""
+Rows = dict[tuple[int, int], Tensor]  # features of edges by degree and order (l, m): (E, C)
 
 
 class RadialNet(nn.Sequential):
-    """Two layers from edge features (E, F) to radial functions (E, R), as published: linear, layer norm, ReLU, twice.
-
-    Args:
-        features: F.
-        radial: R.
-        norm: whether there are layer norms.
-    """
+    """Edge features (E, F) to radial functions (E, R), as published: linear, layer norm if wanted, ReLU, twice."""
 
     def __init__(self, features: int, radial: int, norm: bool = True) -> None:
         layers: list[nn.Module] = []
@@ -39,16 +32,8 @@ class RadialNet(nn.Sequential):
 
 
 class PairwiseConvolution(nn.Module):
-    """The paper's kernel from degrees 0 … in_lmax with C channels to degrees 0, 1, … with D_l channels.
-
-    Args:
-        in_lmax: highest degree of the input.
-        in_channels: C.
-        out_channels: D_l for each degree of the output.
-        edge_features: F.
-        group: `SE(3)`, or `E(3)` to be equivariant under reflections too.
-        radial: R.
-        norm: whether the radial networks have layer norms.
+    """The paper's kernel from degrees 0 … in_lmax with C channels to degrees 0, 1, … with D_l channels; with group
+    `E(3)` it is equivariant under reflections too.
 
     Example:
         >>> kernel = PairwiseConvolution(1, 8, [4, 4], edge_features=1, group="SE(3)")
@@ -78,15 +63,7 @@ class PairwiseConvolution(nn.Module):
             self.weights[_name(k, degree)] = nn.Parameter(weight)
 
     def forward(self, x: Rows, features: Tensor) -> Rows:
-        """Apply the kernel in the frames.
-
-        Args:
-            x: features of the senders, by degree and order.
-            features: of the edges (E, F).
-
-        Returns:
-            What each edge carries, by degree and order.
-        """
+        """Features of senders by degree and order, and of edges (E, F), to what each edge carries in its frame."""
         y: Rows = {}
         for k, degree in self.pairs:
             h = self.radial[_name(k, degree)](features)
