@@ -1,15 +1,16 @@
 """Errors of a model as a table for a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from molformer.cli.app import new_table
+from molformer.cli.app import console, new_table
 from molformer.training.bootstrap import Interval
 from molformer.training.classical import Classical
 from molformer.training.target_errors import TargetErrors
+from molformer.uncertainty.conformal import Coverage, coverage_table
 
 LEGEND = (
     "MAE: mean absolute error over components; of a class, the fraction of wrong predictions\n"
@@ -43,6 +44,23 @@ def errors_table(errors: Sequence[TargetErrors], title: str) -> Table:
     for cells in zip(*(columns[name] for name in shown), strict=True):
         table.add_row(*cells)
     return table
+
+
+def print_coverage(measured: Mapping[str, Coverage]) -> None:
+    """Print a table of the empirical coverage and mean half-width of intervals, and of the domain."""
+    if not measured:
+        return
+    first = next(iter(measured.values()))
+    title = f"Intervals with a nominal coverage of {first.level:.0%}: empirical coverage, %, and mean half-width"
+    headings, rows = coverage_table(measured)
+    table = new_table(*headings, right=headings[1:], title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(cell.replace(" ", "\n") for cell in row))
+    console.print(table)
+    console.print(
+        "small, medium, large: thirds by number of atoms; narrow, middle, wide: thirds by half-width\n"
+        f"Out of domain by expected error: {first.far:.1%} of the structures; error outside: theirs relative to others"
+    )
 
 
 def comparison_table(errors: Sequence[TargetErrors], seconds: float, methods: Sequence[Classical]) -> Table:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from molformer.structure import Structure
 
 
+_TRAIN = "train a model for other molecules: molformer train --data FILE --target NAME (example: train quickstart)"
+_ADVICE = (_TRAIN[0].upper() + _TRAIN[1:], f"Without --model, base answers for what qm9 does not know; {_TRAIN}")
+"""For molecules outside the shipped models: where both have been asked, and where one has."""
+
+
 @app.command()
 def predict(
     inputs: Annotated[
@@ -72,7 +77,7 @@ def predict(
     """
     from molformer.data.readers import ReadOptions
     from molformer.inference.fallback import FallbackPredictor, default_predictor
-    from molformer.inference.models import default_model
+    from molformer.inference.models import default_model, shipped
     from molformer.inference.predictor import Predictor
     from molformer.inference.request import PredictionRequest
     from molformer.inference.writers import ScreenWriter, open_writer
@@ -107,9 +112,11 @@ def predict(
             (shown.append if writer is None else writer.write)(row)
             advance()
     if writer is None:
-        print_predictions(shown, request.shown)
+        print_predictions(shown, request.shown, predictor.known)
     elif not on_screen:
         console.print(f"Wrote {failed.rows} rows to {output}")
+    if failed.unknown and {*model} <= {*shipped()}:
+        console.print(_ADVICE[several is None])
     if failed.count and not keep_going:
         raise InputError(failed.summary())
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from molformer.cli.app import console, new_table
@@ -25,6 +26,7 @@ class Failures:
         self.rows = 0
         self.first = ""
         self.by_status: dict[str, int] = {}
+        self.unknown = False
 
     @property
     def count(self) -> int:
@@ -38,6 +40,7 @@ class Failures:
     def count_status(self, status: str, message: str) -> None:
         """Count a row with a status; of one without values, the message says why."""
         self.rows += 1
+        self.unknown = self.unknown or status in ("unsupported_element", "out_of_domain")
         if status not in ("ok", "out_of_domain"):
             self.first = self.first or message
             self.by_status[status] = self.by_status.get(status, 0) + 1
@@ -50,15 +53,23 @@ class Failures:
         return f"{self.count} of {self.rows} rows have no values ({counts}); the first: {self.first}"
 
 
-def print_predictions(predictions: "list[Prediction]", targets: "Sequence[Label]") -> None:
-    """Print what each model predicts: tables with a row for each molecule, a list for a single one; then messages."""
+def print_predictions(
+    predictions: "list[Prediction]", targets: "Sequence[Label]", known: "Mapping[str, str]" = MappingProxyType({})
+) -> None:
+    """Print what each model predicts: tables with a row for each molecule, a list for a single one; then messages.
+
+    Args:
+        predictions: the rows.
+        targets: to print.
+        known: what the models know, see `Predictor.known`.
+    """
     in_tables: list[Prediction] = []
     for model in dict.fromkeys(prediction.model for prediction in predictions):
         rows = [prediction for prediction in predictions if prediction.model == model]
         named = {name for row in rows for name in row.values}
         shown = [target for target in targets if not target.per_node and (target.name in named or not model)]
-        if model:
-            console.print(f"Model {model}")
+        if model or known.get(model):
+            console.print(f"Model {model}".rstrip() + (f" of {known[model]}" if known.get(model) else ""))
         if len(rows) == 1 and len(shown) > _COLUMNS and rows[0].values:
             _print_list(rows[0], shown)
         else:
@@ -124,18 +135,19 @@ def screen_cells(values: "Mapping[str, Value]", targets: "Sequence[Label]") -> l
 
 
 def interval_line(rows: "Iterable[Prediction]", targets: "Sequence[Label]") -> str:
-    """Line with the half-widths of intervals, which are the same for all rows; empty if there are none."""
+    """Line with the smallest and largest half-widths of the intervals of all rows; empty if there are none."""
     rows = list(rows)
-    widths: dict[Label, float] = {}
+    widths: dict[str, str] = {}
     for target in targets:
         if not target.shape and not target.per_node:
             found = [row.values[target.name] for row in rows if target.name in row.values]
             known = [float(one.interval[1] - one.value) for one in found if one.interval is not None]
             if known:
-                widths[target] = max(known)
+                extremes = dict.fromkeys(f"±{width:.2g}" for width in (min(known), max(known)))
+                widths[target.name] = f"{' to '.join(extremes)} {target.unit}".rstrip()
     if not widths:
         return ""
-    listed = ", ".join(f"{target.name} ±{width:.2g} {target.unit}".rstrip() for target, width in widths.items())
+    listed = ", ".join(f"{name} {width}" for name, width in widths.items())
     without = [row for row in rows if row.status == "ok" and all(one.interval is None for one in row.values.values())]
     other = "; none for geometries of another origin than in training" if without else ""
     return f"90 % intervals: {listed}{other}"

@@ -112,7 +112,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Evaluate a model on labelled data: errors with 95 % bootstrap intervals."""
-    from molformer.cli.errors_table import LEGEND, errors_table
+    from molformer.cli.errors_table import LEGEND, errors_table, print_coverage
     from molformer.training.evaluation import evaluate_model
 
     sources = data[0] if len(data) == 1 else data
@@ -133,11 +133,7 @@ def evaluate(
         )
     console.print(errors_table(result.errors, f"{len(result.indices)} structures of {', '.join(data)}"))
     console.print(LEGEND)
-    for name, found in result.covered.items():
-        console.print(
-            f"Intervals of {name}, ±{found.half_width:.3g}: nominal coverage {found.level:.0%}, empirical "
-            f"{found.share:.1%} of {found.count} values"
-        )
+    print_coverage(result.covered)
     if output is not None:
         result.write(output)
         console.print(f"Wrote predictions and plots to {output}")

@@ -41,6 +41,11 @@ class FallbackPredictor:
         """Those of both."""
         return tuple(target for each in self.predictors for target in each.model.targets)
 
+    @property
+    def known(self) -> dict[str, str]:
+        """As `Predictor.known`."""
+        return {name: each.known[""] for name, each in zip(self.names, self.predictors, strict=True)}
+
     def stream(
         self,
         entries: Iterable[Entry],

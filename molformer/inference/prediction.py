@@ -68,8 +68,8 @@ class Prediction:
         message: the reason, in a sentence; empty if ok.
         structure: the geometry used, of several conformers the first.
         values: by target name.
-        percentile: of the molecule's distance to the training set, in the model's feature space, among the distances of
-            the validation molecules, in %; None for models without a calibration.
+        percentile: of the molecule's expected error among those of validation molecules, in %; in calibrations of
+            earlier versions, of its distance to the training set. None for models without a calibration.
         model: name of the model, where several may answer.
     """
 

@@ -31,6 +31,7 @@ from molformer.inference.table import Layout, Predictions
 from molformer.models.forward import threads
 from molformer.models.property import PropertyModel, load_model
 from molformer.targets import Label
+from molformer.uncertainty.applicability import known
 from molformer.uncertainty.calibration import Calibration
 
 if TYPE_CHECKING:
@@ -67,9 +68,9 @@ class Predictor:
         self.devices: tuple[str, ...] = ()
         assert len(self.calibrations) == len(self.models) > 0
         for each, calibration in zip(self.models, self.calibrations, strict=True):
-            if calibration is not None and len(calibration.mean) != each.num_features:
+            if calibration is not None and calibration.num_features != each.num_features:
                 raise ModelError(
-                    f"the reference of the model has {len(calibration.mean)} features and the model "
+                    f"the reference of the model has {calibration.num_features} features and the model "
                     f"{each.num_features}: they do not belong together"
                 )
         for other in self.models[1:]:
@@ -203,6 +204,11 @@ class Predictor:
                     with threads(max(1, torch.get_num_threads() - processes)):
                         found = [next(outputs) for _ in job.structures]
                     yield row_of(job, found, request, self.model, self.calibrations)
+
+    @property
+    def known(self) -> dict[str, str]:
+        """Elements, charges and sizes of the training set in short, by the name of the model in rows."""
+        return {"": known(self.model, self.calibrations[0])}
 
     def policy(
         self, geometry: str | None = None, conformers: int = 1, policy: ConformerPolicy | None = None

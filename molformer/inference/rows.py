@@ -33,18 +33,21 @@ def row_of(
     structure = job.structures[0]
     reasons = outside(model.domain, calibrations[0], structure) + untrained_geometry(model.domain, structure)
     percentile = None
+    assessed = [
+        each.assess(each.inputs(output.features, structure.numbers, [len(structure)]), [structure.geometry])
+        for each, output in zip(calibrations, outputs[0], strict=True)
+        if each is not None
+    ]
     if calibrations[0] is not None:
-        distance = calibrations[0].distance(outputs[0][0].features.mean(0)[None])[0]
-        percentile = calibrations[0].percentile(distance)
-        if calibrations[0].is_far(distance):
-            reasons.append(f"it is farther from the training set than {percentile:.0f} % of the validation set")
+        percentile = None if np.isnan(assessed[0].percentiles[0]) else float(assessed[0].percentiles[0])
+        reasons += [reason for reason, far in zip(assessed[0].reasons, assessed[0].far, strict=True) if far]
     values = {}
     # Errors on geometries of another origin than those of the calibration may be larger.
     calibrated = not reasons and all(each and same_geometry_family(each, structure) for each in calibrations)
     for target, shown, factor in zip(request.targets, request.shown, request.factors, strict=True):
         by_model = [[each[place].values[target.name] for each in outputs] for place in range(len(calibrations))]
-        widths = [each.half_widths.get(target.name) for each in calibrations if each and calibrated]
-        width = None if None in widths else max(widths, default=None)  # type: ignore[type-var]
+        widths = [each.half_widths[target.name][0] for each in assessed if target.name in each.half_widths]
+        width = max(widths) if calibrated and len(widths) == len(calibrations) else None
         absent = target.kind == "stress" and not structure.periodic
         if not absent and not np.isfinite(by_model).all():
             error = NotFiniteError(f"{name}: the model gives no finite number for '{target.name}' of this structure")

@@ -34,7 +34,7 @@ class Layout:
     conformers: bool = False  #: whether there are standard deviations over conformers
     ensemble: bool = False  #: whether there are standard deviations over models
     intervals: frozenset[str] = frozenset()  #: names of the targets with intervals
-    percentile: bool = False  #: whether there are percentiles of the distance to the training set
+    percentile: bool = False  #: whether there are percentiles of expected errors
     models: bool = False  #: whether rows say which model answered
 
     @classmethod

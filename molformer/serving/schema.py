@@ -88,7 +88,7 @@ class Row(BaseModel):
     message: str = Field(description="Why there are no values, or why they should not be relied on.")
     formula: str
     percentile: float | None = Field(
-        None, description="Share of the validation set, in %, that is as near to the training set."
+        None, description="Share of the validation set, in %, with no larger expected error."
     )
     values: dict[str, Number] = Field(description="By the name of the target; empty where it failed.")
     geometry: Geometry | None = None

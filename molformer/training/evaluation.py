@@ -33,9 +33,8 @@ from molformer.models.property import PropertyModel
 from molformer.structure import Salts
 from molformer.targets import Label, bounds_of
 from molformer.training.artifacts import write_plots, write_predictions
-from molformer.training.target_errors import Predicted, TargetErrors, evaluate, predict_batches
-from molformer.uncertainty.calibration import joint
-from molformer.uncertainty.conformal import Coverage, coverage
+from molformer.training.target_errors import Predicted, TargetErrors, covered, evaluate, predict_batches
+from molformer.uncertainty.conformal import Coverage
 
 logger = logging.getLogger(__name__)
 
@@ -138,10 +137,11 @@ def evaluate_model(
             if progress is not None:
                 progress(done, len(indices))
 
-    predicted = predict_batches(predictor.models, converted())
-    calibration = joint(predictor.calibrations)
-    covered = coverage(calibration, predicted.values) if calibration else {}
-    return TestResult(evaluate(predicted, [target for target, _ in pairs]), predicted, indices, store, covered)
+    calibrations = [each for each in predictor.calibrations if each is not None]
+    calibrations = calibrations if len(calibrations) == len(predictor.models) else []
+    predicted = predict_batches(predictor.models, converted(), calibrations)
+    shares = covered(predicted, calibrations, store, indices)
+    return TestResult(evaluate(predicted, [target for target, _ in pairs]), predicted, indices, store, shares)
 
 
 def _factor(target: Label, label: Label) -> float:

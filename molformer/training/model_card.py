@@ -15,7 +15,7 @@ from molformer.training.classical import Classical
 from molformer.training.config import TrainingConfig
 from molformer.training.run_folder import started_by
 from molformer.training.target_errors import TargetErrors
-from molformer.uncertainty.conformal import Coverage
+from molformer.uncertainty.conformal import Coverage, coverage_table
 from molformer.version import __version__
 
 
@@ -49,7 +49,7 @@ def write_model_card(
         *_heading(model, result.model, training.ensemble),
         *_data(model, data, training),
         *_errors(result.errors, result.classical),
-        *_intervals(model, covered),
+        *_intervals(covered),
         *_equivariance(model, equivariance),
         *_training(training, result),
     ]
@@ -138,22 +138,26 @@ def _errors(errors: Sequence[TargetErrors], classical: Sequence[Classical]) -> l
     ]
 
 
-def _intervals(model: PropertyModel, covered: Mapping[str, Coverage]) -> list[str]:
+def _intervals(covered: Mapping[str, Coverage]) -> list[str]:
     if not covered:
         return []
-    lines = [
-        "## Intervals of predictions",
+    first, (headings, rows) = next(iter(covered.values())), coverage_table(covered)
+    return [
+        "## Intervals and domain of predictions",
         "",
-        "Split-conformal intervals from the validation part, and their empirical coverage on the test part:",
+        f"Split-conformal intervals from the validation part with a nominal coverage of {first.level:.0%}: their "
+        "empirical coverage on the test part, %, and mean half-width, by geometry method, by thirds of the number of "
+        "atoms, and by thirds of the half-width:",
         "",
-        "| target | unit | nominal coverage | half-width | empirical coverage | values |",
-        "|---|---|---|---|---|---|",
+        f"| {' | '.join(headings)} |",
+        f"|{'---|' * len(headings)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        "For vectors, tensors and per-atom targets, intervals are those of single components.",
+        f"By expected error, {first.far:.1%} of the test part is out of domain; *error outside* is their mean error "
+        "relative to that of the others.",
+        "",
     ]
-    for target in model.targets:
-        if found := covered.get(target.name):
-            cells = f"{found.level:.0%} | {found.half_width:.4g} | {found.share:.1%} | {found.count}"
-            lines.append(f"| {target.name} | {target.unit} | {cells} |")
-    return [*lines, "", "For vectors, tensors and per-atom targets, intervals are those of single components.", ""]
 
 
 def _equivariance(model: PropertyModel, measured: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -44,12 +44,11 @@ from molformer.training.monitor import Monitor
 from molformer.training.objectives import Descriptors
 from molformer.training.preflight import out_of_memory_advice, preflight
 from molformer.training.run_folder import check_folder, choose_folder, log_file, start_folder
-from molformer.training.target_errors import Predicted, TargetErrors, evaluate, predict_batches
+from molformer.training.target_errors import Predicted, TargetErrors, covered, evaluate, predict_batches
 from molformer.training.task import PropertyTask
 from molformer.training.tracking import log_report
 from molformer.training.trainer import make_trainer, quiet_lightning
-from molformer.uncertainty.calibration import joint
-from molformer.uncertainty.conformal import coverage
+from molformer.uncertainty.calibration import Calibration
 from molformer.uncertainty.fit import calibrate_run
 
 __all__ = ["TrainingResult", "data_module", "new_task", "train"]
@@ -160,13 +159,13 @@ def _train_ensemble(
         members.save_pretrained(draft / "model")
         shutil.rmtree(model, ignore_errors=True)
         os.replace(draft / "model", model)
-    predicted, errors, classical = _evaluated(folder, members.models, data, training)
+    calibrations = [each for each in members.calibrations if each is not None]
+    predicted, errors, classical = _evaluated(folder, members.models, data, training, calibrations)
     write_plots(folder, predicted, errors)
-    calibration = joint(members.calibrations)
-    covered = coverage(calibration, predicted.values) if calibration else {}
     spent = sum(each.epochs for each in results), sum(each.seconds for each in results), results[-1].machine
     result = TrainingResult(folder, model, errors, *spent, classical)
-    write_model_card(members.model, data, training, result, covered, {})
+    shares = covered(predicted, calibrations, data.store, data.split.test)
+    write_model_card(members.model, data, training, result, shares, {})
     return result
 
 
@@ -211,7 +210,8 @@ def _finish(
     """Evaluate the best model and write the results of the run."""
     folder = Path(training.run)
     model = PropertyModel.load(folder / "model").to(task.device)
-    predicted, errors, classical = _evaluated(folder, model, data, training)
+    calibration = calibrate_run(model, data)
+    predicted, errors, classical = _evaluated(folder, model, data, training, [calibration])
     spent = (trainer.current_epoch, monitor.seconds, monitor.machine)
     result = TrainingResult(folder, folder / "model", errors, *spent, classical)
     if writes_files():
@@ -219,10 +219,9 @@ def _finish(
         known = data.split.test if len(data.split.test) else data.split.train
         few = data.dataset(known, training=False)[next(iter(data.batches(known, False)))[:8]]
         symmetry = {name: equivariance_error(model, few, getattr(torch, name)) for name in ("float32", "float64")}
-        calibration = calibrate_run(model, data)
         calibration.save(folder / "model")
-        covered = coverage(calibration, predicted.values)
-        write_model_card(model, data, training, result, covered, symmetry)
+        shares = covered(predicted, [calibration], data.store, data.split.test)
+        write_model_card(model, data, training, result, shares, symmetry)
         for log in trainer.loggers:
             if isinstance(log, WandbLogger):
                 log_report(log, folder / "model", plots, errors, predicted, data.store, data.split.test)
@@ -230,11 +229,15 @@ def _finish(
 
 
 def _evaluated(
-    folder: Path, models: PropertyModel | Sequence[PropertyModel], data: StoreDataModule, training: TrainingConfig
+    folder: Path,
+    models: PropertyModel | Sequence[PropertyModel],
+    data: StoreDataModule,
+    training: TrainingConfig,
+    calibrations: Sequence[Calibration],
 ) -> tuple[Predicted, list[TargetErrors], list[Classical]]:
     """Predictions of the test part, also written to a file; their errors, and those of classical methods."""
     tested = data.targets if len(data.split.test) else []
-    predicted = predict_batches(models, data.test_dataloader() if tested else [])
+    predicted = predict_batches(models, data.test_dataloader() if tested else [], calibrations)
     errors, classical = evaluate(predicted, tested, data), []
     if writes_files():
         if training.baselines and "descriptors" not in training.objective_weights:

@@ -18,11 +18,15 @@ from torchmetrics.functional.classification import binary_auroc
 from molformer.data.datamodule import StoreDataModule
 from molformer.data.several_conformers import averaged
 from molformer.data.statistics import baseline_values, labelled_values, present, target_statistics
+from molformer.data.store import StructureStore
 from molformer.graph import GraphBatch
+from molformer.models.features import invariant_features
 from molformer.models.property import PropertyModel
 from molformer.targets import Label, bounds_of
 from molformer.training.bootstrap import NO_INTERVAL, Interval, ratio_interval, sample_interval
 from molformer.training.distributed import gathered, world
+from molformer.uncertainty.calibration import Calibration
+from molformer.uncertainty.conformal import Coverage, coverage
 
 NAN = float("nan")
 
@@ -34,6 +38,7 @@ class Predicted:
     values: dict[str, tuple[np.ndarray, np.ndarray]]  # by target name: (B, …) or, per atom, (n, …)
     sizes: np.ndarray  # number of atoms of each structure (B,)
     bounds: dict[str, np.ndarray] = field(default_factory=dict)  # of censored labels (B,), see `bounds_of`
+    inputs: tuple[np.ndarray, ...] = ()  # of the calibrations of the models (B, D), see `Calibration.inputs`
 
     def owners(self, target: Label) -> np.ndarray:
         """Index of the structure of each value of a target (n,)."""
@@ -61,11 +66,16 @@ class TargetErrors:
     censored: int = 0  # number of values that are bounds, which no figure above includes
 
 
-def predict_batches(models: PropertyModel | Sequence[PropertyModel], batches: Iterable[GraphBatch]) -> Predicted:
+def predict_batches(
+    models: PropertyModel | Sequence[PropertyModel],
+    batches: Iterable[GraphBatch],
+    calibrations: Sequence[Calibration] = (),
+) -> Predicted:
     """Predictions and labels of a data set, in every process; the batches, identical in each, are distributed over
     them.
 
-    Those of several models, the members of an ensemble, are averaged; all are set to evaluation mode.
+    Those of several models, the members of an ensemble, are averaged; all are set to evaluation mode. Inputs are those
+    of the calibrations of the models.
     """
     models = [models] if isinstance(models, PropertyModel) else models
     device = next(models[0].parameters()).device
@@ -76,7 +86,7 @@ def predict_batches(models: PropertyModel | Sequence[PropertyModel], batches: It
     with torch.no_grad():
         for number, graph in enumerate(batches):
             if number % size == rank:
-                done.append((number, _predict_batch(models, graph.to(device))))
+                done.append((number, _predict_batch(models, graph.to(device), calibrations)))
     parts = [part for _, part in sorted(gathered(done), key=lambda pair: pair[0])]
     values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name in parts[0].values if parts else ():
@@ -84,12 +94,24 @@ def predict_batches(models: PropertyModel | Sequence[PropertyModel], batches: It
         values[name] = prediction, label
     names = parts[0].bounds if parts else ()
     bounds = {name: np.concatenate([part.bounds[name] for part in parts]) for name in names}
-    return Predicted(values, np.concatenate([np.zeros(0, dtype=np.int64), *(part.sizes for part in parts)]), bounds)
+    inputs = tuple(np.concatenate(each) for each in zip(*(part.inputs for part in parts), strict=True))
+    sizes = np.concatenate([np.zeros(0, dtype=np.int64), *(part.sizes for part in parts)])
+    return Predicted(values, sizes, bounds, inputs)
 
 
-def _predict_batch(models: Sequence[PropertyModel], graph: GraphBatch) -> Predicted:
+def _predict_batch(
+    models: Sequence[PropertyModel], graph: GraphBatch, calibrations: Sequence[Calibration]
+) -> Predicted:
     targets = [target for target in models[0].targets if target.name in graph.labels]
-    outputs = [averaged(model(graph), graph, model, targets) for model in models]
+    graphs = [model.differentiable(graph) for model in models]
+    features = [model.features(each) for model, each in zip(models, graphs, strict=True)]
+    outputs = [
+        averaged(model.readout(x, each), graph, model, targets)
+        for model, x, each in zip(models, features, graphs, strict=True)
+    ]
+    atoms = [_array(invariant_features(x)) for x in features[: len(calibrations)]]
+    numbers, sizes = graph.numbers.cpu().numpy(), graph.sizes.cpu().numpy()
+    inputs = [each.inputs(own, numbers, sizes) for each, own in zip(calibrations, atoms, strict=True)]
     values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     bounds: dict[str, np.ndarray] = {}
     for target in targets:
@@ -99,11 +121,27 @@ def _predict_batch(models: Sequence[PropertyModel], graph: GraphBatch) -> Predic
         ]
         values[target.name] = (np.mean(each, axis=0), _array(graph.labels[target.name]))
         bounds |= {name: _array(graph.labels[name]) for name in bounds_of(target.name) if name in graph.labels}
-    return Predicted(values, graph.sizes.cpu().numpy(), bounds)
+    return Predicted(values, sizes, bounds, tuple(inputs))
 
 
 def _array(values: torch.Tensor) -> np.ndarray:
     return values.detach().double().cpu().numpy()
+
+
+def covered(
+    predicted: Predicted, calibrations: Sequence[Calibration], store: StructureStore, indices: np.ndarray
+) -> dict[str, Coverage]:
+    """Empirical coverage of the intervals of the models by target name.
+
+    Args:
+        predicted: of these models, with inputs of the calibrations.
+        calibrations: of all models, or none.
+        store: the data.
+        indices: of the structures that were predicted (B,).
+    """
+    origins = np.array(store.manifest["geometries"])[store.column("geometry")[indices]]
+    assessed = [each.assess(own, origins) for each, own in zip(calibrations, predicted.inputs, strict=True)]
+    return coverage(assessed, calibrations[0].level, predicted.values, predicted.sizes, origins) if assessed else {}
 
 
 def evaluate(predicted: Predicted, targets: Sequence[Label], data: StoreDataModule | None = None) -> list[TargetErrors]:

@@ -8,8 +8,10 @@ from molformer.elements import SYMBOLS
 from molformer.errors import InputError, UnsupportedElementError
 from molformer.models.config import SE3TransformerConfig
 from molformer.models.domain import Domain
+from molformer.models.property import PropertyModel
 from molformer.structure import Structure
 from molformer.uncertainty.calibration import Calibration
+from molformer.uncertainty.difficulty import geometry_family
 
 TOO_MANY = 1.5
 """Ratio to the largest number of atoms in the training set, above which a structure is out of domain."""
@@ -24,6 +26,17 @@ def unsupported(domain: Domain, structure: Structure, name: str) -> UnsupportedE
         f"{name}: the model has not seen {', '.join(SYMBOLS[number] for number in unseen)} in training; "
         f"it knows {', '.join(SYMBOLS[number] for number in domain.elements)}"
     )
+
+
+def known(model: PropertyModel, calibration: Calibration | None) -> str:
+    """Elements, charges and sizes of the training set, in short; empty if unknown."""
+    domain, implicit = model.domain, model.config.hydrogens == "implicit"
+    if not domain.elements:
+        return ""
+    elements = ", ".join(SYMBOLS[number] for number in (*[1] * implicit, *domain.elements))
+    sizes = f"; up to {domain.max_atoms} {'heavy ' * implicit}atoms" if domain.max_atoms else ""
+    charges = calibration.charges if calibration is not None else ()
+    return f"{elements}{f'; charges {_listed(charges)}' if charges else ''}{sizes}"
 
 
 def lacks_inputs(config: SE3TransformerConfig, structure: Structure, name: str) -> InputError | None:
@@ -69,16 +82,6 @@ def untrained_geometry(domain: Domain, structure: Structure) -> list[str]:
     if "gfn2" not in structure.geometry or not known or any(geometry.endswith("gfn2") for geometry in known):
         return []
     return [f"it is relaxed by GFN2-xTB, and the model was trained with geometries of {', '.join(known)}"]
-
-
-def geometry_family(geometry: str) -> str:
-    """Origin of a geometry without details: `given`, `etkdg` or `relaxed`.
-
-    Example:
-        >>> geometry_family("etkdg+mmff, not converged")
-        'relaxed'
-    """
-    return "relaxed" if "+" in geometry else geometry.partition(",")[0]
 
 
 def same_geometry_family(calibration: Calibration, structure: Structure) -> bool:

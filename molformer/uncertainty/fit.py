@@ -1,20 +1,17 @@
 """Fit of a calibration to the training and validation parts of a data set.
 
 The cost is bounded, however large the data: features of a sample of at most `POOL` training molecules and errors of at
-most `MOST` validation molecules are computed. Letters: B graphs, N nodes, M = (lmax+1)² components, C channels, F
-invariant features.
+most `MOST` validation molecules are computed. Letters: N nodes, F invariant features.
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from molformer.data.datamodule import StoreDataModule
-from molformer.data.sampling import farthest
 from molformer.data.several_conformers import averaged
 from molformer.data.statistics import atom_rows
 from molformer.graph import GraphBatch
@@ -22,13 +19,10 @@ from molformer.models.features import invariant_features
 from molformer.models.forward import run_graph
 from molformer.models.property import PropertyModel
 from molformer.uncertainty.calibration import Calibration
-from molformer.uncertainty.conformal import half_width
-
-REFERENCES = 4096
-"""Number of reference molecules, to which distances are measured."""
+from molformer.uncertainty.difficulty import Distance, fit_difficulty, half_width, molecule_inputs
 
 POOL = 20_000
-"""Largest number of training molecules from which references are chosen; rare formulas have priority."""
+"""Largest number of training molecules to which distances refer; rare formulas have priority."""
 
 MOST = 10_000
 """Largest number of validation molecules."""
@@ -40,14 +34,16 @@ def calibrate_run(model: PropertyModel, data: StoreDataModule) -> Calibration:
     train = _sample(data.split.train, POOL, generator, _formula_counts(data))
     val = _sample(data.split.val, MOST, generator)
     origins = data.store.manifest["geometries"]
+    geometries = data.store.column("geometry")[data.split.val]
     return calibrate(
         model,
         data.loader(train),
         data.loader(val) if len(val) else [],
-        references=REFERENCES,
+        methods=[origins[index] for index in data.store.column("geometry")[val]],
+        groups=data.store.groups[val],
         charges=tuple(np.unique(data.store.column("charge")[data.split.train]).tolist()),
         spins=tuple(np.unique(data.store.column("spin")[data.split.train]).tolist()),
-        geometries=tuple(origins[index] for index in np.unique(data.store.column("geometry")[data.split.val])),
+        geometries=tuple(origins[index] for index in np.unique(geometries)),
     )
 
 
@@ -56,7 +52,8 @@ def calibrate(
     train: Iterable[GraphBatch],
     val: Iterable[GraphBatch],
     level: float = 0.9,
-    references: int = 512,
+    methods: Sequence[str] = (),
+    groups: np.ndarray | None = None,
     **origin: Any,
 ) -> Calibration:
     """Calibrate a trained model on its validation set.
@@ -66,44 +63,36 @@ def calibrate(
         train: batches of training molecules.
         val: batches of the validation set, with labels; without any there are no intervals and no percentiles.
         level: of the intervals.
-        references: number of reference molecules, chosen among the training molecules by farthest-point sampling.
+        methods: geometry method of each validation molecule; `given` by default.
+        groups: group of each validation molecule, for instance the geometries of one molecule; its own by default.
         origin: charges, spins and geometries of the `Calibration`.
     """
     model.eval()
     device = next(model.parameters()).device
-    features = []
-    for graph in train:
-        graph = graph.to(device)
-        features.append(_molecule_features(graph, run_graph(model, graph, [])[1]))
-    train_features = np.concatenate(features)
-    mean, scale = train_features.mean(0), train_features.std(0)
-    scale = np.maximum(scale, 0.01 * max(float(scale.max()), 1e-6))  # limits the weight of nearly constant features
-    standard = (train_features - mean) / scale
-    if len(standard) > references:
-        standard = standard[farthest(standard.astype(np.float32), references, int(np.square(standard).sum(1).argmin()))]
-    rounded = standard.astype(np.float16).astype(np.float64)
-    part = Calibration({}, level, rounded, mean, scale, np.zeros(0), **origin)
-    numbers = [target for target in model.targets if not target.is_class]
-    distances, errors = [np.zeros(0)], {target.name: [np.zeros(0)] for target in numbers}
+
+    def atoms(graph: GraphBatch, x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        return invariant_features(x).double().cpu().numpy(), graph.numbers.cpu().numpy()
+
+    distance = Distance.fit(atoms(graph, run_graph(model, graph.to(device), [])[1]) for graph in train)
+    targets = [target for target in model.targets if not target.is_class]
+    inputs, errors = [], {target.name: [np.zeros(0)] for target in targets}
     for graph in val:
         graph = graph.to(device)
-        values, x = run_graph(model, graph, numbers)
-        values = averaged(values, graph, lambda each: run_graph(model, each, numbers)[0], numbers)
-        distances.append(part.distance(_molecule_features(graph, x)))
+        values, x = run_graph(model, graph, targets)
+        values = averaged(values, graph, lambda each: run_graph(model, each, targets)[0], targets)
+        inputs.append(molecule_inputs(distance, *atoms(graph, x), graph.sizes.cpu().numpy()))
         for name in errors.keys() & graph.labels.keys():
-            difference = (values[name].double() - graph.labels[name].double()).abs()
-            errors[name].append(difference[difference.isfinite()].cpu().numpy())
-    widths = {name: half_width(np.concatenate(parts), level) for name, parts in errors.items()}
-    return replace(
-        part,
-        distances=np.sort(np.concatenate(distances)),
-        half_widths={name: width for name, width in widths.items() if math.isfinite(width)},
-    )
-
-
-def _molecule_features(graph: GraphBatch, x: torch.Tensor) -> np.ndarray:
-    """Mean over the atoms of the invariant features (N, M, C): (B, F)."""
-    return graph.mean_over_graphs(invariant_features(x).double()).cpu().numpy()
+            errors[name].append((values[name].double() - graph.labels[name].double()).abs().cpu().numpy())
+    found = {name: np.concatenate([each.reshape(-1) for each in parts]) for name, parts in errors.items()}
+    widths = {name: half_width(each[np.isfinite(each)], level) for name, each in found.items()}
+    widths = {name: width for name, width in widths.items() if math.isfinite(width)}
+    molecules = np.concatenate([np.zeros((0, model.num_features + 3)), *inputs])
+    scalars = {target.name for target in targets if not target.shape and not target.per_node}
+    scalars = {name for name in scalars & widths.keys() if len(found[name]) == len(molecules)}
+    groups = np.arange(len(molecules)) if groups is None else groups
+    varying = {name: found[name] for name in found if name in scalars}
+    difficulty = fit_difficulty(distance, molecules, methods or ["given"] * len(molecules), groups, varying, level)
+    return Calibration(widths, level, difficulty=difficulty, **origin)
 
 
 def _sample(

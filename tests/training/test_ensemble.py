@@ -15,7 +15,6 @@ from molformer.training.arguments import read_run
 from molformer.training.evaluation import evaluate_model
 from molformer.training.monitor import read_metrics
 from molformer.training.run import train
-from molformer.uncertainty.calibration import Calibration, joint
 from tests.helpers import random_structure, small_config
 from tests.training.test_run import training
 
@@ -62,15 +61,6 @@ def test_the_spread_of_the_members_is_the_uncertainty(ensemble):
     single = [float(molformer.load(ensemble.model / f"member-{n}").predict("CO")[0]["gap"]) for n in (1, 2, 3)]
     assert float(row["gap"]) == pytest.approx(np.mean(single), abs=1e-6)
     assert row["gap"].ensemble_std == pytest.approx(np.std(single, ddof=1), rel=1e-3)
-
-
-def test_intervals_of_an_ensemble_are_the_widest_of_its_members():
-    one, other = (
-        Calibration(widths, 0.9, np.zeros((1, 2)), np.zeros(2), np.ones(2), np.zeros(0))
-        for widths in ({"a": 1.0, "b": 2.0}, {"a": 3.0})
-    )
-    assert joint([one, other]).half_widths == {"a": 3.0}
-    assert joint([one, None]) is None
 
 
 class Stop(Callback):

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,8 @@ from molformer.inference import Predictor
 from molformer.models import Domain, PropertyModel
 from molformer.models.forward import run
 from molformer.uncertainty.calibration import FILE, Calibration
-from molformer.uncertainty.conformal import coverage, half_width
+from molformer.uncertainty.conformal import coverage
+from molformer.uncertainty.difficulty import half_width
 from molformer.uncertainty.fit import calibrate
 from tests.helpers import moved, random_structure, small_config
 
@@ -52,7 +54,13 @@ def batches(structures, size=50):
 def calibration(model):
     train, val = labelled(model, range(1000, 1150)), labelled(model, range(300))
     origin = {"charges": (0,), "spins": (1, 2), "geometries": model.domain.geometries}
-    return calibrate(model, batches(train), batches(val), references=100, **origin)
+    return calibrate(model, batches(train), batches(val), **origin)
+
+
+def half_width_of(model, calibration, structure, target="gap"):
+    (output,) = run(model, [structure], [])
+    inputs = calibration.inputs(output.features, structure.numbers, [len(structure)])
+    return float(calibration.assess(inputs, [structure.geometry]).half_widths[target][0])
 
 
 def test_the_half_width_is_the_quantile_of_split_conformal_prediction():
@@ -69,11 +77,15 @@ def test_intervals_have_their_nominal_coverage(model, calibration):
     predicted = np.array([output.values["gap"] for output in run(model, test, TARGETS)])
     truth = np.array([float(one.labels["gap"]) for one in test])
     truth[0] = np.nan
-    measured = coverage(calibration, {"gap": (predicted, truth)})
+    sizes, methods = np.array([len(one) for one in test]), np.array(["given"] * len(test))
+    atoms = [(output.features, one.numbers) for output, one in zip(run(model, test, TARGETS), test, strict=True)]
+    inputs = calibration.inputs(*(np.concatenate(each) for each in zip(*atoms, strict=True)), sizes)
+    assessed = calibration.assess(inputs, methods)
+    measured = coverage([assessed], calibration.level, {"gap": (predicted, truth)}, sizes, methods)
     assert set(measured) == {"gap"}
     assert measured["gap"].count == 399
     assert measured["gap"].share == pytest.approx(0.9, abs=0.05)
-    inside = np.abs(predicted - truth)[1:] <= calibration.half_widths["gap"]
+    inside = np.abs(predicted - truth)[1:] <= assessed.half_widths["gap"][1:]
     assert measured["gap"].share == inside.mean()
 
 
@@ -83,7 +95,7 @@ def test_a_prediction_has_its_interval_in_the_unit_that_is_shown(model, calibrat
     row = predictor.predict(structure, unit="meV")[0]
     assert row.status == "ok", row.message
     low, high = row["gap"].interval
-    assert high - low == pytest.approx(2e3 * calibration.half_widths["gap"])
+    assert high - low == pytest.approx(2e3 * half_width_of(model, calibration, structure), rel=1e-4)
     assert (low + high) / 2 == pytest.approx(float(row["gap"]))
     assert row["dipole"].interval is None
     assert row["active"].interval is None
@@ -103,10 +115,11 @@ def test_molecules_like_those_of_training_are_in_the_domain_and_others_are_not(m
     alike = predictor.predict([random_structure(4 + seed % 5, seed=seed) for seed in range(7000, 7100)])
     assert sum(row.status == "ok" for row in alike) >= 94
     assert 30 < np.mean([row.percentile for row in alike]) < 70
-    apart = predictor.predict([random_structure(5, spread=40.0, seed=seed) for seed in range(20)])
+    apart = predictor.predict([random_structure(13, seed=seed) for seed in range(20)])  # 8 atoms or fewer in training
     assert all(row.status == "out_of_domain" for row in apart)
     assert all(row.values and row["gap"].interval is None for row in apart)
-    assert "farther from the training set than 100 % of the validation set" in apart[0].message
+    reason = r": its expected error is \d+\.\d times that of molecules like those of training$"
+    assert re.search(reason, apart[0].message)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +131,8 @@ def test_molecules_like_those_of_training_are_in_the_domain_and_others_are_not(m
 )
 def test_charges_and_radicals_that_were_not_seen_are_out_of_domain(model, calibration, change, reason):
     water = replace(embed_smiles("O"), geometry="given")
-    known = replace(calibration, charges=(0,), spins=(1,), distances=np.zeros(0))
-    predictor = Predictor(model, calibrations=[known])
+    known = replace(calibration.difficulty, scores=(np.zeros(0),))
+    predictor = Predictor(model, calibrations=[replace(calibration, charges=(0,), spins=(1,), difficulty=known)])
     assert predictor.predict(water)[0].status == "ok"
     row = predictor.predict(replace(water, **change))[0]
     assert row.status == "out_of_domain"
@@ -128,7 +141,7 @@ def test_charges_and_radicals_that_were_not_seen_are_out_of_domain(model, calibr
 
 
 def test_an_odd_number_of_electrons_is_a_radical_whatever_the_input_says(model, calibration):
-    predictor = Predictor(model, calibrations=[replace(calibration, spins=(1,), distances=np.zeros(0))])
+    predictor = Predictor(model, calibrations=[replace(calibration, spins=(1,))])
     row = predictor.predict(molformer.Structure([6, 1, 1, 1], np.eye(4)[:, :3]))[0]
     assert "its multiplicity is 2" in row.message
 
@@ -150,8 +163,9 @@ def test_few_validation_molecules_say_nothing_of_distances(model):
     few = labelled(model, range(8))
     calibration = calibrate(model, batches(few), batches(few))
     assert calibration.half_widths == {"charges": pytest.approx(0.1, rel=1e-3)}
-    assert calibration.percentile(1e9) is None
-    assert not calibration.is_far(1e9)
+    far = random_structure(5, spread=40.0, seed=1)
+    row = Predictor(model, calibrations=[calibration]).predict(far)[0]
+    assert (row.status, row.percentile) == ("ok", None)
 
 
 def test_it_is_saved_with_the_model_and_read_again(model, calibration, tmp_path):
@@ -170,9 +184,11 @@ def test_it_is_saved_with_the_model_and_read_again(model, calibration, tmp_path)
 
 
 def test_an_ensemble_has_the_widest_interval_of_its_members(model, calibration):
-    wide = replace(calibration, half_widths={"gap": 9.0, "charges": 0.1})
-    value = Predictor([model, model], calibrations=[calibration, wide]).predict(random_structure(5, seed=7))["gap"]
-    assert value.interval[1] - value.interval[0] == pytest.approx(18.0)
+    wide = replace(calibration, difficulty=replace(calibration.difficulty, ratios=20 * calibration.difficulty.ratios))
+    structure = random_structure(5, seed=7)
+    value = Predictor([model, model], calibrations=[calibration, wide]).predict(structure)["gap"]
+    width = half_width_of(model, calibration, structure)
+    assert value.interval[1] - value.interval[0] == pytest.approx(40 * width, rel=1e-4)
 
 
 def test_the_screen_has_one_line_for_all_intervals(model, calibration):
@@ -180,20 +196,8 @@ def test_the_screen_has_one_line_for_all_intervals(model, calibration):
     foreign = replace(known, geometry="etkdg+mmff")
     rows = Predictor(model, calibrations=[calibration]).predict([known, foreign], ["gap", "charges"], unit="meV")
     assert [row.status for row in rows] == ["ok", "ok"]
-    width = 1000 * calibration.half_widths["gap"]
+    width = 1000 * half_width_of(model, calibration, known)
     line = f"90 % intervals: gap ±{width:.2g} meV"
     assert interval_line(rows[:1], rows.targets) == line
     assert interval_line(rows, rows.targets) == f"{line}; none for geometries of another origin than in training"
     assert interval_line(rows[1:], rows.targets) == ""
-
-
-def test_references_are_far_from_each_other_so_that_rare_molecules_count(model):
-    """Of ten molecules that are nearly one and one that is not, two references are enough for both."""
-    alike = [random_structure(8, spread=1.5 + 1e-4 * number, seed=1) for number in range(10)]
-    other = random_structure(4, spread=1.0, seed=5)
-    train = [GraphBatch.from_structures([*alike, other], torch.float32)]
-    few = calibrate(model, train, train, references=2)
-    assert len(few.references) == 2
-    features = calibrate(model, train, train, references=11).references
-    nearest = np.linalg.norm(features[:, None] - few.references, axis=-1).min(1)
-    assert nearest.max() < 0.05 * np.linalg.norm(few.references[0] - few.references[1])

@@ -39,7 +39,8 @@ def test_a_run_leaves_a_calibration_of_its_best_model(run, ions):
     assert found.charges == (0, 1)
     assert found.spins == (1, 2)
     assert found.geometries == ("given",)
-    assert len(found.distances) == 20
+    assert [len(scores) for scores in found.difficulty.scores] == [20]
+    assert found.difficulty.targets == ()  # too few molecules for half-widths that vary
 
 
 def test_the_card_states_the_empirical_coverage(run):
@@ -48,12 +49,12 @@ def test_the_card_states_the_empirical_coverage(run):
         rows = list(csv.DictReader(file))
     inside = [abs(float(row["size predicted [eV]"]) - float(row["size [eV]"])) <= width for row in rows]
     card = (run.model / "README.md").read_text()
-    assert f"| size | eV | 90% | {width:.4g} | {np.mean(inside):.1%} | {len(rows)} |" in card
+    assert f"| size | {100 * np.mean(inside):.1f} ±{width:.3g} | {100 * np.mean(inside):.1f} ±{width:.3g} |" in card
+    assert "| target | all | given | small | medium | large | error outside |" in card
 
 
 def test_the_cost_is_bounded(run, ions, monkeypatch):
     monkeypatch.setattr(fit, "POOL", 30)
-    monkeypatch.setattr(fit, "REFERENCES", 12)
     monkeypatch.setattr(fit, "MOST", 15)
     data = MoleculeDataModule(ions, ["size"])
     looked_at, loader = [], data.loader
@@ -62,7 +63,7 @@ def test_the_cost_is_bounded(run, ions, monkeypatch):
     assert [len(indices) for indices in looked_at] == [30, 15]
     assert set(looked_at[0]) <= set(data.split.train)
     assert set(looked_at[1]) <= set(data.split.val)
-    assert (len(found.references), len(found.distances)) == (12, 15)
+    assert len(found.difficulty.scores[0]) == 15
 
 
 def test_rare_formulas_are_looked_at_first(tmp_path):
