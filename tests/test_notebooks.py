@@ -25,6 +25,7 @@ FIGURES = {
     "05_chemical_space": 5,
     "06_points": 4,
     "07_chirality": 4,
+    "08_pretraining": 3,
 }
 """Pictures and molecules to turn that each notebook shows."""
 
