@@ -89,27 +89,13 @@ def composition(store: StructureStore, indices: np.ndarray, label: Label) -> np.
     counts = np.zeros((len(rows), len(store.elements)))
     owner, numbers = np.repeat(np.arange(len(rows)), sizes), store.column("numbers")[atoms]
     np.add.at(counts, (owner, slot[numbers]), 1.0)
-    if label.target_kind.baseline == "mean":
-        return counts / sizes[:, None]
     if label.target_kind.baseline != "moment":
-        return counts
-    moments = np.zeros_like(counts)
-    np.add.at(moments, (owner, slot[numbers]), _squared_distances(store, atoms, sizes))
+        return counts / sizes[:, None] if label.target_kind.baseline == "mean" else counts
+    pos, weight = store.column("pos")[atoms].astype(np.float64), np.maximum(numbers, 1.0)  # as `moments.centred` has it
+    starts, moments = np.cumsum(sizes) - sizes, np.zeros_like(counts)
+    centres = np.add.reduceat(weight[:, None] * pos, starts) / np.add.reduceat(weight, starts)[:, None]
+    np.add.at(moments, (owner, slot[numbers]), ((pos - centres[owner]) ** 2).sum(1))
     return np.hstack([counts, moments])
-
-
-def _squared_distances(store: StructureStore, atoms: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Of atoms from the centres of their structures (N,), Å²."""
-    import torch  # what reads files alone does without
-
-    from molformer.graph import GraphBatch
-    from molformer.targets.moments import centred
-
-    batch = torch.arange(len(sizes)).repeat_interleave(torch.from_numpy(sizes))
-    ptr = torch.nn.functional.pad(torch.from_numpy(sizes).cumsum(0), (1, 0))
-    numbers, pos = (torch.from_numpy(store.column(name)[atoms]) for name in ("numbers", "pos"))
-    graph = GraphBatch(numbers.long(), pos, ptr, batch, torch.zeros(len(sizes)))
-    return centred(graph).square().sum(-1).numpy()
 
 
 def atom_rows(store: StructureStore, indices: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -260,7 +259,7 @@ class StructureStore(Sequence[Structure]):
         return bytes(self._columns[f"{name}.utf8"][int(ptr[index]) : int(ptr[index + 1])]).decode(errors="replace")
 
 
-class StoreWriter(AbstractContextManager["StoreWriter"]):
+class StoreWriter(contextlib.AbstractContextManager["StoreWriter"]):
     """Context manager that writes a store in constant memory; the file is created atomically on exit.
 
     Args:

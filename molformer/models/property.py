@@ -6,7 +6,7 @@ Letters: N nodes, B graphs, M components, C channels, K classes.
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Self, get_args
 
@@ -226,16 +226,18 @@ class PropertyModel(nn.Module):
                     weight.copy_(given)
 
     def matching_heads(self, other: "PropertyModel") -> list[str]:
-        """Names of the targets of which another model has a head with the same weights.
+        """Names of the targets that another model has too, of the same kind and with a head of the same weights.
 
-        The target has the same name and kind, and the weights the same shapes, which depend on the pooling.
+        Their shapes depend on the pooling.
         """
 
-        def key(model: PropertyModel, name: str) -> tuple[Label, list[tuple[str, torch.Size]]]:
-            label = replace(next(target for target in model.targets if target.name == name), unit="")
-            return label, [(part, weight.shape) for part, weight in model.head(name).named_parameters()]
+        def facts(model: PropertyModel, target: Label) -> tuple[object, ...]:
+            shapes = {name: weight.shape for name, weight in model.head(target.name).named_parameters()}
+            return target.kind, target.classes, shapes
 
-        return [name for name in self.predicted if name in other.predicted and key(self, name) == key(other, name)]
+        theirs = {target.name: facts(other, target) for target in other.targets if target not in other.derived}
+        ours = [target for target in self.targets if target not in self.derived]
+        return [target.name for target in ours if theirs.get(target.name) == facts(self, target)]
 
     def head(self, name: str) -> Head:
         """The head of a target."""

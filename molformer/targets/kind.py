@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import prod, sqrt
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -148,11 +149,8 @@ class TargetKind:
 
     def same_values(self, other: "TargetKind") -> bool:
         """Whether values of another kind are of the same sort, however they are read out: such as any two scalars."""
-        mine, theirs = (
-            (kind.shape, kind.irreps, kind.per_node, kind.is_class, kind.named_classes, kind.periodic)
-            for kind in (self, other)
-        )
-        return mine == theirs
+        facts = attrgetter("shape", "irreps", "per_node", "is_class", "named_classes", "periodic")
+        return bool(facts(self) == facts(other))
 
     @property
     def identity(self) -> "np.ndarray | float":

@@ -61,11 +61,7 @@ class VectorLengthHead(Head):
 
 
 class IsotropicTensorHead(ExtensiveHead):
-    """A third of the trace of the tensor of `NonlocalTensorHead` per graph: Σ_i (s_i + v_i·d_i), the rest has none.
-
-    Args:
-        channels: C.
-    """
+    """A third of the trace of the tensor of `NonlocalTensorHead` per graph: Σ_i (s_i + v_i·d_i), the rest has none."""
 
     def __init__(self, channels: int, outputs: int = 1) -> None:
         super().__init__(channels, outputs)
@@ -77,11 +73,7 @@ class IsotropicTensorHead(ExtensiveHead):
 
 
 class SpatialExtentHead(IsotropicTensorHead):
-    """Electronic spatial extent ⟨r²⟩ per graph: Σ_i (s_i + v_i·d_i + q_i |d_i|²); s_i and q_i have element references.
-
-    Args:
-        channels: C.
-    """
+    """Electronic spatial extent ⟨r²⟩ per graph: Σ_i (s_i + v_i·d_i + q_i |d_i|²), with references of s_i and q_i."""
 
     charges: Tensor
 
@@ -104,9 +96,6 @@ class NonlocalTensorHead(TensorHead):
     """One symmetric 3×3 matrix per graph: that of `TensorHead` and Σ_i (v_i d_iᵀ + d_i v_iᵀ).
 
     Models of earlier versions have no such term; they load with v_i = 0.
-
-    Args:
-        channels: C.
     """
 
     def __init__(self, channels: int) -> None:
@@ -122,7 +111,5 @@ class NonlocalTensorHead(TensorHead):
 
 
 def _no_vectors_if_absent(module: NonlocalTensorHead, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    if f"{prefix}vectors.vector.weight" not in state:
-        state[f"{prefix}vectors.vector.weight"] = torch.zeros_like(module.vectors.vector.weight)
-        for name, value in module.vectors.state_dict(prefix=f"{prefix}vectors.").items():
-            state.setdefault(name, value)
+    for name, value in module.vectors.state_dict(prefix=f"{prefix}vectors.").items():
+        state.setdefault(name, torch.zeros_like(value) if name.endswith("vector.weight") else value)

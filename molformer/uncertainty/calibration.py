@@ -113,7 +113,8 @@ class Calibration:
             # Thread synchronisation would take longer than the model for a single molecule.
             with threads(1 if len(inputs) == 1 else torch.get_num_threads()):
                 scores = torch.cdist(standard, torch.from_numpy(self.references)).amin(1).numpy()
-            places, known = np.zeros(len(inputs), dtype=np.int64), (self.distances,)
+            places = np.zeros(len(inputs), dtype=np.int64)
+            known: tuple[np.ndarray, ...] = (self.distances,)
             reasons = ["it is farther from the training set than nearly all validation molecules"] * len(inputs)
         else:
             places, known = self.difficulty.places(geometries), self.difficulty.scores

@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molformer.data.readers import files
 from molformer.data.readers.entry import Entry, Format, ReadOptions
-from molformer.data.readers.files import suffix_of
 from molformer.errors import InputError
 from molformer.structure import Structure
 
@@ -35,7 +35,7 @@ _SUFFIXES = {
 }
 _FORMATS = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 
-SUFFIXES = tuple(_FORMATS)  # endings of the files that can be read, each also with `.gz`
+SUFFIXES = tuple(_FORMATS)  #: endings of the files that can be read, each also with `.gz`
 
 
 def read_input(source: "str | Path | Structure | Mol | Atoms", options: ReadOptions | None = None) -> Iterator[Entry]:
@@ -84,7 +84,7 @@ def is_file(source: str | Path) -> bool:
     """Whether an input is a file rather than a SMILES: by its suffix, or because the file exists."""
     if isinstance(source, Path):
         return True
-    known = ("." in source and suffix_of(Path(source)) in _FORMATS) or _is_poscar(Path(source))
+    known = ("." in source and files.suffix_of(Path(source)) in _FORMATS) or _is_poscar(Path(source))
     return known or os.path.isdir(source) or (("." in source or os.sep in source) and os.path.isfile(source))
 
 
@@ -101,7 +101,7 @@ def format_of(path: Path) -> Format:
     """
     if path.is_dir():
         return import_module("molformer.data.readers.points").FORMAT
-    suffix = suffix_of(path)
+    suffix = files.suffix_of(path)
     if suffix not in _FORMATS and _is_poscar(path):
         suffix = ".poscar"
     if suffix not in _FORMATS:
