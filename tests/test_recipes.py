@@ -77,7 +77,7 @@ def test_the_same_conformer_is_relaxed_and_its_displacements_lead_back(stores):
     for each in everything:
         reference = given[each.group]
         assert np.array_equal(each.labels["homo"], reference.labels["homo"])
-        if each.geometry == "etkdg+mmff":
+        if each.geometry == "etkdg+mmff" or (each.geometry == "given" and each.group % qm9.FIXED_POINTS):
             assert np.isnan(each.labels["displacement"]).all()
             continue
         assert np.array_equal(each.numbers, reference.numbers)
