@@ -280,8 +280,8 @@ METHODS = {
         stops=True,
     ),
     "kernel": Method("Gaussian process alone", kernel),
+    "new-weights": Method("molformer from new weights", partial(molformer, overrides=("--initial", "")), stops=True),
     "default": Method("molformer, default", molformer, stops=True),
-    "base": Method("molformer from `base`", partial(molformer, overrides=("--initial", "base")), stops=True),
     "ensemble": Method("molformer, ensemble of 3", partial(molformer, overrides=("--ensemble", "3")), stops=True),
     "forest": Method("random forest, ECFP4", forest),
     "svm": Method("SVM, ECFP4", svm),
@@ -296,10 +296,6 @@ METHODS = {
 
 def absent(name: str, chemprop: str) -> str:
     """Why a method cannot be measured here; empty if it can."""
-    from molformer.inference.models import shipped
-
-    if name == "base" and "base" not in shipped():
-        return "this version ships no model `base`"
     if name.startswith("chemprop") and not (chemprop and Path(chemprop).with_name("chemprop").is_file()):
         return "name the Python interpreter of an environment with chemprop 2 by --chemprop"
     return ""

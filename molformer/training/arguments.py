@@ -25,6 +25,7 @@ from molformer.training.config import TrainingConfig
 
 _ENCODER_KEYS = [field.name for field in fields(SE3TransformerConfig)]
 _TRAINING_KEYS = [field.name for field in fields(TrainingConfig)]
+_NETWORK = {"preset", *_ENCODER_KEYS} - {"stochastic_depth", "drop_graph"}  # keys that `initial` determines
 KEYS = ["preset", *_ENCODER_KEYS, *_TRAINING_KEYS]  #: all valid keys of a config
 DEFAULT_PRESET = "tiny"  #: default preset, which trains within minutes on two cores
 PRETRAINING: dict[str, Any] = {
@@ -191,20 +192,28 @@ def _parse(values: dict[str, Any], overrides: Sequence[str], defaults: Mapping[s
     parser.add_class_arguments(TrainingConfig)
     with contextlib.redirect_stderr(io.StringIO()):
         try:
-            chosen = values | parser.parse_args(list(overrides), defaults=False).as_dict()
-            sizes = preset(chosen.get("preset", DEFAULT_PRESET)).to_dict()
-            parser.set_defaults(sizes)
-            return parser.parse_object({**_suitable(defaults, chosen, sizes), **chosen})
+            given = parser.parse_args(list(overrides), defaults=False).as_dict()
+            chosen = values | given
+            if chosen.get("initial") and (sizes := sorted(given.keys() & _NETWORK)):
+                raise ConfigError(
+                    f"{sizes[0]} is that of '{chosen['initial']}', from which the run starts: leave it out, or train "
+                    "from new weights with --initial="
+                )
+            network = preset(chosen.get("preset", DEFAULT_PRESET)).to_dict()
+            parser.set_defaults(network)
+            return parser.parse_object({**_suitable(defaults, chosen, network["architecture"]), **chosen})
         except (ArgumentError, SystemExit) as error:
             raise ConfigError(f"bad setting: {_plain(str(error))}") from None
 
 
-def _suitable(defaults: Mapping[str, Any], chosen: dict[str, Any], sizes: dict[str, Any]) -> dict[str, Any]:
-    """The defaults that fit the preset and the architecture that were chosen."""
+def _suitable(defaults: Mapping[str, Any], chosen: dict[str, Any], architecture: str) -> dict[str, Any]:
+    """The defaults that fit what was chosen of the network, given the architecture of its preset."""
     others = set()
     if "preset" in chosen:
-        others = {key for key in sizes if len({getattr(config, key) for config in PRESETS.values()}) > 1}
-    if chosen.get("architecture", sizes["architecture"]) == "paper":
+        others = {key for key in _ENCODER_KEYS if len({getattr(config, key) for config in PRESETS.values()}) > 1}
+    if chosen.keys() & _NETWORK:
+        others.add("initial")  # whose network has its own sizes
+    if chosen.get("architecture", architecture) == "paper":
         others |= {"molecular_graph", "hydrogens"}
     return {key: value for key, value in defaults.items() if key not in others}
 

@@ -101,10 +101,8 @@ def test_a_line_that_a_crash_cut_off_spoils_no_other(contest):
     assert [row["set"] for row in tables.read_results(contest.results)] == ["BACE"]
 
 
-def test_what_cannot_be_measured_is_said(contest, monkeypatch):
-    monkeypatch.setattr("molformer.inference.models.shipped", dict)
-    assert contest("--only", "base", "chemprop").splitlines() == [
-        "base: skipped, this version ships no model `base`",
+def test_what_cannot_be_measured_is_said(contest):
+    assert contest("--only", "chemprop").splitlines() == [
         "chemprop: skipped, name the Python interpreter of an environment with chemprop 2 by --chemprop",
     ]
     with pytest.raises(SystemExit):
@@ -158,7 +156,7 @@ def test_methods_learn(contest):
 
 
 def test_the_network_predicts_the_rows_of_the_split(contest, monkeypatch):
-    quick = ("--epochs", "2", "--channels", "16", "--num_layers", "1", "--descriptors", "none")
+    quick = ("--epochs", "2", "--initial=", "--channels", "16", "--num_layers", "1", "--descriptors", "none")
     method = tables_methods.Method("quick", lambda problem: tables_methods.molformer(problem, quick), stops=True)
     monkeypatch.setitem(tables_methods.METHODS, "default", method)
     monkeypatch.setenv("MOLFORMER_CACHE", "")  # the script sets it
@@ -178,7 +176,7 @@ def test_the_network_predicts_the_rows_of_the_split(contest, monkeypatch):
     [
         ("scratch", {"initial": "", "descriptors": "none", "ensemble": 1}),
         ("default", {"ensemble": 1}),
-        ("base", {"initial": "base", "ensemble": 1}),
+        ("new-weights", {"initial": "", "ensemble": 1}),
         ("ensemble", {"ensemble": 3}),
     ],
 )

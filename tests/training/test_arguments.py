@@ -71,7 +71,17 @@ def test_a_preset_comes_before_the_settings_of_tables(name, graph):
     assert (encoder.lmax, encoder.channels, encoder.num_layers) == (chosen.lmax, chosen.channels, chosen.num_layers)
     assert (encoder.architecture, encoder.molecular_graph) == (chosen.architecture, graph)
     assert encoder.hydrogens == ("implicit" if graph else "explicit")
-    assert training.descriptors == "both"
+    assert (training.descriptors, training.initial) == ("both", "")
+    assert read_configs(None, ["--data=mols.csv", "--targets=[y]"])[1].initial == "base"
+    assert read_configs(None, ["--data=mols.csv", "--targets=[y]", "--lmax=2"])[1].initial == ""
+
+
+def test_sizes_of_the_initial_model_are_not_asked_for(tmp_path):
+    (tmp_path / "config.yaml").write_text("data: mols.csv\ntargets: [y]\ninitial: base\nlmax: 2\n")
+    path = str(tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="channels is that of 'base', from which the run starts: leave it out, or"):
+        read_configs(path, ["--channels", "64"])
+    assert read_configs(path, ["--channels", "64", "--initial="])[0].channels == 64
 
 
 @pytest.mark.parametrize(
