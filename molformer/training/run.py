@@ -354,7 +354,9 @@ def new_task(
         raise ConfigError("cuda_graphs is not for molecular_graph or charge_and_spin: turn it off")
     if training.compile:
         if task.model.derived:
-            raise ConfigError("compile is not for conservative forces or stress, which need second derivatives")
+            raise ConfigError(
+                "compile is not for conservative forces or stress: torch.compile has no second derivative"
+            )
         for block in task.model.encoder.blocks:
             block.compile(dynamic=True)
     return task

@@ -131,7 +131,7 @@ def _array(values: torch.Tensor) -> np.ndarray:
 def covered(
     predicted: Predicted, calibrations: Sequence[Calibration], store: StructureStore, indices: np.ndarray
 ) -> dict[str, Coverage]:
-    """Empirical coverage of the intervals of the models by target name.
+    """Empirical coverage of the intervals of the models by target name; empty without structures or calibrations.
 
     Args:
         predicted: of these models, with inputs of the calibrations.
@@ -139,9 +139,11 @@ def covered(
         store: the data.
         indices: of the structures that were predicted (B,).
     """
+    if not len(indices) or not calibrations:
+        return {}
     origins = np.array(store.manifest["geometries"])[store.column("geometry")[indices]]
     assessed = [each.assess(own, origins) for each, own in zip(calibrations, predicted.inputs, strict=True)]
-    return coverage(assessed, calibrations[0].level, predicted.values, predicted.sizes, origins) if assessed else {}
+    return coverage(assessed, calibrations[0].level, predicted.values, predicted.sizes, origins)
 
 
 def evaluate(predicted: Predicted, targets: Sequence[Label], data: StoreDataModule | None = None) -> list[TargetErrors]:
