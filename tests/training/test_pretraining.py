@@ -26,7 +26,8 @@ from molformer.training.run import train
 from tests.helpers import random_structure
 from tests.training.test_resume import rows_of
 
-SIZES = ("--lmax=1", "--channels=8", "--num_layers=1", "--num_heads=2", "--wandb=off", "--device=cpu", "--batch_size=8")
+SIZES = ("--lmax=1", "--channels=8", "--num_layers=1", "--num_heads=2")
+OTHERS = ("--wandb=off", "--device=cpu", "--batch_size=8")
 LARGEST = ConformerPolicy(salts="largest")
 SMILES = [f"{'C' * n}{end}" for n in range(1, 9) for end in ("O", "N", "Cl", "C(=O)[O-]", "S", "[NH3+]")]
 
@@ -43,7 +44,8 @@ def files(tmp_path_factory):
 
 
 def configs(files, folder, *more):
-    overrides = plain_overrides(["--data", *files, f"--run={folder}", *SIZES, *more])
+    sizes = () if "--initial" in more else SIZES
+    overrides = plain_overrides(["--data", *files, f"--run={folder}", *sizes, *OTHERS, *more])
     return read_configs(None, overrides, PRETRAINING)
 
 
