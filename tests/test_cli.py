@@ -217,6 +217,14 @@ def test_check_reports_errors_and_limits(model, tmp_path):
     assert molformer("check", model, "nonsense").returncode == 2
 
 
+def test_the_screen_says_what_a_shipped_model_knows_and_what_to_do_beyond():
+    result = molformer("predict", "CSC", "--model", "qm9")
+    assert result.stdout.splitlines()[0] == "Model of H, C, N, O; neutral; up to 29 atoms"
+    assert "Without --model, base answers for what qm9 does not know" in " ".join(result.stdout.split())
+    result = molformer("predict", "CSC", "--target", "gfn2_gap")
+    assert result.stdout.startswith("Model base of H, B, C, N, O, F, Si, P, S, Cl, Se, Br, I; charges")
+
+
 def test_models_that_are_shipped_are_listed():
     result = molformer("models")
     assert result.returncode == 0, result.stderr

@@ -36,7 +36,8 @@ def known(model: PropertyModel, calibration: Calibration | None) -> str:
     elements = ", ".join(SYMBOLS[number] for number in (*[1] * implicit, *domain.elements))
     sizes = f"; up to {domain.max_atoms} {'heavy ' * implicit}atoms" if domain.max_atoms else ""
     charges = calibration.charges if calibration is not None else ()
-    return f"{elements}{f'; charges {_listed(charges)}' if charges else ''}{sizes}"
+    charged = "; neutral" if set(charges) == {0} else f"; charges {_listed(charges)}" * bool(charges)
+    return f"{elements}{charged}{sizes}"
 
 
 def lacks_inputs(config: SE3TransformerConfig, structure: Structure, name: str) -> InputError | None:
