@@ -104,11 +104,15 @@ def _print_tables(predictions: "Sequence[Prediction]", targets: "Sequence[Label]
     from molformer.data.readers import is_file
 
     groups: list[list[Label]] = [[]]
+    used = 0
     for target in targets:
-        wide = sum(max(len(each.name), 7) + 3 for each in (*groups[-1], target)) > _WIDTH
-        if groups[-1] and (wide or len(groups[-1]) == _COLUMNS):
+        cells = [cell for each in predictions for cell in screen_cells(each.values, [target])]
+        width = max(len(target.name), 7, *map(len, cells)) + 3
+        if groups[-1] and (used + width > _WIDTH or len(groups[-1]) == _COLUMNS):
             groups.append([])
+            used = 0
         groups[-1].append(target)
+        used += width
     for group in groups:
         table = new_table("input", "formula")
         for name in screen_headings(group):

@@ -55,7 +55,7 @@ class Assessment(NamedTuple):
 _APART = "its atoms are {:.1f} times as far from their element's mean as those of"
 _REFERENCE = ("references", "mean", "scale", "distances")
 """Arrays of format 1."""
-_ARRAYS = ("limits", "weights", "edges", "ratios")
+_ARRAYS = ("limits", "weights", "bounds", "edges", "ratios")
 """Those of a `Difficulty`."""
 
 
@@ -212,6 +212,7 @@ class Calibration:
                 and found.distance.whitening.shape == 2 * width
                 and found.limits.shape == (2, 3)
                 and found.weights.shape == (targets + 1, width[0] + 3 + methods)
+                and found.bounds.shape == (2, targets)
                 and found.edges.shape == found.ratios[..., 1:].shape
                 and found.ratios.shape[:2] == (targets, methods)
             )

@@ -21,6 +21,9 @@ FEWEST = 200
 
 _RARE = 0.005  # share of validation molecules below, and above, the limits of sizes and distances
 
+BOUND = 0.02
+"""Share of validation molecules whose log σ is below, and above, `Difficulty.bounds`."""
+
 PER_RANGE, RANGES = 200, 6
 """Least number of molecules in a range of σ, and the largest number of ranges."""
 
@@ -98,6 +101,7 @@ class Difficulty:
             molecules, smallest and largest (2, 3).
         weights: of the inputs, then the intercepts of the methods, in log σ of each target and, last, in the mean over
             targets of the error relative to the mean error of the method (T + 1, D + G).
+        bounds: log σ of nearly all validation molecules, smallest and largest, where the ridge ends (2, T).
         edges: of the ranges of log σ, ascending (T, G, K - 1); infinite where there are fewer ranges.
         ratios: half-width / σ in each range (T, G, K).
         scores: of validation molecules, ascending, for each method, see `assess`.
@@ -108,6 +112,7 @@ class Difficulty:
     targets: tuple[str, ...]
     limits: np.ndarray
     weights: np.ndarray
+    bounds: np.ndarray
     edges: np.ndarray
     ratios: np.ndarray
     scores: tuple[np.ndarray, ...] = ()
@@ -129,7 +134,7 @@ class Difficulty:
         split = inputs.shape[1]
         linear = np.concatenate([inputs[:, :-3], inside], 1) @ self.weights[:, :split].T
         linear += self.weights[:, split:].T[places]
-        return linear[:, :-1] + beyond[:, None], np.log(np.maximum(linear[:, -1], 0.1)) + beyond
+        return np.clip(linear[:, :-1], *self.bounds) + beyond[:, None], np.log(np.maximum(linear[:, -1], 0.1)) + beyond
 
     def places(self, methods: Sequence[str]) -> np.ndarray:
         """Index of the most similar of the geometry methods for each of these (B,)."""
@@ -202,6 +207,7 @@ def fit_difficulty(
         targets,
         np.quantile(inputs[:, -3:], [_RARE, 1 - _RARE], axis=0) if len(inputs) else np.zeros((2, 3)),
         np.zeros((len(targets) + 1, inputs.shape[1] + len(kept))),
+        np.array([[-np.inf], [np.inf]]).repeat(len(targets), 1),
         np.full((len(targets), len(kept), RANGES - 1), np.inf),
         np.ones((len(targets), len(kept), RANGES)),
     )
@@ -220,6 +226,9 @@ def fit_difficulty(
     if targets:
         labelled = first & np.isfinite(relative).any(0)
         found.weights[-1] = _ridge(design[labelled], np.nanmean(relative[:, labelled], axis=0), len(kept))
+    for row, name in enumerate(targets):
+        log_sigma = found.assess(inputs[halves[name][0]], places[halves[name][0]])[0]
+        found.bounds[:, row] = np.quantile(log_sigma[:, row], [BOUND, 1 - BOUND])
     log_sigma, scores = found.assess(inputs, places)
     for (row, name), place in product(enumerate(targets), range(len(kept))):
         mine = halves[name][1] & (places == place)

@@ -79,6 +79,15 @@ def test_beyond_the_sizes_and_distances_of_validation_errors_are_expected_to_gro
     assert "times that of molecules like those of training" in apart.reasons[0]
 
 
+def test_half_widths_are_not_extrapolated_in_the_features(calibration):
+    features, numbers, sizes, methods, _ = molecules(200, 2)
+    inputs = calibration.inputs(features, numbers, sizes)
+    within = calibration.assess(inputs, methods).half_widths["gap"]
+    inputs[:, 0] += 50.0  # of an expected error e⁵⁰ times as large
+    beyond = calibration.assess(inputs, methods).half_widths["gap"]
+    assert within.max() <= beyond.max() < 3 * within.max()
+
+
 def test_a_method_that_was_not_validated_has_the_half_widths_of_its_family(calibration):
     methods = ["etkdg+uff", "etkdg+mmff, not converged", "given", "etkdg"]
     names = [calibration.difficulty.methods[place] for place in calibration.difficulty.places(methods)]
