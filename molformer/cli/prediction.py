@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from molformer.structure import Structure
 
 
-_TRAIN = "train a model for other molecules: molformer train --data FILE --target NAME (example: train quickstart)"
-_ADVICE = (_TRAIN[0].upper() + _TRAIN[1:], f"Without --model, base answers for what qm9 does not know; {_TRAIN}")
-"""For molecules outside the shipped models: where both have been asked, and where one has."""
+_TRAIN = "Train a model for other molecules: molformer train --data FILE --target NAME (example: train quickstart)"
+_WITHOUT_MODEL = "Without --model, base answers for what qm9 does not know."
 
 
 @app.command()
@@ -49,7 +48,7 @@ def predict(
     ] = [],  # noqa: B006
     conformers: Annotated[
         int | None,
-        typer.Option(help="Number of conformers of a SMILES to average over; by default that of the training."),
+        typer.Option(help="Number of conformers of a SMILES to average over; by default the model's."),
     ] = None,
     geometry: Annotated[
         str, typer.Option(help="Of a SMILES: etkdg, refined (by the model) or xtb (GFN2-xTB); by default the model's.")
@@ -116,7 +115,7 @@ def predict(
     elif not on_screen:
         console.print(f"Wrote {failed.rows} rows to {output}")
     if failed.unknown and {*model} <= {*shipped()}:
-        console.print(_ADVICE[several is None])
+        console.print(_TRAIN if several else f"{_WITHOUT_MODEL} {_TRAIN}")
     if failed.count and not keep_going:
         raise InputError(failed.summary())
 

@@ -147,7 +147,7 @@ class Predictor:
             targets: names of the targets to predict; all by default.
             unit: output units by target name; or one unit, used for all targets of its dimension.
             conformers: number of conformers of a molecule without coordinates, over which values are averaged; by
-                default that of the training.
+                default that of the model folder.
             strict: raise the error of the first input that fails, instead of returning a row with its status.
             policy: of conformer generation; by default that of the training set.
             processes: worker processes for conformer generation; by default all cores for many molecules.
