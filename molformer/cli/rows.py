@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 5  # largest number of targets in a table; more are shown in further tables
 
-_WIDTH = 40  # characters of the headings of a table, so that inputs and numbers fit a terminal beside each other
+_WIDTH = 42  # characters of the headings of a table, so that inputs and numbers fit a terminal beside each other
 
 
 class Failures:
